@@ -1,0 +1,61 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod call;
+mod connector;
+mod dispatch;
+mod error;
+mod execution;
+mod id;
+mod integration;
+mod page;
+mod platform;
+mod ports;
+pub mod retry;
+mod runner;
+mod scope;
+mod secret;
+mod stop;
+mod store;
+mod time;
+
+pub use call::{Delivery, FromService, Handler, IdempotencyKey, IntoService, Invocation, Meta, Reply};
+pub use connector::{
+    Action, AuthScheme, BaseUrl, CallOptions, Choice, ChoicePage, ChoiceQuery, ConnectionClient, Connector,
+    ConnectorDescriptor, Data, DataSource, DynAction, Transport, check_status,
+};
+pub use dispatch::{
+    CallState, CallStatus, Cancel, Capabilities, CloseReason, Dedupe, DispatchAdmin, DispatchStore, Durability,
+    Enqueue, Enqueued, Envelope, Extended, Failure, Lease, LeaseRef, LeaseRequest, LeaseTerms, Origin, Settle, Settled,
+    Start, TargetStats,
+};
+pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, Result, Retry};
+pub use execution::{
+    Audience, Begun, BusinessLog, Execution, ExecutionFilter, ExecutionStatus, Executions, Finish, Finished, FlowRef,
+    FlowState, Level, LogEntry, Outcome, StateSnapshot, Timings, TriggerKind,
+};
+pub use id::{ConnectionId, CustomerId, Fence, InstallationId, InvocationId, RunKey, TargetId, WorkerId};
+pub use integration::{
+    ActionCall, AnyIntegration, Config, ConnectionSlot, DynFlow, Event, Flow, FlowContext, FlowDefinition, FlowOptions,
+    Integration, Journal, Migrate, Missed, NoConfig, Overlap, Registry, ScheduleSpec, Script, ScriptSource, Source,
+    Tick, Trigger,
+};
+pub use page::{Page, Paged};
+pub use platform::{
+    Connection, Connections, Customer, Customers, DataKey, DataKeys, Fire, Health, Installation, InstallationState,
+    Installations, SaveInstallation, Saved, Schedule, Schedules,
+};
+pub use ports::{
+    Authenticate, Authorizer, Choices, ConnectRequest, ConnectionTest, Control, Credentials, Permission, Principal,
+    ReplayOptions, Submit, Submitted, Timetable,
+};
+pub use retry::{Jitter, RetryBudget, RetryPolicy};
+pub use runner::{FollowUp, Isolation, IsolationReport, Limits, RunEnd, RunHandle, RunOutcome, RunSpec, Runner, Work};
+pub use scope::{CustomerScope, FleetScope, Scope};
+pub use secret::{
+    CredentialFields, ExposeSecret, KeyWrap, SealContext, Sealed, SecretBox, SecretBytes, SecretRef, SecretString,
+    Vault,
+};
+pub use stop::{StopReason, StopSignal, StopSource};
+pub use store::Store;
+pub use time::{Clock, SystemClock, Timestamp};

@@ -1,0 +1,308 @@
+//! Where an integration's code runs, and how strongly it is kept apart from the rest.
+
+use crate::{
+    ConnectionClient, CustomerId, DynFlow, Error, Fence, InstallationId, InvocationId, LogEntry, Result, RunKey,
+    Script, SecretString, StateSnapshot, StopReason, Timestamp, TriggerKind,
+};
+use async_trait::async_trait;
+use serde_json::Value;
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+/// How strongly running code is kept apart, from weak to strong. A level is enforced or refused, never pretended.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Isolation {
+    /// A task in the host's process: for code that is compiled into the host.
+    Trusted,
+    /// A process of its own with a clean environment, closed descriptors and resource limits. It can still read what
+    /// the host's user can read and use the network.
+    Process,
+    /// `Process`, and Landlock and seccomp: no files but its own, no network, no system calls that it does not need.
+    Confined,
+    /// `Confined`, in namespaces of its own: nothing of the host or of other customers has a name.
+    Sandboxed,
+    /// Another kernel.
+    Machine,
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trusted => "trusted",
+            Self::Process => "process",
+            Self::Confined => "confined",
+            Self::Sandboxed => "sandboxed",
+            Self::Machine => "machine",
+        })
+    }
+}
+
+/// What a runner has proved that it can enforce on this machine, by trial.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[non_exhaustive]
+pub struct IsolationReport {
+    /// The strongest level.
+    pub level: Isolation,
+    /// The mechanisms that work, by name.
+    pub mechanisms: Vec<String>,
+    /// What the next level lacks, and how to get it.
+    pub missing: Vec<String>,
+}
+
+impl IsolationReport {
+    /// A report of what was proved.
+    #[must_use]
+    pub const fn new(level: Isolation, mechanisms: Vec<String>, missing: Vec<String>) -> Self {
+        Self {
+            level,
+            mechanisms,
+            missing,
+        }
+    }
+}
+
+/// Limits of one run. Crossing one ends the run, or drops what is too much and counts it; it never blocks the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How long a run may take, in milliseconds (15 minutes).
+    pub wall_ms: u64,
+    /// How long before the end it is asked to stop, in milliseconds (10 seconds).
+    pub grace_ms: u64,
+    /// Memory of each process, in bytes (1 GiB).
+    pub memory: u64,
+    /// Processes and threads at once (256).
+    pub processes: u32,
+    /// Open files of each process (256).
+    pub open_files: u32,
+    /// Log output that is kept, in bytes (8 MiB); the rest is read, counted and dropped.
+    pub log_bytes: u64,
+    /// Size of the result and of the state, in bytes each (4 MiB and 1 MiB).
+    pub result_bytes: u64,
+    /// See `result_bytes`.
+    pub state_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            wall_ms: 15 * 60 * 1000,
+            grace_ms: 10_000,
+            memory: 1 << 30,
+            processes: 256,
+            open_files: 256,
+            log_bytes: 8 << 20,
+            result_bytes: 4 << 20,
+            state_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// How long a run may take.
+    #[must_use]
+    pub const fn wall(&self) -> Duration {
+        Duration::from_millis(self.wall_ms)
+    }
+    /// How long before the end it is asked to stop.
+    #[must_use]
+    pub const fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
+    }
+}
+
+/// What to run.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Work {
+    /// A flow compiled into the host.
+    Flow(Arc<dyn DynFlow>),
+    /// A program in any language.
+    Script(Arc<Script>),
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flow(_) => f.write_str("Flow"),
+            Self::Script(script) => f.debug_tuple("Script").field(script).finish(),
+        }
+    }
+}
+
+/// Everything that a run needs to know.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RunSpec {
+    /// The execution.
+    pub execution: InvocationId,
+    /// The key of outside effects: the same for every attempt.
+    pub run_key: RunKey,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// The fence of its lease.
+    pub fence: Fence,
+    /// Whose run it is.
+    pub customer: CustomerId,
+    /// The installation.
+    pub installation: InstallationId,
+    /// The flow's name.
+    pub flow: Arc<str>,
+    /// What started it.
+    pub trigger: TriggerKind,
+    /// The code.
+    pub work: Work,
+    /// The trigger's payload.
+    pub input: Value,
+    /// The installation's configuration, with references in place of secrets.
+    pub config: Value,
+    /// What the flow remembers.
+    pub state: StateSnapshot,
+    /// Clients of the installation's connections, by slot.
+    pub connections: BTreeMap<String, ConnectionClient>,
+    /// Secrets of the configuration that the code may read, by name.
+    pub secrets: Arc<BTreeMap<String, SecretString>>,
+    /// Limits.
+    pub limits: Limits,
+    /// The weakest isolation it may run at.
+    pub require: Isolation,
+    /// When it is stopped.
+    pub deadline: Timestamp,
+}
+
+impl RunSpec {
+    /// A run of `work` for an installation, with defaults for everything else.
+    #[must_use]
+    pub fn new(
+        execution: InvocationId,
+        customer: CustomerId,
+        installation: InstallationId,
+        flow: &str,
+        work: Work,
+        deadline: Timestamp,
+    ) -> Self {
+        Self {
+            execution,
+            run_key: RunKey::from_uuid(*execution.as_uuid()),
+            attempt: 1,
+            fence: Fence::new(1),
+            customer,
+            installation,
+            flow: flow.into(),
+            trigger: TriggerKind::Call,
+            work,
+            input: Value::Null,
+            config: Value::Object(serde_json::Map::new()),
+            state: StateSnapshot::default(),
+            connections: BTreeMap::new(),
+            secrets: Arc::default(),
+            limits: Limits::default(),
+            require: Isolation::Trusted,
+            deadline,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunEnd {
+    /// With an output.
+    Succeeded(Value),
+    /// With an error, whose verdict decides about another attempt.
+    Failed(Error),
+    /// It was told to stop and has stopped.
+    Stopped(StopReason),
+}
+
+/// An execution to be started when this one has succeeded.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct FollowUp {
+    /// A flow of the same installation.
+    pub flow: String,
+    /// Its input.
+    pub input: Value,
+}
+
+impl FollowUp {
+    /// Starts `flow` with `input`.
+    #[must_use]
+    pub fn new(flow: impl Into<String>, input: Value) -> Self {
+        Self {
+            flow: flow.into(),
+            input,
+        }
+    }
+}
+
+/// What a run leaves behind.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RunOutcome {
+    /// How it ended.
+    pub end: RunEnd,
+    /// The new state, if the run wrote one.
+    pub state: Option<Value>,
+    /// Lines for the logs.
+    pub log: Vec<LogEntry>,
+    /// Executions to start; ignored unless it succeeded.
+    pub follow_ups: Vec<FollowUp>,
+    /// The isolation it ran at.
+    pub isolation: Isolation,
+    /// Time until the code itself started.
+    pub setup: Duration,
+    /// Time in the code itself.
+    pub run: Duration,
+    /// Bytes of log output that were dropped for being too much.
+    pub log_dropped: u64,
+}
+
+impl RunOutcome {
+    /// An end at an isolation, with nothing else.
+    #[must_use]
+    pub const fn new(end: RunEnd, isolation: Isolation) -> Self {
+        Self {
+            end,
+            state: None,
+            log: Vec::new(),
+            follow_ups: Vec::new(),
+            isolation,
+            setup: Duration::ZERO,
+            run: Duration::ZERO,
+            log_dropped: 0,
+        }
+    }
+}
+
+/// Runs code at an isolation level.
+#[async_trait]
+pub trait Runner: Send + Sync + fmt::Debug + 'static {
+    /// Its name in records.
+    fn name(&self) -> &str;
+
+    /// What it can enforce here, found by trying; cached.
+    async fn probe(&self) -> IsolationReport;
+
+    /// Checks, before anything is accepted, that this work could be run: the interpreter exists, the isolation can be
+    /// enforced.
+    async fn prepare(&self, work: &Work, require: Isolation) -> Result<()>;
+
+    /// Starts a run. Fails with [`Code::IsolationUnavailable`](crate::Code::IsolationUnavailable) rather than run at
+    /// less than [`RunSpec::require`].
+    async fn start(&self, spec: RunSpec) -> Result<Box<dyn RunHandle>>;
+}
+
+/// A run that was started. Dropping it kills the run.
+#[async_trait]
+pub trait RunHandle: Send + fmt::Debug {
+    /// Waits for the end. May be dropped and called again until it has answered.
+    async fn wait(&mut self) -> RunOutcome;
+
+    /// Asks the run to stop, and kills all of it after `grace`. `wait` answers when nothing of it is left.
+    async fn cancel(&mut self, why: StopReason, grace: Duration);
+}
