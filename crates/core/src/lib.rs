@@ -8,6 +8,7 @@ mod error;
 mod execution;
 mod id;
 mod integration;
+mod memory;
 mod page;
 mod platform;
 mod ports;
@@ -40,6 +41,7 @@ pub use integration::{
     Integration, Journal, Migrate, Missed, NoConfig, Overlap, Registry, ScheduleSpec, Script, ScriptSource, Source,
     Tick, Trigger,
 };
+pub use memory::Memory;
 pub use page::{Page, Paged};
 pub use platform::{
     Connection, Connections, Customer, Customers, DataKey, DataKeys, Fire, Health, Installation, InstallationState,

@@ -94,9 +94,9 @@ impl BudgetConfig {
 /// calls and `min_per_sec` besides. A clone is the same budget.
 ///
 /// # Invariant
-/// The credit is never negative, however many threads draw at once. Therefore, over any stretch of time,
-/// `retries ≤ credit at its beginning + percent/100 × calls + min_per_sec × seconds`, and since a budget begins with
-/// the credit of `min_per_sec × ttl`, over its whole life
+/// The credit is never negative, however many threads draw at once. Therefore, over any stretch of time (rounded up to
+/// sixteenths of `ttl`), `retries ≤ credit at its beginning + percent/100 × calls + min_per_sec × seconds`. A budget
+/// begins with the credit of `min_per_sec × ttl`, so that at any moment of its life, without rounding,
 /// `retries ≤ percent/100 × calls + min_per_sec × (ttl + seconds)`.
 /// In quiet times the credit settles at what `ttl` seconds of the present traffic pay in; it is capped at about four
 /// million retries.

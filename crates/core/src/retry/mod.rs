@@ -1,12 +1,12 @@
 //! When work is tried again, and how much of that a process may do.
 //!
-//! An [`Error`] says *whether* another attempt can help ([`Retry`]). A [`RetryPolicy`] turns that verdict
-//! into a time ([`Next`]) from nothing but its arguments, so that a worker that takes over a stored execution comes to
-//! the same answer as the one that died. [`RetryDelays`] is the same policy for a loop that waits in place. A
-//! [`RetryBudget`] is shared by everything that calls one target and keeps retries from multiplying an outage.
+//! An [`Error`] says *whether* another attempt can help ([`Retry`]). A [`RetryPolicy`] turns that verdict into a time
+//! ([`Next`]) from nothing but its arguments, so that a worker that takes over a stored execution comes to the same
+//! answer as the one that died. [`RetryDelays`] is the same policy for a loop that waits in place. A [`RetryBudget`] is
+//! shared by everything that calls one target and keeps retries from multiplying an outage.
 //!
 //! The crate [`backon`] makes the exponential delays and stays out of the signatures. Its jitter adds up to one delay
-//! on top; ours is drawn between nothing and the delay ("full jitter"), which spreads a herd best for the fewest calls.
+//! on top; ours is drawn between nothing and the whole delay ("full jitter"), which spreads a herd wider.
 
 #[cfg(feature = "backoff")]
 mod backoff_compat;

@@ -1,0 +1,322 @@
+//! `DispatchStore` and `DispatchAdmin`.
+
+use super::{
+    Data, Memory, page_of,
+    queue::{Done, Key, Place},
+};
+use crate::{
+    CallState, CallStatus, Cancel, Capabilities, CloseReason, DispatchAdmin, DispatchStore, Durability, Enqueue,
+    Enqueued, Envelope, ExecutionStatus, Extended, InvocationId, Lease, LeaseRef, LeaseRequest, Origin, Page, Paged,
+    Result, Scope, Settle, Settled, Start, TargetId, TargetStats, Timestamp,
+};
+use async_trait::async_trait;
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
+
+impl Data {
+    pub(super) fn enqueue(&mut self, item: Enqueue, now: Timestamp) -> Enqueued {
+        let Enqueue { envelope, start } = item;
+        let key = envelope.invocation.meta.idempotency_key;
+        if let Some(key) = key
+            && let Some(known) = self.queue.keys.get(&key.scope).filter(|known| known.expires > now)
+        {
+            return if known.fingerprint == key.fingerprint {
+                Enqueued::Attached(known.id)
+            } else {
+                Enqueued::KeyReused(known.id)
+            };
+        }
+        let (id, not_before) = (envelope.id(), envelope.not_before);
+        let Some(seq) = self.queue.insert(envelope, now) else {
+            return Enqueued::Duplicate;
+        };
+        if let Some(key) = key {
+            self.queue.keys.insert(
+                key.scope,
+                Key {
+                    fingerprint: key.fingerprint,
+                    id,
+                    expires: key.expires,
+                },
+            );
+        }
+        let granted = self.queue.row(id).is_some_and(|row| match &start {
+            Start::Queue => false,
+            Start::Adopt(_) => true,
+            Start::Lease(_) => {
+                !self.queue.lane_waits(row) && self.queue.is_head(row) && not_before.is_none_or(|at| at <= now)
+            }
+        });
+        match start {
+            Start::Lease(terms) | Start::Adopt(terms) if granted => {
+                Enqueued::New(self.queue.lease(seq, now, terms.length, true).map(Box::new))
+            }
+            _ => {
+                self.queue.place(seq, not_before, now);
+                Enqueued::New(None)
+            }
+        }
+    }
+
+    fn lease(&mut self, request: &LeaseRequest, now: Timestamp) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        while leases.len() < request.max {
+            let Some(seq) = self.queue.turn(&request.target) else {
+                break;
+            };
+            if self.queue.expire(seq, now) {
+                continue;
+            }
+            leases.extend(self.queue.lease(seq, now, request.terms.length, request.begin));
+        }
+        leases
+    }
+
+    fn settle(&mut self, settle: Settle, now: Timestamp) -> Settled {
+        let lease = settle.lease();
+        let Some(row) = self.queue.leased(lease) else {
+            // A flow's reply was written by `finish` under the same fence: the envelope went with it.
+            let row = self
+                .queue
+                .row(lease.id)
+                .filter(|row| row.is_flow() && row.fence == lease.fence.get());
+            let finished = row.is_some_and(|row| row.done().is_some());
+            return if finished && matches!(settle, Settle::Complete { .. }) {
+                Settled::Applied
+            } else {
+                Settled::Stale
+            };
+        };
+        let (seq, flow) = (row.seq, row.is_flow());
+        match settle {
+            Settle::Complete { .. } if flow => return Settled::Stale,
+            Settle::Complete { reply, .. } => self.queue.end(
+                seq,
+                Done {
+                    state: CallState::Completed,
+                    status: None,
+                    reply: Some(reply),
+                    at: now,
+                },
+            ),
+            Settle::Retry { at, failure, .. } => {
+                self.queue.fail(seq, failure);
+                self.queue.retry(seq, at, now);
+            }
+            Settle::Release { .. } => self.queue.release(seq, now),
+            Settle::Dead { failure, .. } => {
+                self.queue.fail(seq, failure);
+                self.give_up(seq, flow, CallState::Dead, now);
+            }
+            Settle::Unknown { .. } => self.give_up(seq, flow, CallState::Unknown, now),
+        }
+        Settled::Applied
+    }
+
+    fn give_up(&mut self, seq: u64, flow: bool, state: CallState, now: Timestamp) {
+        if flow {
+            self.queue.close(seq, CloseReason::Exhausted, now);
+        } else {
+            self.queue.end(
+                seq,
+                Done {
+                    state,
+                    status: None,
+                    reply: None,
+                    at: now,
+                },
+            );
+        }
+    }
+
+    pub(super) fn cancel(&mut self, scope: Scope<'_>, id: InvocationId, now: Timestamp) -> Cancel {
+        let Some(row) = self
+            .queue
+            .row_mut(id)
+            .filter(|row| scope.covers(row.envelope.customer()))
+        else {
+            return Cancel::NotFound;
+        };
+        let (seq, flow) = (row.seq, row.is_flow());
+        match row.place {
+            Place::Done(_) => Cancel::Finished,
+            Place::Leased { .. } => {
+                row.stop = true;
+                Cancel::Requested
+            }
+            _ if flow => {
+                row.stop = true;
+                if row.close.is_none() {
+                    self.queue.close(seq, CloseReason::Cancelled, now);
+                }
+                Cancel::Requested
+            }
+            _ => {
+                self.queue.cancel_service(seq, now);
+                Cancel::Cancelled
+            }
+        }
+    }
+
+    fn extend(&mut self, lease: LeaseRef, until: Timestamp) -> Extended {
+        let Some(row) = self.queue.leased(lease) else {
+            return Extended::Stale;
+        };
+        let (seq, stop) = (row.seq, row.stop && row.close.is_none());
+        self.queue.extend(seq, until);
+        if stop {
+            Extended::CancelRequested
+        } else {
+            Extended::Extended
+        }
+    }
+
+    fn redrive(&mut self, scope: Scope<'_>, id: InvocationId, clock: &dyn crate::Clock) -> Option<InvocationId> {
+        let row = self.queue.row(id).filter(|row| scope.covers(row.envelope.customer()))?;
+        let done = row.done()?;
+        let succeeded = done.status.map_or(done.state == CallState::Completed, |status| {
+            status == ExecutionStatus::Succeeded
+        });
+        if succeeded {
+            return None;
+        }
+        let now = clock.now();
+        let again: Envelope = row.envelope.again(InvocationId::mint(clock), now, Origin::Redrive(id));
+        let new = again.id();
+        self.enqueue(Enqueue::queued(again), now);
+        Some(new)
+    }
+}
+
+#[async_trait]
+impl DispatchStore for Memory {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::complete(Durability::None)
+    }
+
+    async fn enqueue(&self, items: Vec<Enqueue>) -> Result<Vec<Enqueued>> {
+        Ok(self.transact(|data, now| items.into_iter().map(|item| data.enqueue(item, now)).collect()))
+    }
+
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>> {
+        let give_up = tokio::time::Instant::now() + request.wait;
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let now = self.shared.clock.now();
+            let (leases, next_due) = {
+                let mut data = self.shared.data.lock().unwrap_or_else(PoisonError::into_inner);
+                data.queue.run_timers(now);
+                (data.lease(&request, now), data.queue.next_due())
+            };
+            if !leases.is_empty() || request.wait.is_zero() {
+                return Ok(leases);
+            }
+            let wake = next_due.map(|at| tokio::time::Instant::now() + at.since(now).max(Duration::from_millis(1)));
+            let until = wake.map_or(give_up, |wake| wake.min(give_up));
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(until) => {
+                    if tokio::time::Instant::now() >= give_up {
+                        return Ok(self.transact(|data, now| data.lease(&request, now)));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn extend(&self, leases: &[LeaseRef], length: Duration) -> Result<Vec<Extended>> {
+        Ok(self.transact(|data, now| {
+            leases
+                .iter()
+                .map(|lease| data.extend(*lease, now.plus(length)))
+                .collect()
+        }))
+    }
+
+    async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<Settled>> {
+        Ok(self.transact(|data, now| settles.into_iter().map(|settle| data.settle(settle, now)).collect()))
+    }
+
+    async fn get(&self, scope: Scope<'_>, id: InvocationId) -> Result<Option<CallStatus>> {
+        let now = self.shared.clock.now();
+        let mut data = self.data();
+        data.queue.run_timers(now);
+        Ok(data
+            .queue
+            .row(id)
+            .filter(|row| scope.covers(row.envelope.customer()))
+            .map(super::queue::Row::status))
+    }
+
+    async fn cancel(&self, scope: Scope<'_>, id: InvocationId) -> Result<Cancel> {
+        Ok(self.transact(|data, now| data.cancel(scope, id, now)))
+    }
+
+    fn admin(&self) -> Option<&dyn DispatchAdmin> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl DispatchAdmin for Memory {
+    async fn stats(&self) -> Result<Vec<TargetStats>> {
+        Ok(self.transact(|data, _| {
+            let mut all: BTreeMap<TargetId, TargetStats> = BTreeMap::new();
+            for row in data.queue.rows.values() {
+                let stats = all
+                    .entry(row.target().clone())
+                    .or_insert_with(|| TargetStats::new(row.target().clone()));
+                match &row.place {
+                    Place::Ready => {
+                        stats.ready += 1;
+                        stats.oldest = Some(stats.oldest.map_or(row.since, |oldest| oldest.min(row.since)));
+                    }
+                    Place::Leased { .. } => stats.leased += 1,
+                    Place::Delayed { .. } | Place::Blocked => stats.delayed += 1,
+                    Place::Done(done) if done.state == CallState::Dead => stats.dead += 1,
+                    Place::Done(_) => {}
+                }
+            }
+            all.into_values().collect()
+        }))
+    }
+
+    async fn dead(&self, scope: Scope<'_>, page: Page) -> Result<Paged<CallStatus>> {
+        let data = self.data();
+        let dead = data.queue.rows.values().rev();
+        let dead = dead.filter(|row| {
+            scope.covers(row.envelope.customer()) && row.done().is_some_and(|done| done.state == CallState::Dead)
+        });
+        Ok(page_of(dead.map(|row| (row.seq.to_string(), row.status())), &page))
+    }
+
+    async fn redrive(&self, scope: Scope<'_>, ids: &[InvocationId]) -> Result<Vec<Option<InvocationId>>> {
+        Ok(self.transact(|data, _| {
+            ids.iter()
+                .map(|id| data.redrive(scope, *id, &*self.shared.clock))
+                .collect()
+        }))
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<usize> {
+        Ok(self.transact(|data, now| {
+            let mut ended: Vec<(Timestamp, u64)> = data
+                .queue
+                .rows
+                .values()
+                .filter_map(|row| Some((row.done()?.at, row.seq)))
+                .filter(|(at, _)| *at < before)
+                .collect();
+            ended.sort_unstable();
+            ended.truncate(limit);
+            for (_, seq) in &ended {
+                if let Some(id) = data.queue.remove(*seq) {
+                    data.logs.remove(&id);
+                }
+            }
+            data.queue.keys.retain(|_, key| key.expires > now);
+            ended.len()
+        }))
+    }
+}

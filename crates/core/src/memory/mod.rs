@@ -1,0 +1,142 @@
+//! The in-memory store: every repository, for tests and for trying things out. Nothing survives the process.
+//!
+//! All of it stands behind one mutex, so that each method is one transaction.
+
+mod dispatch;
+mod executions;
+mod platform;
+mod queue;
+
+use crate::{
+    BusinessLog, Clock, Connection, ConnectionId, Customer, CustomerId, DataKey, Installation, InstallationId,
+    InvocationId, LogEntry, Page, Paged, Schedule, StateSnapshot, Store, SystemClock,
+};
+use queue::Queue;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// Every store, in memory.
+///
+/// ```
+/// use crosspoint_core::{Durability, Memory, Store};
+/// let store: Store = Memory::new().into();
+/// assert_eq!(store.dispatch.capabilities().durability, Durability::None);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Memory {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    data: Mutex<Data>,
+    changed: Notify,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug, Default)]
+struct Data {
+    queue: Queue,
+    logs: HashMap<InvocationId, Vec<LogEntry>>,
+    state: HashMap<(InstallationId, String), StateSnapshot>,
+    schedules: BTreeMap<(InstallationId, String), Schedule>,
+    installations: BTreeMap<InstallationId, Installation>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    customers: BTreeMap<CustomerId, Customer>,
+    data_keys: BTreeMap<CustomerId, Vec<DataKey>>,
+}
+
+impl Memory {
+    /// An empty store on the machine's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(Arc::new(SystemClock::new()))
+    }
+
+    /// An empty store on this clock.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                data: Mutex::default(),
+                changed: Notify::new(),
+                clock,
+            }),
+        }
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        self.shared.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one transaction: timers first, then `f`; then whoever waits for work looks again.
+    fn transact<T>(&self, f: impl FnOnce(&mut Data, crate::Timestamp) -> T) -> T {
+        let now = self.shared.clock.now();
+        let answer = {
+            let mut data = self.data();
+            data.queue.run_timers(now);
+            f(&mut data, now)
+        };
+        self.shared.changed.notify_waiters();
+        answer
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<Memory> for Store {
+    fn from(memory: Memory) -> Self {
+        Self::of(Arc::new(memory))
+    }
+}
+
+/// A page of what an iterator yields behind the cursor; `key` is an item's place in the list.
+fn page_of<T>(items: impl Iterator<Item = (String, T)>, page: &Page) -> Paged<T> {
+    let mut items = items
+        .skip_while(|(key, _)| page.after.as_ref().is_some_and(|after| after != key))
+        .skip(usize::from(page.after.is_some()));
+    let mut taken = Vec::new();
+    let mut last = None;
+    for (key, item) in items.by_ref().take(page.limit) {
+        last = Some(key);
+        taken.push(item);
+    }
+    let more = items.next().is_some();
+    Paged::new(taken, last.filter(|_| more))
+}
+
+#[async_trait::async_trait]
+impl BusinessLog for Memory {
+    async fn lines(
+        &self,
+        scope: crate::Scope<'_>,
+        execution: InvocationId,
+        audience: crate::Audience,
+        page: Page,
+    ) -> crate::Result<Paged<LogEntry>> {
+        let data = self.data();
+        let visible = data
+            .queue
+            .row(execution)
+            .is_some_and(|row| scope.covers(row.envelope.customer()));
+        let lines = data
+            .logs
+            .get(&execution)
+            .filter(|_| visible)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let lines = lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| audience == crate::Audience::Developer || line.audience == audience)
+            .map(|(n, line)| (n.to_string(), line.clone()));
+        Ok(page_of(lines, &page))
+    }
+}
