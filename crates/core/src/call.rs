@@ -217,15 +217,20 @@ where
 {
     async fn handle(&self, invocation: Invocation) -> Result<Reply> {
         let mut service = self.0.clone();
-        poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
-        service.call(invocation).await.map_err(failed)
+        poll_fn(|cx| service.poll_ready(cx))
+            .await
+            .map_err(|e| failed(e, Code::TargetUnavailable, "the service is not ready"))?;
+        service
+            .call(invocation)
+            .await
+            .map_err(|e| failed(e, Code::OutcomeUnknown, "the service failed after it had been called"))
     }
 }
 
-fn failed(error: impl Into<BoxError>) -> Error {
+fn failed(error: impl Into<BoxError>, code: Code, message: &str) -> Error {
     match error.into().downcast::<Error>() {
         Ok(error) => *error,
-        Err(error) => Error::new(Code::TargetUnavailable, "the service failed").caused_by(error),
+        Err(error) => Error::new(code, message).caused_by(error),
     }
 }
 

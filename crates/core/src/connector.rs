@@ -3,7 +3,7 @@
 //! Authors write typed actions; the registry holds their erased twins over JSON. An action gets a
 //! [`ConnectionClient`] that already carries credentials, limits and the egress guard; it never sees a secret.
 
-use crate::{Code, Error, ErrorExt, Problem, Result, RunKey, Timestamp};
+use crate::{Code, Error, ErrorExt, Problem, Result, Retry, RunKey, Timestamp};
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, schema_for};
@@ -115,7 +115,14 @@ impl ConnectionClient {
     }
 }
 
-/// Turns a status that is not 2xx into an error with the fitting verdict.
+/// When the provider is ready for another attempt. A [`Transport`] puts it into the extensions of a response that said
+/// so (`Retry-After`), as a time of its own clock; [`check_status`] makes it the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "it is a time with a meaning and nothing else")]
+pub struct RetryAt(pub Timestamp);
+
+/// Turns a status that is not 2xx into an error with the fitting verdict. Where the verdict is to try again later, and
+/// the response carries [`RetryAt`], it is not before that time.
 ///
 /// # Errors
 /// [`Code::CredentialsRefused`] for 401, [`Code::RateLimited`] for 429, [`Code::ProviderError`] for 408, 425 and 5xx,
@@ -131,7 +138,11 @@ pub fn check_status(response: &http::Response<Bytes>) -> Result<()> {
         408 | 425 | 500..=599 => Code::ProviderError,
         _ => Code::ProviderRejected,
     };
-    Err(Error::new(code, format!("the provider answered {status}")).with("status", status.as_u16()))
+    let error = Error::new(code, format!("the provider answered {status}")).with("status", status.as_u16());
+    Err(match response.extensions().get::<RetryAt>() {
+        Some(RetryAt(time)) if error.retry() == Retry::Backoff => error.with_retry(Retry::At(*time)),
+        _ => error,
+    })
 }
 
 /// One thing that a connector can do.

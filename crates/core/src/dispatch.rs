@@ -512,6 +512,7 @@ pub enum Cancel {
 
 /// What a store can promise. Policies read it, and conformance suites skip by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about a store")]
 #[non_exhaustive]
 pub struct Capabilities {
     /// What an acknowledged write survives.

@@ -4,6 +4,7 @@
 mod call;
 mod connector;
 mod dispatch;
+mod egress;
 mod error;
 mod execution;
 mod id;
@@ -23,13 +24,14 @@ mod time;
 pub use call::{Delivery, FromService, Handler, IdempotencyKey, IntoService, Invocation, Meta, Reply};
 pub use connector::{
     Action, AuthScheme, BaseUrl, CallOptions, Choice, ChoicePage, ChoiceQuery, ConnectionClient, Connector,
-    ConnectorDescriptor, Data, DataSource, DynAction, Transport, check_status,
+    ConnectorDescriptor, Data, DataSource, DynAction, RetryAt, Transport, check_status,
 };
 pub use dispatch::{
     CallState, CallStatus, Cancel, Capabilities, CloseReason, Dedupe, DispatchAdmin, DispatchStore, Durability,
     Enqueue, Enqueued, Envelope, Extended, Failure, Lease, LeaseRef, LeaseRequest, LeaseTerms, Origin, Settle, Settled,
     Start, TargetStats,
 };
+pub use egress::{EgressPolicy, Reach, Resolve, is_public, reach, refused_address};
 pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, Result, Retry};
 pub use execution::{
     Audience, Begun, BusinessLog, Execution, ExecutionFilter, ExecutionStatus, Executions, Finish, Finished, FlowRef,
@@ -37,9 +39,9 @@ pub use execution::{
 };
 pub use id::{ConnectionId, CustomerId, Fence, InstallationId, InvocationId, RunKey, TargetId, WorkerId};
 pub use integration::{
-    ActionCall, AnyIntegration, Config, ConnectionSlot, DynFlow, Event, Flow, FlowContext, FlowDefinition, FlowOptions,
-    Integration, Journal, Migrate, Missed, NoConfig, Overlap, Registry, ScheduleSpec, Script, ScriptSource, Source,
-    Tick, Trigger,
+    ActionCall, AnyIntegration, CheckConfig, Config, ConnectionSlot, DynFlow, Event, Flow, FlowContext, FlowDefinition,
+    FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Registry, ScheduleSpec, Script,
+    ScriptSource, Source, Tick, Trigger,
 };
 pub use memory::Memory;
 pub use page::{Page, Paged};

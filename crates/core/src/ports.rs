@@ -136,6 +136,9 @@ impl ConnectionTest {
 #[async_trait]
 pub trait Authorizer: Send + Sync + Debug + 'static {
     /// How connections of a connector can authenticate.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`](crate::Code::NotFound) if there is no such connector.
     fn schemes(&self, connector: &str) -> Result<Vec<AuthScheme>>;
     /// Checks, seals and stores a credential.
     async fn connect(&self, scope: &CustomerScope, request: ConnectRequest) -> Result<Connection>;

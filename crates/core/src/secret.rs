@@ -105,6 +105,12 @@ pub trait KeyWrap: Send + Sync + Debug + 'static {
     fn current(&self) -> String;
     /// Wraps a data key for a customer; the answer holds the id of the wrapping key.
     async fn wrap(&self, customer: &CustomerId, key: &SecretBytes) -> Result<Vec<u8>>;
+    /// The id of the key that wrapped it, where that can be seen without unwrapping. With `None` a rotation wraps every
+    /// key again.
+    fn wrapped_with(&self, wrapped: &[u8]) -> Option<String> {
+        let _ = wrapped;
+        None
+    }
     /// Unwraps with whichever active key wrapped it.
     async fn unwrap(&self, customer: &CustomerId, wrapped: &[u8]) -> Result<SecretBytes>;
 }

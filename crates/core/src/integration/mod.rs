@@ -40,6 +40,9 @@ pub struct ConnectionSlot {
 /// How the erased configuration of an older version becomes that of this one.
 pub type Migrate = Arc<dyn Fn(Value) -> Result<Value> + Send + Sync>;
 
+/// Whether a configuration has the type that the flows expect.
+pub type CheckConfig = Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>;
+
 /// A flow as the registry holds it.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -131,7 +134,7 @@ pub struct AnyIntegration {
     /// JSON Schema of its configuration.
     pub config_schema: Schema,
     /// Whether a configuration is the type that the flows expect; answers every problem it finds.
-    pub check_config: Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>,
+    pub check_config: CheckConfig,
     /// What it does.
     pub flows: Vec<FlowDefinition>,
     /// From which versions (a semver requirement) it takes configurations over, and how.

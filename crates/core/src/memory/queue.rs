@@ -367,12 +367,12 @@ impl Queue {
     pub(super) fn retry(&mut self, seq: u64, at: Timestamp, now: Timestamp) {
         let Some(row) = self.rows.get(&seq) else { return };
         let used_up = row.attempt >= row.envelope.max_attempts;
-        match (row.is_flow(), row.close, row.stop) {
-            (true, Some(_), _) => self.place(seq, Some(at), now),
-            (true, None, true) => self.close(seq, CloseReason::Cancelled, now),
-            (true, None, false) if used_up => self.close(seq, CloseReason::Exhausted, now),
-            (false, _, true) => self.end_service(seq, CallState::Cancelled, now),
-            (false, _, false) if used_up => self.end_service(seq, CallState::Dead, now),
+        let running = row.close.is_none();
+        match (row.is_flow(), row.stop) {
+            (true, true) if running => self.close(seq, CloseReason::Cancelled, now),
+            (true, false) if running && used_up => self.close(seq, CloseReason::Exhausted, now),
+            (false, true) => self.end_service(seq, CallState::Cancelled, now),
+            (false, false) if used_up => self.end_service(seq, CallState::Dead, now),
             _ => self.place(seq, Some(at), now),
         }
     }
