@@ -1,8 +1,8 @@
 //! One call to a target, and who handles it.
 
 use crate::{
-    BoxError, CloseReason, Code, CustomerId, Error, InvocationId, LeaseRef, Result, RunKey, StopSignal, TargetId,
-    Timestamp,
+    BoxError, CloseReason, Code, CustomerId, Error, FlowRef, InvocationId, LeaseRef, Result, RunKey, StopSignal,
+    TargetId, Timestamp,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -131,6 +131,10 @@ pub struct Delivery {
     pub queued: Timestamp,
     /// Fires when the attempt must stop.
     pub stop: StopSignal,
+    /// Which flow it starts, when it starts one.
+    pub flow: Option<FlowRef>,
+    /// When the call was accepted, where that is known.
+    pub created: Option<Timestamp>,
 }
 
 impl Delivery {
@@ -149,7 +153,17 @@ impl Delivery {
             close,
             queued,
             stop,
+            flow: None,
+            created: None,
         }
+    }
+
+    /// Tells the handler which flow this is and when it was accepted, which saves it a read of the execution.
+    #[must_use]
+    pub fn of_flow(mut self, flow: FlowRef, created: Timestamp) -> Self {
+        self.flow = Some(flow);
+        self.created = Some(created);
+        self
     }
 }
 

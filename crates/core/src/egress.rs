@@ -387,7 +387,19 @@ mod tests {
 
     #[test]
     fn what_is_not_a_rule_is_refused() {
-        for rule in ["", "*", "*.", "a b", "http://x", "host:", "host:0", "host:99999", "a..b", "[::1", "::1:x/"] {
+        for rule in [
+            "",
+            "*",
+            "*.",
+            "a b",
+            "http://x",
+            "host:",
+            "host:0",
+            "host:99999",
+            "a..b",
+            "[::1",
+            "::1:x/",
+        ] {
             assert!(EgressPolicy::new().allow_host(rule).is_err(), "{rule}");
         }
         for rule in ["::1", "[::1]", "localhost", "10.0.0.1", "a_b.local:1"] {

@@ -165,6 +165,33 @@ pub struct Execution {
     pub origin: Origin,
 }
 
+impl Execution {
+    /// A run that was accepted and not begun; for implementations of [`Executions`].
+    #[must_use]
+    pub fn new(id: InvocationId, customer: CustomerId, flow: &FlowRef, created: Timestamp) -> Self {
+        Self {
+            id,
+            customer,
+            installation: flow.installation,
+            integration: flow.integration.as_ref().to_owned(),
+            version: flow.version.as_ref().to_owned(),
+            flow: flow.flow.as_ref().to_owned(),
+            trigger: flow.trigger,
+            status: ExecutionStatus::Queued,
+            attempt: 0,
+            max_attempts: 1,
+            created,
+            started: None,
+            finished: None,
+            next_attempt: None,
+            timings: Timings::default(),
+            isolation: None,
+            failure: None,
+            origin: Origin::First,
+        }
+    }
+}
+
 /// Who reads a line of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]

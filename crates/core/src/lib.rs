@@ -20,6 +20,7 @@ mod secret;
 mod stop;
 mod store;
 mod time;
+pub mod wire;
 
 pub use call::{Delivery, FromService, Handler, IdempotencyKey, IntoService, Invocation, Meta, Reply};
 pub use connector::{

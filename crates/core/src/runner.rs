@@ -150,10 +150,14 @@ pub struct RunSpec {
     pub customer: CustomerId,
     /// The installation.
     pub installation: InstallationId,
+    /// The integration's name; empty where it does not matter.
+    pub integration: Arc<str>,
     /// The flow's name.
     pub flow: Arc<str>,
     /// What started it.
     pub trigger: TriggerKind,
+    /// The name of the event that started it.
+    pub event: Option<Arc<str>>,
     /// The code.
     pub work: Work,
     /// The trigger's payload.
@@ -162,6 +166,8 @@ pub struct RunSpec {
     pub config: Value,
     /// What the flow remembers.
     pub state: StateSnapshot,
+    /// Whether it may remember anything.
+    pub stateful: bool,
     /// Clients of the installation's connections, by slot.
     pub connections: BTreeMap<String, ConnectionClient>,
     /// Secrets of the configuration that the code may read, by name.
@@ -192,12 +198,15 @@ impl RunSpec {
             fence: Fence::new(1),
             customer,
             installation,
+            integration: Arc::from(""),
             flow: flow.into(),
             trigger: TriggerKind::Call,
+            event: None,
             work,
             input: Value::Null,
             config: Value::Object(serde_json::Map::new()),
             state: StateSnapshot::default(),
+            stateful: true,
             connections: BTreeMap::new(),
             secrets: Arc::default(),
             limits: Limits::default(),

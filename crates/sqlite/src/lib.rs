@@ -1,1 +1,20 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod connect;
+mod fail;
+mod ledger;
+mod options;
+mod place;
+mod readers;
+mod repos;
+mod schema;
+mod sql;
+mod store;
+#[cfg(test)]
+mod tests;
+mod turnstile;
+mod writer;
+
+pub use options::Options;
+pub use store::Sqlite;

@@ -15,6 +15,9 @@ use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 impl Data {
     pub(super) fn enqueue(&mut self, item: Enqueue, now: Timestamp) -> Enqueued {
         let Enqueue { envelope, start } = item;
+        if self.queue.row(envelope.id()).is_some() {
+            return Enqueued::Duplicate;
+        }
         let key = envelope.invocation.meta.idempotency_key;
         if let Some(key) = key
             && let Some(known) = self.queue.keys.get(&key.scope).filter(|known| known.expires > now)

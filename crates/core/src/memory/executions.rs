@@ -205,7 +205,7 @@ impl FlowState for Memory {
         let visible = data
             .installations
             .get(&installation)
-            .is_none_or(|i| scope.covers(&i.customer));
+            .map_or_else(|| scope.customer().is_none(), |i| scope.covers(&i.customer));
         Ok(data
             .state
             .get(&(installation, flow.to_owned()))

@@ -2,9 +2,9 @@
 
 use super::{Data, Memory, page_of};
 use crate::{
-    Connection, ConnectionId, Connections, Customer, CustomerScope, Customers, DataKey, DataKeys, Enqueue, Envelope,
-    Fire, FleetScope, Health, Installation, InstallationId, Installations, Page, Paged, Result, SaveInstallation,
-    Saved, Schedule, Schedules, Scope, Timestamp,
+    Code, Connection, ConnectionId, Connections, Customer, CustomerScope, Customers, DataKey, DataKeys, Enqueue,
+    Envelope, Error, Fire, FleetScope, Health, Installation, InstallationId, Installations, Page, Paged, Result,
+    SaveInstallation, Saved, Schedule, Schedules, Scope, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -43,7 +43,10 @@ impl Data {
 
 #[async_trait]
 impl Customers for Memory {
-    async fn ensure(&self, _: &CustomerScope, customer: &Customer) -> Result<()> {
+    async fn ensure(&self, scope: &CustomerScope, customer: &Customer) -> Result<()> {
+        if *scope.customer() != customer.id {
+            return Err(Error::new(Code::NotFound, "the customer is not the one of the scope"));
+        }
         let mut data = self.data();
         let known = data
             .customers

@@ -1,0 +1,14 @@
+//! The in-memory store against every rule of the store traits, and its timers under paused time.
+
+mod timers;
+
+use crosspoint_core::Memory;
+use crosspoint_testkit::{Harness, ManualClock};
+use std::sync::Arc;
+
+async fn memory() -> Harness {
+    let clock = Arc::new(ManualClock::new());
+    Harness::new(Memory::with_clock(clock.clone()), clock)
+}
+
+crosspoint_testkit::conformance!(memory, depth = 7);

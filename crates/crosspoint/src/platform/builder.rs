@@ -1,0 +1,229 @@
+//! From the host's choices to a running platform.
+
+use super::{Inner, Platform, upkeep};
+use crosspoint_connectors::{ConnectorEngine, EnvelopeVault, HttpClient};
+use crosspoint_core::{
+    AnyIntegration, Clock, Code, Connector, Credentials, EgressPolicy, Error, KeyWrap, Registry, Result, Runner,
+    StopSource, Store, Submit, SystemClock, Vault, Work,
+};
+use crosspoint_gateway::{Config, Gateway, Settles, TargetConfig};
+use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime, target_of};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Puts a platform together; made by [`Platform::builder`].
+#[derive(Debug)]
+#[must_use = "nothing runs before `.start()`"]
+pub struct Builder {
+    store: Option<Store>,
+    keys: Option<Arc<dyn KeyWrap>>,
+    clock: Arc<dyn Clock>,
+    connectors: Vec<Arc<dyn Connector>>,
+    integrations: Vec<AnyIntegration>,
+    egress: EgressPolicy,
+    gateway: Config,
+    flows: u32,
+    scripts: u32,
+    retention: Duration,
+    shutdown: Duration,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            store: None,
+            keys: None,
+            clock: Arc::new(SystemClock::new()),
+            connectors: Vec::new(),
+            integrations: Vec::new(),
+            egress: EgressPolicy::default(),
+            gateway: Config::default(),
+            flows: 64,
+            scripts: 8,
+            retention: Duration::from_secs(30 * 24 * 3600),
+            shutdown: Duration::from_secs(30),
+        }
+    }
+
+    /// Where everything is kept: `Sqlite::open("app.db").await?`, or `Memory::new()` for tests. Required.
+    pub fn store(mut self, store: impl Into<Store>) -> Self {
+        self.store = Some(store.into());
+        self
+    }
+
+    /// The keys that wrap the customers' data keys. Required: without them nothing could be kept safe.
+    pub fn keys(mut self, keys: impl KeyWrap) -> Self {
+        self.keys = Some(Arc::new(keys));
+        self
+    }
+
+    /// Registers a connector. Connectors come before the integrations that need them.
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.connectors.push(Arc::new(connector));
+        self
+    }
+
+    /// Registers an integration. Of several versions the last one is offered in the catalogue; register every version
+    /// that is still installed.
+    pub fn integration(mut self, integration: impl Into<AnyIntegration>) -> Self {
+        self.integrations.push(integration.into());
+        self
+    }
+
+    /// Which hosts connections may reach besides public addresses over `https`.
+    pub fn egress(mut self, policy: EgressPolicy) -> Self {
+        self.egress = policy;
+        self
+    }
+
+    /// How many Rust flows (64) and scripts (8) run at once in this process.
+    pub const fn concurrency(mut self, flows: u32, scripts: u32) -> Self {
+        self.flows = flows;
+        self.scripts = scripts;
+        self
+    }
+
+    /// Settings of the gateway.
+    pub fn gateway(mut self, config: Config) -> Self {
+        self.gateway = config;
+        self
+    }
+
+    /// How long ended calls and executions are kept; 30 days unless set.
+    pub const fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// How long running attempts may go on when the platform shuts down; 30 s unless set.
+    pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown = timeout;
+        self
+    }
+
+    /// Reads time from this clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checks everything that was registered and starts to work: leases what is queued, fires schedules, removes what is
+    /// past its retention. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Code::SetupInvalid`] with every problem of the definitions; [`Code::KeysMissing`]; [`Code::IsolationUnavailable`]
+    /// for a script that asks for more than this machine can enforce; whatever the store meets.
+    pub async fn start(self) -> Result<Platform> {
+        let store = self
+            .store
+            .ok_or_else(|| Error::new(Code::SetupInvalid, "say where everything is kept: `.store(..)`"))?;
+        let keys = self.keys.ok_or_else(|| {
+            Error::new(
+                Code::KeysMissing,
+                "say which keys seal credentials: `.keys(KeyRing::from_env(\"CROSSPOINT_KEYS\")?)`",
+            )
+        })?;
+        let registry = registry(self.connectors, self.integrations)?;
+        let vault: Arc<dyn Vault> = Arc::new(EnvelopeVault::new(
+            keys,
+            Arc::clone(&store.data_keys),
+            Arc::clone(&self.clock),
+        ));
+        let http = HttpClient::builder().egress(self.egress).build()?;
+        let engine = ConnectorEngine::new(
+            Arc::clone(&registry),
+            Arc::clone(&store.connections),
+            Arc::clone(&vault),
+            Arc::clone(&self.clock),
+            http,
+        )?;
+        let engine = Arc::new(engine);
+
+        let runners: Arc<dyn Runner> = Arc::new(Runners::standard(Arc::clone(&self.clock)));
+        prepare(&registry, &*runners).await?;
+        let credentials: Arc<dyn Credentials> = engine.clone();
+        let parts = Parts::new(Arc::clone(&registry), store.clone(), credentials, Arc::clone(&vault));
+        let handler = FlowHandler::new(parts.clock(Arc::clone(&self.clock)).runners(Arc::clone(&runners)));
+        let gateway = Gateway::new(Arc::clone(&store.dispatch), Arc::clone(&self.clock), self.gateway);
+        let submit: Arc<dyn Submit> = Arc::new(gateway.clone());
+        let runtime = Runtime::new(&handler, submit);
+        runtime.check_installations().await?;
+
+        for (target, permits) in targets(&registry, self.flows, self.scripts) {
+            let config = TargetConfig::default().permits(permits).settles(Settles::Handler);
+            gateway.register(target, Arc::new(handler.clone()), config)?;
+        }
+        let stop = StopSource::new();
+        let scheduler = runtime.clone();
+        let signal = stop.signal();
+        tokio::spawn(async move { scheduler.run_scheduler(signal).await });
+        tokio::spawn(upkeep::run(
+            Arc::clone(&store.dispatch),
+            Arc::clone(&self.clock),
+            self.retention,
+            stop.signal(),
+        ));
+
+        let isolation = runners.probe().await;
+        tracing::info!(isolation = %isolation.level, worker = "started", "crosspoint is running");
+        Ok(Platform {
+            inner: Arc::new(Inner {
+                registry,
+                store,
+                clock: self.clock,
+                vault,
+                engine,
+                gateway,
+                runtime,
+                isolation,
+                stop,
+                shutdown: self.shutdown,
+            }),
+        })
+    }
+}
+
+fn registry(connectors: Vec<Arc<dyn Connector>>, integrations: Vec<AnyIntegration>) -> Result<Arc<Registry>> {
+    let mut registry = Registry::new();
+    for connector in connectors {
+        registry.add_connector(connector)?;
+    }
+    for integration in integrations {
+        registry.add_integration(integration)?;
+    }
+    crosspoint_marketplace::check(&registry)?;
+    Ok(Arc::new(registry))
+}
+
+/// Nothing is accepted that could not be run: interpreters exist, isolation can be enforced.
+async fn prepare(registry: &Registry, runners: &dyn Runner) -> Result<()> {
+    for integration in registry.integrations() {
+        for flow in &integration.flows {
+            let require = match &flow.work {
+                Work::Script(script) => script.required_isolation(),
+                _ => crosspoint_core::Isolation::Trusted,
+            };
+            runners.prepare(&flow.work, require).await.map_err(|e| {
+                let retry = e.retry();
+                Error::new(e.code(), e.message().to_owned())
+                    .with("integration", &integration.name)
+                    .with("flow", &flow.name)
+                    .with_retry(retry)
+                    .caused_by(e)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The targets that flows run at, and how many at once.
+fn targets(registry: &Registry, flows: u32, scripts: u32) -> BTreeMap<crosspoint_core::TargetId, u32> {
+    let all = registry.integrations().flat_map(|integration| &integration.flows);
+    all.map(|flow| {
+        let permits = match &flow.work {
+            Work::Script(_) => scripts,
+            _ => flows,
+        };
+        (target_of(&flow.work), permits)
+    })
+    .collect()
+}

@@ -1,0 +1,154 @@
+//! Adoption: a direct attempt that outlives the hold goes on under a durable record.
+//!
+//! Only when the record is stored is the client told 202. From then on the reply goes to the store first. If the record
+//! cannot be stored, the client stays on its connection and nothing is promised.
+
+use crate::{
+    dispatch::first,
+    gate::Permit,
+    gateway::Inner,
+    target::Target,
+    worker::{Holding, Job, conclude, supervise},
+};
+use crosspoint_core::{Code, Enqueue, Enqueued, Envelope, Error, Reply, Result, Settle};
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+/// What the caller is told.
+#[derive(Debug)]
+pub(crate) enum Adopted<T> {
+    /// It ended in time.
+    Finished(T),
+    /// It is stored and goes on.
+    Accepted,
+}
+
+/// Runs `work` on its caller's own time for up to `hold`, then adopts it. Dropping this before the hold has passed
+/// cancels the work.
+pub(crate) async fn adopt<F, T, K, R>(
+    inner: &Arc<Inner>,
+    target: &Arc<Target>,
+    envelope: Envelope,
+    permit: Permit,
+    mut work: F,
+    hold: Duration,
+    keep: K,
+) -> Result<Adopted<T>>
+where
+    F: Future<Output = T> + Unpin + Send + 'static,
+    T: Send + 'static,
+    K: FnOnce(T) -> R + Send + 'static,
+    R: Future<Output = Result<Reply>> + Send + 'static,
+{
+    let ended = tokio::select! {
+        biased;
+        ended = &mut work => Some(ended),
+        () = sleep(hold) => None,
+    };
+    match ended {
+        Some(ended) => {
+            drop(permit);
+            Ok(Adopted::Finished(ended))
+        }
+        None => Adoption::new(inner, target, envelope, permit).start(work, keep).await,
+    }
+}
+
+/// A call that is about to be adopted, with the permit that it has held from the start.
+pub(crate) struct Adoption {
+    inner: Arc<Inner>,
+    target: Arc<Target>,
+    envelope: Envelope,
+    permit: Permit,
+}
+
+impl Adoption {
+    pub(crate) fn new(inner: &Arc<Inner>, target: &Arc<Target>, envelope: Envelope, permit: Permit) -> Self {
+        Self {
+            inner: Arc::clone(inner),
+            target: Arc::clone(target),
+            envelope,
+            permit,
+        }
+    }
+
+    /// Moves the attempt into a task and answers when its caller can be told something.
+    pub(crate) async fn start<F, T, K, R>(self, work: F, keep: K) -> Result<Adopted<T>>
+    where
+        F: Future<Output = T> + Unpin + Send + 'static,
+        T: Send + 'static,
+        K: FnOnce(T) -> R + Send + 'static,
+        R: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(self.run(work, keep, tell));
+        told.await
+            .map_err(|_| Error::new(Code::Internal, "the handler panicked"))
+    }
+
+    async fn run<F, T, K, R>(self, mut work: F, keep: K, mut tell: oneshot::Sender<Adopted<T>>)
+    where
+        F: Future<Output = T> + Unpin + Send + 'static,
+        T: Send + 'static,
+        K: FnOnce(T) -> R + Send + 'static,
+        R: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        let Self {
+            inner,
+            target,
+            envelope,
+            permit,
+        } = self;
+        let job = |attempt| Job {
+            id: envelope.id(),
+            attempt,
+            created: envelope.created,
+            repeatable: envelope.repeatable,
+        };
+        let sent = Instant::now();
+        let item = Enqueue::adopted(envelope.clone(), inner.terms());
+        let mut storing = inner.store.enqueue(vec![item]);
+        let stored = tokio::select! {
+            biased;
+            stored = &mut storing => stored.and_then(first),
+            ended = &mut work => {
+                drop(permit);
+                // The caller may have left; then nobody needs it.
+                drop(tell.send(Adopted::Finished(ended)));
+                return answered_meanwhile(&inner, storing.await).await;
+            }
+        };
+        match stored {
+            Ok(Enqueued::New(Some(lease))) => {
+                let holding: Holding = inner.hold_lease(&lease, sent);
+                drop(tell.send(Adopted::Accepted));
+                let kept = async { keep(work.await).await };
+                let outcome = supervise(kept, &holding, None, inner.config.stop_grace).await;
+                drop(permit);
+                conclude(&inner, &target, &holding, job(lease.attempt), outcome).await;
+            }
+            other => {
+                tracing::warn!(target = %target.id, stored = ?other.map(drop), "not adopted; the client stays connected");
+                tokio::select! {
+                    ended = &mut work => drop(tell.send(Adopted::Finished(ended))),
+                    // As on the direct way: the attempt ends with its caller.
+                    () = tell.closed() => {}
+                }
+            }
+        }
+    }
+}
+
+/// The caller was answered while its record was being stored. Nobody was told the record's id, so it is closed empty.
+async fn answered_meanwhile(inner: &Inner, stored: Result<Vec<Enqueued>>) {
+    if let Ok(Enqueued::New(Some(lease))) = stored.and_then(first) {
+        let lease = lease.reference;
+        let reply = Reply::default();
+        if let Err(error) = inner.store.settle(vec![Settle::Complete { lease, reply }]).await {
+            tracing::warn!(%error, "a record that nobody asks for stays until its lease ends");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What can be set, with the defaults.
+
+use crosspoint_core::{RetryPolicy, WorkerId};
+use std::time::Duration;
+
+/// Settings of a [`Gateway`](crate::Gateway).
+///
+/// ```
+/// use crosspoint_gateway::Config;
+/// use std::time::Duration;
+///
+/// let mut config = Config::default();
+/// config.hold = Duration::from_secs(5);
+/// config.requests_path = "/api/requests".into();
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The name under which this process leases work. Default: unique per start.
+    pub worker: WorkerId,
+    /// How long a lease lasts unless a heartbeat, sent three times as often, extends it. Default 30 s.
+    pub lease: Duration,
+    /// How many envelopes are leased at once. Default 32.
+    pub lease_batch: usize,
+    /// How often work that other processes have stored, or that was delayed, is looked for. Default 1 s.
+    pub poll: Duration,
+    /// How long a client is kept waiting for a queued answer, unless its route or its request says less. Default 10 s.
+    pub hold: Duration,
+    /// How many clients are kept waiting at once; further ones get 202 at once. Default 10 000.
+    pub max_held: usize,
+    /// When a client with 202 should ask for the first time. Default 2 s.
+    pub retry_after: Duration,
+    /// The largest reply of a queued call that is stored, in bytes. Default 1 MiB.
+    pub max_reply: usize,
+    /// How long an attempt that was told to stop may take before it is dropped. Default 5 s.
+    pub stop_grace: Duration,
+    /// For how long an `Idempotency-Key` is recognised. Default 48 h.
+    pub key_retention: Duration,
+    /// Where [`Gateway::requests`](crate::Gateway::requests) is mounted, for `Location`. Default `/requests`.
+    pub requests_path: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            worker: unique_worker(),
+            lease: Duration::from_secs(30),
+            lease_batch: 32,
+            poll: Duration::from_secs(1),
+            hold: Duration::from_secs(10),
+            max_held: 10_000,
+            retry_after: Duration::from_secs(2),
+            max_reply: 1024 * 1024,
+            stop_grace: Duration::from_secs(5),
+            key_retention: Duration::from_secs(48 * 60 * 60),
+            requests_path: "/requests".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// How much of a lease is kept in reserve: an attempt is told to stop this long before its lease can end.
+    pub(crate) fn margin(&self) -> Duration {
+        self.lease / 10
+    }
+
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.lease / 3
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the text is 44 visible characters")]
+fn unique_worker() -> WorkerId {
+    WorkerId::new(format!("gateway-{}", uuid::Uuid::new_v4())).expect("a valid id")
+}
+
+/// Settings of one target.
+///
+/// ```
+/// use crosspoint_gateway::{Settles, TargetConfig};
+/// let service = TargetConfig::default().permits(16);
+/// let flows = TargetConfig::default().settles(Settles::Handler);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TargetConfig {
+    /// How many calls run at once in this process, direct and queued together. Default 64.
+    pub permits: u32,
+    /// Who writes results. Default: the gateway.
+    pub settles: Settles,
+    /// When an attempt that failed is made again. Its `max_attempts` is that of the envelopes made for diverted calls.
+    pub retry: RetryPolicy,
+}
+
+impl Default for TargetConfig {
+    fn default() -> Self {
+        Self {
+            permits: 64,
+            settles: Settles::Gateway,
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+impl TargetConfig {
+    /// Sets how many calls run at once.
+    #[must_use]
+    pub const fn permits(mut self, permits: u32) -> Self {
+        self.permits = permits;
+        self
+    }
+
+    /// Sets who writes results.
+    #[must_use]
+    pub const fn settles(mut self, settles: Settles) -> Self {
+        self.settles = settles;
+        self
+    }
+
+    /// Sets when failed attempts are made again.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+/// Who writes the result of an attempt to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Settles {
+    /// The gateway: `Ok` is the stored reply, an error is retried or becomes a dead letter as its verdict says.
+    #[default]
+    Gateway,
+    /// The handler, in its own transaction (flows). The gateway only wakes whoever waits. If the handler fails with
+    /// [`Code::ShuttingDown`](crosspoint_core::Code::ShuttingDown),
+    /// [`Code::TargetSaturated`](crosspoint_core::Code::TargetSaturated) or
+    /// [`Code::TargetUnavailable`](crosspoint_core::Code::TargetUnavailable), the attempt was not begun and its lease is
+    /// given back; after any other error the gateway leaves the lease to the handler.
+    Handler,
+}
+
+/// How one call is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CallPolicy {
+    /// How long the caller waits for the answer; `None` for the gateway's default.
+    pub hold: Option<Duration>,
+    /// Whether the call may be made again when nobody knows how it ended. Default false.
+    pub repeatable: bool,
+}
+
+impl CallPolicy {
+    /// Sets how long the caller waits.
+    #[must_use]
+    pub const fn hold(mut self, hold: Duration) -> Self {
+        self.hold = Some(hold);
+        self
+    }
+
+    /// Sets whether the call may be made again when nobody knows how it ended.
+    #[must_use]
+    pub const fn repeatable(mut self, repeatable: bool) -> Self {
+        self.repeatable = repeatable;
+        self
+    }
+}

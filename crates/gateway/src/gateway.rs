@@ -1,0 +1,233 @@
+//! The gateway of one process: its targets, its leases and whoever waits in it.
+
+use crate::{
+    Config, TargetConfig,
+    gate::{Mode, Snapshot},
+    inbox::Inbox,
+    metric,
+    target::Target,
+    worker::{self, Leases},
+};
+use crosspoint_core::{Clock, Code, DispatchStore, Error, FleetScope, Handler, Result, StopReason, TargetId};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+/// Dispatches calls: straight to a target while it has capacity, through the store when it has none. Cheap to clone;
+/// all clones are one gateway.
+///
+/// ```
+/// use crosspoint_core::{Handler, Invocation, Memory, Reply, Result, SystemClock, TargetId};
+/// use crosspoint_gateway::{Config, Gateway, TargetConfig};
+/// use std::sync::Arc;
+///
+/// #[derive(Debug)]
+/// struct Echo;
+///
+/// #[async_trait::async_trait]
+/// impl Handler for Echo {
+///     async fn handle(&self, invocation: Invocation) -> Result<Reply> {
+///         Ok(Reply::new(invocation.request.into_body()))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+/// let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
+/// gateway.register(TargetId::new("echo")?, Arc::new(Echo), TargetConfig::default())?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn DispatchStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Config,
+    /// The worker's right to look at every call it works on.
+    pub(crate) fleet: FleetScope,
+    pub(crate) inbox: Inbox,
+    pub(crate) leases: Leases,
+    pub(crate) stage: watch::Sender<Stage>,
+    /// Clients that are kept waiting now.
+    pub(crate) holding: AtomicUsize,
+    /// Ends when the last lease loop has dropped its clone.
+    pub(crate) loops: watch::Sender<()>,
+    targets: RwLock<HashMap<TargetId, Arc<Target>>>,
+    tasks: AtomicBool,
+}
+
+/// How far a shutdown has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Running,
+    /// Nothing new is leased, nobody new is held.
+    Draining,
+    /// Whoever is still held gets 202 now.
+    Closing,
+}
+
+impl Gateway {
+    /// A gateway over a store. `clock` is the wall clock of deadlines and retries.
+    #[must_use]
+    pub fn new(store: Arc<dyn DispatchStore>, clock: Arc<dyn Clock>, config: Config) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the gateway is the worker")]
+        let fleet = FleetScope::trusted();
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                clock,
+                config,
+                fleet,
+                inbox: Inbox::default(),
+                leases: Leases::default(),
+                stage: watch::Sender::new(Stage::Running),
+                holding: AtomicUsize::new(0),
+                loops: watch::Sender::new(()),
+                targets: RwLock::default(),
+                tasks: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Serves a target in this process: its queued work is leased and handed to `handler`, as long as the gateway
+    /// lives. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Code::SetupInvalid`] when the target is served already, when its retry policy makes no sense, or outside a
+    /// runtime.
+    pub fn register(&self, target: TargetId, handler: Arc<dyn Handler>, config: TargetConfig) -> Result<()> {
+        config.retry.validate()?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::new(
+                Code::SetupInvalid,
+                "targets are registered within a tokio runtime",
+            ));
+        }
+        let entry = self.inner.target(&target);
+        let permits = config.permits;
+        if !entry.serve(handler, config) {
+            return Err(Error::new(Code::SetupInvalid, "the target is served already").with("target", target));
+        }
+        entry.gate.set_limit(permits);
+        self.start_tasks();
+        tokio::spawn(worker::drain(Arc::downgrade(&self.inner), entry));
+        Ok(())
+    }
+
+    /// Opens or closes the direct way to a target. While it is closed every call is diverted, and the queue waits.
+    pub fn set_available(&self, target: &TargetId, available: bool) {
+        let mode = if available { Mode::Direct } else { Mode::Unavailable };
+        let entry = self.inner.target(target);
+        let before = entry.gate.snapshot().mode;
+        entry.gate.set_mode(mode);
+        if before != mode {
+            tracing::info!(%target, mode = mode.as_str(), "gate changed");
+        }
+    }
+
+    /// Sets how many calls to a target run at once in this process.
+    pub fn set_permits(&self, target: &TargetId, permits: u32) {
+        self.inner.target(target).gate.set_limit(permits);
+    }
+
+    /// How the gate of a target stands; `None` if this process has never heard of it.
+    #[must_use]
+    pub fn snapshot(&self, target: &TargetId) -> Option<Snapshot> {
+        let targets = self.inner.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.get(target).map(|target| target.gate.snapshot())
+    }
+
+    /// The targets of this process.
+    #[must_use]
+    pub fn targets(&self) -> Vec<TargetId> {
+        self.inner.all().iter().map(|target| target.id.clone()).collect()
+    }
+
+    /// Prepares for the end of the process. From now on nothing is leased and diverted calls are answered 202 at once.
+    /// Running attempts may finish until `timeout` has passed; then they are told to stop, and their work goes back to
+    /// the queue once they have. Direct calls go on: the server's own graceful shutdown ends those.
+    pub async fn drain(&self, timeout: Duration) {
+        let inner = &self.inner;
+        let deadline = Instant::now() + timeout;
+        inner.enter(Stage::Draining);
+        let finish = async {
+            inner.loops.closed().await;
+            inner.leases.empty().await;
+        };
+        if timeout_at(deadline, finish).await.is_err() {
+            tracing::info!(attempts = inner.leases.count(), "stopping attempts that still run");
+            inner.enter(Stage::Closing);
+            inner.leases.stop_all(StopReason::Draining);
+            inner.loops.closed().await;
+            inner.leases.stop_all(StopReason::Draining);
+            inner.leases.empty().await;
+        }
+        inner.enter(Stage::Closing);
+        inner.publish();
+    }
+
+    /// Starts the tasks that serve all targets together: heartbeats, the slow poll of answers, metrics.
+    pub(crate) fn start_tasks(&self) {
+        if self.inner.tasks.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        metric::describe();
+        tokio::spawn(worker::heartbeats(Arc::downgrade(&self.inner)));
+        tokio::spawn(worker::watch_answers(Arc::downgrade(&self.inner)));
+        tokio::spawn(metric::publish_always(Arc::downgrade(&self.inner)));
+    }
+}
+
+impl Inner {
+    /// The target of this name, made if it is new.
+    pub(crate) fn target(&self, id: &TargetId) -> Arc<Target> {
+        let known = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(target) = known.get(id) {
+            return Arc::clone(target);
+        }
+        drop(known);
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Target::new(id.clone(), TargetConfig::default().permits));
+        Arc::clone(targets.entry(id.clone()).or_insert_with(new))
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.values().cloned().collect()
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.stage.send_if_modified(|now| {
+            let later = *now < stage;
+            if later {
+                *now = stage;
+            }
+            later
+        });
+    }
+
+    /// Resolves when the shutdown has come to `stage`.
+    pub(crate) async fn reached(&self, stage: Stage) {
+        let mut stages = self.stage.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        if stages.wait_for(|now| *now >= stage).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Which headers are kept.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::time::Duration;
+
+/// They describe one connection and mean nothing on another (RFC 9110, 7.6.1), or a length that is counted anew.
+const OF_THE_CONNECTION: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Credentials are not written to a store; the replay says who called.
+const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+
+/// A request's headers as they are stored: without credentials and without what belongs to the connection.
+pub(crate) fn for_storage(headers: &mut HeaderMap) {
+    for_reply(headers);
+    for name in &CREDENTIALS {
+        headers.remove(name);
+    }
+    headers.remove("prefer");
+    headers.remove(crate::replay::WITHOUT_REQUEST);
+}
+
+/// A reply's headers as they are stored.
+pub(crate) fn for_reply(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in OF_THE_CONNECTION.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// Whole seconds, at least one.
+pub(crate) fn retry_after(after: Duration) -> HeaderValue {
+    let seconds = after.as_millis().div_ceil(1000).max(1);
+    HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_the_connection_stay_behind() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "Bearer x"),
+            ("cookie", "session=x"),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("prefer", "wait=1"),
+            ("content-type", "text/plain"),
+            ("x-request", "7"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        for_storage(&mut headers);
+        let mut kept: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["content-type", "x-request"]);
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_to_seconds() {
+        assert_eq!(retry_after(Duration::ZERO), "1");
+        assert_eq!(retry_after(Duration::from_millis(1001)), "2");
+    }
+}

@@ -1,0 +1,11 @@
+//! The pieces of HTTP that the layer and the status resource share.
+
+mod headers;
+mod key;
+mod prefer;
+mod problem;
+
+pub(crate) use headers::{for_reply, for_storage, retry_after};
+pub(crate) use key::{KEY_HEADER, KeyScope, idempotency_key};
+pub(crate) use prefer::Prefer;
+pub(crate) use problem::{json, problem};

@@ -1,0 +1,309 @@
+//! The way through the store.
+
+use super::{Passage, Route};
+use crate::{
+    Settles,
+    dispatch::{Accepted, ended, first},
+    gate::{Permit, Refusal},
+    gateway::Stage,
+    http::{KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after},
+    inbox::Answer,
+    metric, replay,
+    worker::{Job, conclude, supervise},
+};
+use axum::extract::OriginalUri;
+use bytes::Bytes;
+use crosspoint_core::{
+    BoxError, Code, CustomerId, Enqueue, Enqueued, Envelope, Error, IdempotencyKey, Invocation, InvocationId, Meta,
+    Reply, Result,
+};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
+use http_body::Body;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
+use tokio::{sync::oneshot, time::Instant};
+use tower_service::Service;
+
+/// Whose request it is.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    customer: CustomerId,
+    principal: Option<Arc<str>>,
+}
+
+/// Why a request goes through the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Why {
+    Refused(Refusal),
+    ClientAsked,
+    Recorded,
+}
+
+impl Why {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.as_str(),
+            Self::ClientAsked => "client-asked",
+            Self::Recorded => "recorded",
+        }
+    }
+
+    const fn code(self) -> Code {
+        match self {
+            Self::Refused(Refusal::Unavailable) => Code::TargetUnavailable,
+            _ => Code::TargetSaturated,
+        }
+    }
+}
+
+impl Route {
+    /// Whether the layer looks after a request at all.
+    pub(super) fn concerns<B>(&self, request: &Request<B>) -> bool {
+        let extensions = request.extensions();
+        let replayed = extensions.get::<Passage>();
+        if replayed.is_some_and(|passage| passage.is_through(&self.gate)) {
+            return false;
+        }
+        let Some(pattern) = &self.path else { return true };
+        let uri = extensions
+            .get::<OriginalUri>()
+            .map_or(request.uri(), |original| &original.0);
+        pattern.matches(uri.path())
+    }
+
+    /// Whether a request may be stored instead of being tried at once.
+    pub(super) fn may_store(&self, parts: &Parts) -> bool {
+        self.customer.as_ref().is_some_and(|of| of(parts).is_some()) && self.can_store(parts)
+    }
+
+    fn can_store(&self, parts: &Parts) -> bool {
+        // A target that nobody drains here would keep its calls for ever.
+        let drained = self
+            .target
+            .served()
+            .is_some_and(|served| served.settles == Settles::Gateway);
+        if !drained && self.customer.is_some() {
+            tracing::warn!(target = %self.target.id, "not served: call `serve_queued`, or nothing can be queued");
+        }
+        drained && !parts.headers.contains_key(header::UPGRADE) && parts.method != http::Method::CONNECT
+    }
+
+    pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
+        Some(Caller {
+            customer: self.customer.as_ref()?(parts)?,
+            principal: self.principal.as_ref().and_then(|of| of(parts)),
+        })
+    }
+
+    /// How long a client is kept waiting at most.
+    pub(super) fn most(&self) -> Duration {
+        let inner = &self.gateway.inner;
+        match inner.stage() {
+            Stage::Running => self.hold.unwrap_or(inner.config.hold),
+            Stage::Draining | Stage::Closing => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn envelope(&self, caller: Caller, request: Request<Bytes>, key: Option<IdempotencyKey>) -> Envelope {
+        let clock = &*self.gateway.inner.clock;
+        let mut meta = Meta::new(InvocationId::mint(clock), caller.customer, self.target.id.clone());
+        meta.principal = caller.principal;
+        meta.idempotency_key = key;
+        if let Some(pattern) = &self.path {
+            meta.route_class = Arc::clone(pattern.text());
+        }
+        let trace = request
+            .headers()
+            .get("traceparent")
+            .and_then(|value| value.to_str().ok());
+        meta.trace = trace.map(Arc::from);
+        let repeatable = self.repeatable.unwrap_or_else(|| request.method().is_idempotent());
+        let mut envelope = Envelope::service(Invocation::new(meta, request), clock.now());
+        envelope.repeatable = repeatable;
+        envelope.max_attempts = self.target.max_attempts();
+        envelope
+    }
+
+    /// 202: it is stored, and this is where to ask for it.
+    pub(super) fn accepted(&self, id: InvocationId, prefer: &Prefer, held: Duration) -> Reply {
+        let inner = &self.gateway.inner;
+        let after = inner.retry_after();
+        let body = serde_json::json!({
+            "id": id.to_string(),
+            "status": "accepted",
+            "retry_after": after.as_secs().max(1),
+        });
+        let mut reply = json(StatusCode::ACCEPTED, &body);
+        let headers = reply.headers_mut();
+        let location = format!("{}/{id}", inner.config.requests_path.trim_end_matches('/'));
+        if let Ok(location) = HeaderValue::try_from(location) {
+            headers.insert(header::LOCATION, location);
+        }
+        headers.insert(header::RETRY_AFTER, retry_after(after));
+        if let Some(applied) = prefer.applied(held).and_then(|applied| applied.try_into().ok()) {
+            headers.insert("preference-applied", applied);
+        }
+        reply
+    }
+
+    /// The stored form of a request, with its key.
+    fn stored(&self, caller: Caller, mut parts: Parts, body: Bytes) -> Result<Envelope> {
+        if let Some(OriginalUri(uri)) = parts.extensions.remove() {
+            parts.uri = uri;
+        }
+        if let Some(path) = parts.uri.path_and_query() {
+            parts.uri = Uri::from(path.clone());
+        }
+        let inner = &self.gateway.inner;
+        let scope = KeyScope {
+            customer: &caller.customer,
+            target: &self.target.id,
+            route: self.path.as_ref().map_or("", |pattern| pattern.text()),
+            principal: caller.principal.as_deref(),
+        };
+        let expires = inner.clock.now().plus(inner.config.key_retention);
+        let key = idempotency_key(&parts, &body, &scope, expires)?;
+        for_storage(&mut parts.headers);
+        parts.extensions = http::Extensions::new();
+        Ok(self.envelope(caller, Request::from_parts(parts, body), key))
+    }
+
+    /// What the client is told, and what is counted.
+    fn answer(&self, why: Why, prefer: &Prefer, held: Duration, began: Instant, accepted: Result<Accepted>) -> Reply {
+        let (path, reply) = match accepted {
+            Ok(Accepted {
+                answer: Some(Answer::Reply(reply)),
+                ..
+            }) => (metric::Path::Queued, reply),
+            Ok(Accepted {
+                answer: Some(Answer::Ended(state, failure)),
+                ..
+            }) => (metric::Path::Unknown, problem(&ended(state, failure), None)),
+            Ok(Accepted { id, answer: None }) => (metric::Path::Accepted, self.accepted(id, prefer, held)),
+            Err(error) => {
+                tracing::warn!(%error, target = %self.target.id, reason = why.as_str(), "a call could not be queued");
+                let after = matches!(error.code().status(), 413 | 429 | 503).then(|| self.gateway.inner.retry_after());
+                (metric::Path::Rejected, problem(&error, after))
+            }
+        };
+        metric::answered(self.target.id.as_str(), path, why.as_str(), began.elapsed());
+        reply
+    }
+
+    async fn read<B>(&self, body: B) -> Result<Bytes>
+    where
+        B: Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let collected = Limited::new(body, self.max_body).collect().await;
+        collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                let message = "too large to be queued; send it again when the target has capacity, or send less";
+                Error::new(Code::BodyTooLarge, message).with("limit", self.max_body)
+            } else {
+                Error::new(Code::BodyMalformed, "the body could not be read to its end").caused_by(error)
+            }
+        })
+    }
+}
+
+/// Stores a request and keeps the client for the answer.
+pub(super) async fn divert<B>(route: Arc<Route>, request: Request<B>, why: Why) -> Reply
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let prefer = Prefer::of(&parts.headers);
+    let held = prefer.hold(route.most());
+    let accepted = async {
+        let eligible = route.caller(&parts).filter(|_| route.can_store(&parts));
+        let Some(caller) = eligible else {
+            return Err(Error::new(why.code(), why.code().title()));
+        };
+        let body = route.read(body).await?;
+        let envelope = route.stored(caller, parts, body)?;
+        tracing::debug!(target = %route.target.id, id = %envelope.id(), reason = why.as_str(), "diverted");
+        route.gateway.inner.accept(envelope, false, held).await
+    };
+    let accepted = accepted.await;
+    route.answer(why, &prefer, held, began, accepted)
+}
+
+/// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)).
+pub(super) async fn record<S, B, R>(route: Arc<Route>, service: S, request: Request<B>, permit: Permit) -> Reply
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + From<Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let prefer = Prefer::of(&parts.headers);
+    let held = prefer.hold(route.most());
+    let accepted = async {
+        let Some(caller) = route.caller(&parts) else {
+            return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
+        };
+        let body = route.read(body).await?;
+        let envelope = route.stored(caller, parts.clone(), body.clone())?;
+        let request = Request::from_parts(parts, B::from(body));
+        let inner = &route.gateway.inner;
+        let waiter = inner.inbox.register(envelope.id());
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(attempt(Arc::clone(&route), envelope, service, request, permit, tell));
+        let lost = |e| Error::new(Code::Internal, "storing the call failed").caused_by(e);
+        let enqueued = told.await.map_err(lost)??;
+        inner.wait(waiter, enqueued, began + held).await
+    };
+    let accepted = accepted.await;
+    route.answer(Why::Recorded, &prefer, held, began, accepted)
+}
+
+/// Records the call as started and starts it; once recorded it no longer depends on its client.
+async fn attempt<S, B, R>(
+    route: Arc<Route>,
+    envelope: Envelope,
+    mut service: S,
+    request: Request<B>,
+    permit: Permit,
+    tell: oneshot::Sender<Result<Enqueued>>,
+) where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send,
+    S::Future: Send,
+    B: Send,
+    R: Body<Data = Bytes> + Send,
+    R::Error: Into<BoxError>,
+{
+    let inner = &route.gateway.inner;
+    let (id, created, repeatable) = (envelope.id(), envelope.created, envelope.repeatable);
+    let sent = Instant::now();
+    let stored = inner
+        .store
+        .enqueue(vec![Enqueue::adopted(envelope, inner.terms())])
+        .await;
+    let lease = match stored.and_then(first) {
+        Ok(Enqueued::New(Some(lease))) => lease,
+        other => return drop(tell.send(other)),
+    };
+    let holding = inner.hold_lease(&lease, sent);
+    drop(tell.send(Ok(Enqueued::New(None))));
+    let work = async {
+        let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
+        let Ok(response) = service.call(request).await;
+        replay::collect(response, inner.config.max_reply).await
+    };
+    let outcome = supervise(work, &holding, None, inner.config.stop_grace).await;
+    drop(permit);
+    let job = Job {
+        id,
+        attempt: lease.attempt,
+        created,
+        repeatable,
+    };
+    conclude(inner, &route.target, &holding, job, outcome).await;
+}

@@ -1,0 +1,146 @@
+//! The metrics of dispatch, through the `metrics` facade: the host chooses the exporter. No label names a customer.
+
+use crate::gateway::Inner;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use std::{
+    sync::{Weak, atomic::Ordering},
+    time::Duration,
+};
+
+const REQUESTS: &str = "crosspoint_dispatch_requests_total";
+const DURATION: &str = "crosspoint_dispatch_duration_seconds";
+const IN_FLIGHT: &str = "crosspoint_dispatch_in_flight_requests";
+const LIMIT: &str = "crosspoint_dispatch_concurrency_limit";
+const UTILIZATION: &str = "crosspoint_dispatch_utilization_ratio";
+const MESSAGES: &str = "crosspoint_dispatch_queue_messages";
+const OLDEST: &str = "crosspoint_dispatch_queue_oldest_age_seconds";
+const WAIT: &str = "crosspoint_dispatch_queue_wait_seconds";
+const HELD: &str = "crosspoint_dispatch_held_connections";
+const GATE: &str = "crosspoint_dispatch_gate_state";
+const REDELIVERIES: &str = "crosspoint_dispatch_redeliveries_total";
+const DUPLICATES: &str = "crosspoint_dispatch_duplicate_completions_total";
+
+/// How often gauges are brought up to date.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How a call was answered, as in the label `path`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Path {
+    Queued,
+    Accepted,
+    Rejected,
+    Unknown,
+}
+
+impl Path {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+pub(crate) fn describe() {
+    describe_counter!(
+        REQUESTS,
+        Unit::Count,
+        "Calls by how they were answered and why they were diverted."
+    );
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "Time to the answer of calls that were diverted."
+    );
+    describe_gauge!(
+        IN_FLIGHT,
+        Unit::Count,
+        "Calls that run now, direct and queued together."
+    );
+    describe_gauge!(LIMIT, Unit::Count, "Calls that may run at once.");
+    describe_gauge!(UTILIZATION, "Calls that run, as a share of the limit.");
+    describe_gauge!(MESSAGES, Unit::Count, "Stored calls by state.");
+    describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest call that is ready.");
+    describe_histogram!(WAIT, Unit::Seconds, "Time from being ready to being leased.");
+    describe_gauge!(HELD, Unit::Count, "Clients that are kept waiting for a queued answer.");
+    describe_gauge!(GATE, "1 for the state that the gate is in.");
+    describe_counter!(
+        REDELIVERIES,
+        Unit::Count,
+        "Leases that were not the first of their call."
+    );
+    describe_counter!(DUPLICATES, Unit::Count, "Results that came too late to be stored.");
+}
+
+/// Counts a call that did not go the direct way.
+pub(crate) fn answered(target: &str, path: Path, reason: &'static str, after: Duration) {
+    let target = target.to_owned();
+    counter!(REQUESTS, "target" => target.clone(), "path" => path.as_str(), "reason" => reason).increment(1);
+    histogram!(DURATION, "target" => target, "path" => path.as_str()).record(after.as_secs_f64());
+}
+
+/// Counts a lease that arrived.
+pub(crate) fn leased(target: &str, attempt: u32, waited: Duration) {
+    histogram!(WAIT, "target" => target.to_owned()).record(waited.as_secs_f64());
+    if attempt > 1 {
+        counter!(REDELIVERIES, "target" => target.to_owned()).increment(1);
+    }
+}
+
+/// Counts a result that the store refused as stale.
+pub(crate) fn stale(target: &str) {
+    counter!(DUPLICATES, "target" => target.to_owned()).increment(1);
+}
+
+/// Brings the gauges up to date until the gateway is gone.
+pub(crate) async fn publish_always(gateway: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let Some(inner) = gateway.upgrade() else { return };
+        inner.publish();
+        let store = std::sync::Arc::clone(&inner.store);
+        let now = inner.clock.now();
+        drop(inner);
+        let Some(admin) = store.admin() else { continue };
+        let Ok(stats) = admin.stats().await else { continue };
+        for stat in stats {
+            let target = stat.target.as_str().to_owned();
+            for (queue, count) in [
+                ("ready", stat.ready),
+                ("delayed", stat.delayed),
+                ("leased", stat.leased),
+                ("dead", stat.dead),
+            ] {
+                gauge!(MESSAGES, "target" => target.clone(), "queue" => queue).set(exact(count));
+            }
+            let age = stat.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
+            gauge!(OLDEST, "target" => target).set(age.as_secs_f64());
+        }
+    }
+}
+
+impl Inner {
+    /// Publishes what the gates say; the hot path itself never touches a metric.
+    pub(crate) fn publish(&self) {
+        gauge!(HELD).set(exact(self.holding.load(Ordering::Relaxed) as u64));
+        for target in self.all() {
+            let name = || target.id.as_str().to_owned();
+            let gate = target.gate.snapshot();
+            counter!(REQUESTS, "target" => name(), "path" => "direct", "reason" => "").absolute(gate.admitted);
+            gauge!(IN_FLIGHT, "target" => name()).set(f64::from(gate.in_flight));
+            gauge!(LIMIT, "target" => name()).set(f64::from(gate.limit));
+            gauge!(UTILIZATION, "target" => name()).set(f64::from(gate.in_flight) / f64::from(gate.limit.max(1)));
+            for mode in crate::gate::Mode::ALL {
+                let on = f64::from(u8::from(*mode == gate.mode));
+                gauge!(GATE, "target" => name(), "state" => mode.as_str()).set(on);
+            }
+        }
+    }
+}
+
+/// A count as a gauge; above 2^32 the figure is no longer of interest.
+fn exact(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

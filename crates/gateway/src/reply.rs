@@ -1,0 +1,38 @@
+//! Waiting for the reply of a call that somebody else submitted.
+
+use crate::Gateway;
+use crosspoint_core::{CallStatus, Code, CustomerScope, Error, InvocationId, Reply, Result, Scope};
+use std::time::Duration;
+use tokio::time::Instant;
+
+impl Gateway {
+    /// Waits up to `wait` for the stored reply of a call or an execution of this customer.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if the customer has no such call. [`Code::DeadlineExceeded`] if it has not ended in time. If it
+    /// ended without a reply, the failure that is recorded.
+    pub async fn reply(&self, scope: &CustomerScope, id: InvocationId, wait: Duration) -> Result<Reply> {
+        self.start_tasks();
+        let until = Instant::now() + wait;
+        let mut waiter = self.inner.inbox.register(id);
+        let mut status = self.status(scope, id).await?;
+        if !status.state.is_terminal() {
+            self.inner.hold(&mut waiter, until).await;
+            status = self.status(scope, id).await?;
+        }
+        if let Some(reply) = status.reply {
+            return Ok(reply);
+        }
+        Err(match status.failure {
+            Some(failure) if status.state.is_terminal() => Error::new(failure.code, failure.message),
+            _ if status.state.is_terminal() => Error::new(Code::OutcomeUnknown, "the call ended without a reply"),
+            _ => Error::new(Code::DeadlineExceeded, "there is no reply yet; ask again"),
+        }
+        .with("id", id))
+    }
+
+    async fn status(&self, scope: &CustomerScope, id: InvocationId) -> Result<CallStatus> {
+        let found = self.inner.store.get(Scope::Customer(scope), id).await?;
+        found.ok_or_else(|| Error::new(Code::NotFound, "there is no such call").with("id", id))
+    }
+}

@@ -1,0 +1,166 @@
+//! The leases that this process holds, and their heartbeats.
+
+use crosspoint_core::{DispatchStore, Extended, InvocationId, LeaseRef, StopReason, StopSource};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// One lease and the attempt that runs under it.
+pub(crate) struct Held {
+    pub(crate) lease: LeaseRef,
+    pub(crate) stop: StopSource,
+    /// How long an attempt may go on after the lease has lapsed here, while the store still keeps it.
+    pub(crate) reserve: Duration,
+    until: Mutex<Instant>,
+}
+
+impl Held {
+    /// Until when this process may act under the lease, by its own monotonic clock.
+    pub(crate) fn until(&self) -> Instant {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prolong(&self, until: Instant) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    /// Resolves when the lease can no longer be relied on.
+    pub(crate) async fn lapsed(&self) {
+        loop {
+            let until = self.until();
+            if Instant::now() >= until {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+
+    /// Whether somebody else may own the work by now, so that nothing may be written.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.stop.signal().reason() == Some(StopReason::LeaseLost) || Instant::now() >= self.until()
+    }
+}
+
+/// All leases of this process.
+#[derive(Default, Clone)]
+pub(crate) struct Leases {
+    held: Arc<Mutex<HashMap<LeaseRef, Arc<Held>>>>,
+    ended: Arc<Notify>,
+}
+
+impl fmt::Debug for Leases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Leases({})", self.count())
+    }
+}
+
+impl Leases {
+    /// Takes a lease into the heartbeat; it leaves when the guard is dropped.
+    pub(crate) fn hold(&self, lease: LeaseRef, until: Instant, reserve: Duration) -> Holding {
+        let held = Arc::new(Held {
+            lease,
+            stop: StopSource::new(),
+            reserve,
+            until: Mutex::new(until),
+        });
+        self.lock().insert(lease, Arc::clone(&held));
+        Holding {
+            leases: self.clone(),
+            held,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// The calls that this process works on.
+    pub(crate) fn ids(&self) -> Vec<InvocationId> {
+        self.lock().keys().map(|lease| lease.id).collect()
+    }
+
+    /// Tells every attempt to stop.
+    pub(crate) fn stop_all(&self, why: StopReason) {
+        for held in self.all() {
+            held.stop.stop(why);
+        }
+    }
+
+    /// Resolves when no lease is left.
+    pub(crate) async fn empty(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.count() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Extends every lease by one batch. Answers whether the store took it.
+    pub(crate) async fn beat(&self, store: &dyn DispatchStore, length: Duration, margin: Duration) -> bool {
+        let all = self.all();
+        if all.is_empty() {
+            return true;
+        }
+        let references: Vec<_> = all.iter().map(|held| held.lease).collect();
+        let sent = Instant::now();
+        let answers = match store.extend(&references, length).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::warn!(%error, leases = references.len(), "heartbeat failed");
+                return false;
+            }
+        };
+        for (held, answer) in all.iter().zip(answers) {
+            match answer {
+                Extended::Extended => held.prolong(sent + length.saturating_sub(margin)),
+                Extended::CancelRequested => {
+                    held.prolong(sent + length.saturating_sub(margin));
+                    held.stop.stop(StopReason::Cancelled);
+                }
+                _ => {
+                    tracing::warn!(id = %held.lease.id, "lease lost");
+                    held.prolong(sent);
+                    held.stop.stop(StopReason::LeaseLost);
+                }
+            }
+        }
+        true
+    }
+
+    fn all(&self) -> Vec<Arc<Held>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseRef, Arc<Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lease in the heartbeat.
+pub(crate) struct Holding {
+    leases: Leases,
+    held: Arc<Held>,
+}
+
+impl std::ops::Deref for Holding {
+    type Target = Held;
+    fn deref(&self) -> &Held {
+        &self.held
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.leases.lock().remove(&self.held.lease);
+        self.leases.ended.notify_waiters();
+    }
+}

@@ -1,0 +1,71 @@
+//! Shutting down.
+
+use crate::site::{Site, from_ann, post, put};
+use axum::body::Body;
+use crosspoint_core::CallState;
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_may_finish_and_nothing_new_is_leased() {
+    let site = Site::new();
+    let asynchronous = from_ann("POST", "/v1/scan/1").header("prefer", "respond-async");
+    let running = site.call(asynchronous.body(Body::empty()).unwrap()).await.id();
+    site.scanner.begun(1).await;
+    let gateway = site.gateway.clone();
+    let drain = tokio::spawn(async move { gateway.drain(Duration::from_secs(60)).await });
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    let waiting = site.call(post(2, "b")).await.id();
+    assert!(began.elapsed() < Duration::from_secs(1), "nobody new is held");
+    assert!(!drain.is_finished());
+    site.scanner.finish(2);
+    drain.await.unwrap();
+    assert_eq!(site.status(&running).await.state, CallState::Completed);
+    assert_eq!(
+        site.status(&waiting).await.state,
+        CallState::Queued,
+        "for another process"
+    );
+    assert_eq!(site.scanner.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_timeout_attempts_are_stopped_and_only_repeatable_ones_go_back() {
+    let site = Site::with(|layer| layer.permits(2));
+    let mut ids = Vec::new();
+    for method in ["POST", "PUT"] {
+        let request = from_ann(method, "/v1/scan/1").header("prefer", "respond-async");
+        ids.push(site.call(request.body(Body::empty()).unwrap()).await.id());
+    }
+    site.scanner.begun(2).await;
+    site.gateway.drain(Duration::from_secs(1)).await;
+    assert_eq!(site.gate().in_flight, 0, "confirmed stopped");
+    assert_eq!(site.status(&ids[0]).await.state, CallState::Unknown);
+    let repeatable = site.status(&ids[1]).await;
+    assert_eq!(
+        (repeatable.state, repeatable.attempt),
+        (CallState::Queued, 0),
+        "the attempt does not count"
+    );
+    let answer = site.get(&format!("/requests/{}/response", ids[0])).await;
+    assert_eq!((answer.status, answer.code().as_str()), (504, "outcome-unknown"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_held_gets_202_before_the_process_ends() {
+    let site = Site::with(|layer| layer.hold(Duration::from_secs(600)));
+    let direct = site.send(post(1, ""));
+    site.scanner.begun(1).await;
+    let held = site.send(put(2, "b"));
+    site.until(|stats| stats.ready == 1).await;
+    site.gateway.drain(Duration::from_secs(5)).await;
+    let id = held.await.unwrap().id();
+    assert_eq!(site.status(&id).await.state, CallState::Queued);
+    site.scanner.finish(1);
+    assert_eq!(
+        direct.await.unwrap().status,
+        201,
+        "direct calls are the server's to end"
+    );
+}

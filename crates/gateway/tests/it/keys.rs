@@ -1,0 +1,87 @@
+//! `Idempotency-Key`.
+
+use crate::site::{Site, from_ann, post};
+use axum::body::Body;
+use crosspoint_gateway::Keys;
+use http::Request;
+
+fn keyed(id: u32, key: &str, body: &'static str) -> Request<Body> {
+    let request = from_ann("POST", &format!("/v1/scan/{id}")).header("idempotency-key", key);
+    request.body(Body::from(body)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_of_a_stored_call_attaches_to_it() {
+    let site = Site::new();
+    let direct = site.send(post(1, ""));
+    site.scanner.begun(1).await;
+    let first = site.send(keyed(2, "k", "x"));
+    let second = site.send(keyed(2, "k", "x"));
+    site.until(|stats| stats.ready == 1).await;
+    let other = site.call(keyed(2, "k", "another")).await;
+    assert_eq!((other.status, other.code().as_str()), (422, "key-reused"));
+    let bob = Request::post("/v1/scan/2")
+        .header("x-customer", "acme")
+        .header("x-user", "bob");
+    let bob = bob
+        .header("idempotency-key", "k")
+        .header("prefer", "wait=0")
+        .body(Body::from("x"));
+    site.call(bob.unwrap()).await.id();
+    assert_eq!(site.stats().await.ready, 2, "a key counts for one principal");
+    site.scanner.finish(3);
+    direct.await.unwrap();
+    for call in [first, second] {
+        assert_eq!(call.await.unwrap().body, "2 x acme/ann/1");
+    }
+    site.scanner.begun(3).await;
+    site.until(|stats| stats.ready + stats.leased == 0).await;
+    // Now there is a permit, and a direct call is not recorded: the target itself has to know the key.
+    site.scanner.finish(1);
+    assert_eq!(site.call(keyed(2, "k", "x")).await.body, "2 x direct");
+    assert_eq!(site.scanner.count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_the_gateway_honours_is_recorded_before_the_call() {
+    let site = Site::with(|layer| layer.keys(Keys::Gateway));
+    let first = site.send(keyed(1, "k", "x"));
+    site.scanner.begun(1).await;
+    assert_eq!(site.stats().await.leased, 1, "recorded as started");
+    let second = site.send(keyed(1, "k", "x"));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    site.scanner.finish(1);
+    for call in [first, second] {
+        let answer = call.await.unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (201, "1 x direct"));
+    }
+    let late = site.call(keyed(1, "k", "x")).await;
+    assert_eq!((late.status, late.body.as_str()), (201, "1 x direct"));
+    assert_eq!(site.call(keyed(1, "k", "y")).await.code(), "key-reused");
+    assert_eq!(site.scanner.count(), 1);
+    assert_eq!(site.gate().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorded_call_outlives_its_client() {
+    let site = Site::with(|layer| layer.keys(Keys::Gateway));
+    let first = site.send(keyed(1, "k", "x"));
+    site.scanner.begun(1).await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    site.scanner.finish(1);
+    site.until(|stats| stats.leased == 0).await;
+    assert_eq!(site.call(keyed(1, "k", "x")).await.body, "1 x direct");
+    assert_eq!(site.scanner.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_malformed_key_is_refused() {
+    let site = Site::with(|layer| layer.keys(Keys::Gateway));
+    let answer = site.call(keyed(1, "", "x")).await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "input-invalid"));
+    assert_eq!(site.scanner.count(), 0);
+    assert_eq!(site.gate().in_flight, 0);
+}

@@ -1,0 +1,11 @@
+//! The gateway over the in-memory store: what a client sees, what the store holds, and what became of the permits.
+
+mod adopt;
+mod direct;
+mod divert;
+mod drain;
+mod keys;
+mod leases;
+mod site;
+mod status;
+mod submit;

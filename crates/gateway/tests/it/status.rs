@@ -1,0 +1,96 @@
+//! The status resource.
+
+use crate::site::{Site, from_ann, post};
+use axum::body::Body;
+use crosspoint_core::CallState;
+use http::Request;
+
+/// A stored call that waits behind a running one.
+async fn queued(site: &Site) -> String {
+    drop(site.send(post(1, "")));
+    site.scanner.begun(1).await;
+    let asynchronous = from_ann("POST", "/v1/scan/2").header("prefer", "respond-async");
+    site.call(asynchronous.body(Body::empty()).unwrap()).await.id()
+}
+
+fn delete(id: &str) -> Request<Body> {
+    from_ann("DELETE", &format!("/requests/{id}"))
+        .body(Body::empty())
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_else_sees_a_call() {
+    let site = Site::new();
+    let id = queued(&site).await;
+    assert_eq!(site.get(&format!("/requests/{id}")).await.status, 200);
+    for (customer, user) in [("acme", "bob"), ("umbrella", "ann")] {
+        for (method, path) in [
+            ("GET", format!("/requests/{id}")),
+            ("GET", format!("/requests/{id}/response")),
+            ("DELETE", format!("/requests/{id}")),
+        ] {
+            let request = Request::builder().method(method).uri(&path);
+            let request = request.header("x-customer", customer).header("x-user", user);
+            let answer = site.call(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (404, "not-found"),
+                "{method} {path}"
+            );
+        }
+    }
+    let nobody = Request::get(format!("/requests/{id}")).body(Body::empty()).unwrap();
+    assert_eq!(site.call(nobody).await.code(), "session-missing");
+    assert_eq!(site.status(&id).await.state, CallState::Queued, "nobody cancelled it");
+    for unknown in ["/requests/018f0000-0000-7000-8000-000000000000", "/requests/nonsense"] {
+        assert_eq!(site.get(unknown).await.status, 404);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_can_be_cancelled_and_whoever_waits_for_it_is_told() {
+    let site = Site::new();
+    let id = queued(&site).await;
+    let poll = from_ann("GET", &format!("/requests/{id}")).header("prefer", "wait=9");
+    let poll = site.send(poll.body(Body::empty()).unwrap());
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(!poll.is_finished());
+    let cancelled = site.call(delete(&id)).await;
+    assert_eq!(
+        (cancelled.status, cancelled.json()["status"].as_str()),
+        (200, Some("cancelled"))
+    );
+    assert_eq!(poll.await.unwrap().status, 303);
+    let answer = site.get(&format!("/requests/{id}/response")).await;
+    assert_eq!((answer.status, answer.code().as_str()), (409, "cancelled"));
+    assert_eq!(site.call(delete(&id)).await.status, 409, "it has ended");
+    site.scanner.finish(2);
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(site.scanner.count(), 1, "it never ran");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_runs_is_asked_to_stop_and_dropped_after_the_grace() {
+    let site = Site::new();
+    let asynchronous = from_ann("POST", "/v1/scan/2").header("prefer", "respond-async");
+    let id = site.call(asynchronous.body(Body::empty()).unwrap()).await.id();
+    site.scanner.begun(1).await;
+    let answer = site.call(delete(&id)).await;
+    assert_eq!((answer.status, answer.code().as_str()), (409, "conflict"));
+    // The next heartbeat brings the wish, and after the grace the attempt is dropped.
+    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    assert_eq!(site.status(&id).await.state, CallState::Cancelled);
+    assert_eq!(site.gate().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_that_times_out_says_what_it_waited() {
+    let site = Site::new();
+    let id = queued(&site).await;
+    let poll = from_ann("GET", &format!("/requests/{id}")).header("prefer", "wait=2");
+    let began = tokio::time::Instant::now();
+    let answer = site.call(poll.body(Body::empty()).unwrap()).await;
+    assert_eq!(began.elapsed().as_secs(), 2);
+    assert_eq!((answer.status, answer.header("preference-applied")), (200, "wait=2"));
+}

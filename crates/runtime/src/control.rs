@@ -1,0 +1,197 @@
+//! The runtime's own surface: events in, cancel, replay, start, schedules.
+
+use crate::{CronTimetable, FlowHandler, attention, handler::Inner};
+use async_trait::async_trait;
+use bytes::Bytes;
+use crosspoint_core::{
+    Cancel, Code, Control, CustomerId, CustomerScope, Enqueued, Envelope, Error, ErrorExt, Event, Failure,
+    Installation, InstallationId, InstallationState, InvocationId, Origin, Page, ReplayOptions, Result, ScheduleSpec,
+    Scope, StopReason, Submit, Timestamp, Timetable,
+};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+
+/// Starts and steers what a [`FlowHandler`] runs: events, schedules, calls, cancel and replay.
+///
+/// ```no_run
+/// # async fn demo(handler: crosspoint_runtime::FlowHandler, submit: std::sync::Arc<dyn crosspoint_core::Submit>) -> crosspoint_core::Result<()> {
+/// use crosspoint_core::StopSource;
+/// use crosspoint_runtime::Runtime;
+/// let runtime = Runtime::new(&handler, submit);
+/// runtime.check_installations().await?;
+/// let stop = StopSource::new();
+/// let scheduler = tokio::spawn({
+///     let (runtime, stop) = (runtime.clone(), stop.signal());
+///     async move { runtime.run_scheduler(stop).await }
+/// });
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    pub(crate) inner: Arc<Inner>,
+    submit: Arc<dyn Submit>,
+    pub(crate) timetable: CronTimetable,
+    pub(crate) poll: Duration,
+}
+
+impl Runtime {
+    /// The runtime around a handler; `submit` puts its work on the road to that handler.
+    #[must_use]
+    pub fn new(handler: &FlowHandler, submit: Arc<dyn Submit>) -> Self {
+        Self {
+            inner: Arc::clone(&handler.inner),
+            submit,
+            timetable: CronTimetable::new(),
+            poll: Duration::from_secs(1),
+        }
+    }
+
+    /// How long the scheduler sleeps at most before it looks for schedules that other processes have changed; 1 s unless
+    /// set.
+    #[must_use]
+    pub const fn poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// Something happened in the host: starts the flows of the customer's active installations that react to it. Answers
+    /// with the executions that were started.
+    ///
+    /// # Errors
+    /// Whatever the store meets; nothing was started then.
+    pub async fn emit<E: Event>(&self, customer: &CustomerId, event: E) -> Result<Vec<InvocationId>> {
+        let value = serde_json::to_value(event).or_fail(Code::InputInvalid, "the event does not serialise")?;
+        let id = InvocationId::mint(&*self.inner.clock).to_string();
+        self.emit_value(customer, &id, E::NAME, &value).await
+    }
+
+    /// As [`Runtime::emit`], for an event with an id of its own: emitted twice, it starts everything once.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    pub async fn emit_value(
+        &self,
+        customer: &CustomerId,
+        id: &str,
+        name: &str,
+        value: &Value,
+    ) -> Result<Vec<InvocationId>> {
+        let scope = crate::scope::of(customer);
+        let installations = self.installations((&scope).into()).await?;
+        let envelopes = self.inner.starter.for_event(&installations, id, name, value)?;
+        self.enqueue(envelopes).await
+    }
+
+    async fn enqueue(&self, envelopes: Vec<Envelope>) -> Result<Vec<InvocationId>> {
+        if envelopes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<InvocationId> = envelopes.iter().map(Envelope::id).collect();
+        let answers = self.submit.enqueue(envelopes).await?;
+        let new = ids.into_iter().zip(answers);
+        Ok(new
+            .filter(|(_, answer)| matches!(answer, Enqueued::New(_)))
+            .map(|(id, _)| id)
+            .collect())
+    }
+
+    async fn installations(&self, scope: Scope<'_>) -> Result<Vec<Installation>> {
+        let mut all = Vec::new();
+        let mut page = Page::first(100);
+        loop {
+            let part = self.inner.store.installations.list(scope, page).await?;
+            all.extend(part.items);
+            match part.next {
+                Some(next) => page = Page::after(next, 100),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Parks every active installation whose version is not registered in this process, and lets those run again that
+    /// were parked for that and whose version is back. To be called at start. Answers with those it parked.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    pub async fn check_installations(&self) -> Result<Vec<InstallationId>> {
+        let fleet = crate::scope::fleet();
+        let store = &*self.inner.store.installations;
+        let mut parked = Vec::new();
+        for installation in self.installations((&fleet).into()).await? {
+            let known = self
+                .inner
+                .registry
+                .integration(&installation.integration, &installation.version);
+            match installation.state {
+                InstallationState::Active if known.is_none() => {
+                    let why = Failure::from(&crate::starter::version_missing(&installation));
+                    if attention::park(store, (&fleet).into(), installation.id, &why).await? {
+                        parked.push(installation.id);
+                    }
+                }
+                InstallationState::NeedsAttention if known.is_some() => {
+                    attention::release(store, (&fleet).into(), installation.id).await?;
+                }
+                _ => {}
+            }
+        }
+        Ok(parked)
+    }
+}
+
+fn not_found(what: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is no such {what}"))
+}
+
+#[async_trait]
+impl Control for Runtime {
+    async fn cancel(&self, scope: &CustomerScope, id: InvocationId) -> Result<Cancel> {
+        let store = &self.inner.store;
+        let answer = store.executions.cancel(scope.into(), id).await?;
+        if answer == Cancel::Requested {
+            if !store.dispatch.capabilities().in_transaction {
+                store.dispatch.cancel(scope.into(), id).await?;
+            }
+            self.inner.running.stop(id, StopReason::Cancelled);
+        }
+        Ok(answer)
+    }
+
+    async fn replay(&self, scope: &CustomerScope, id: InvocationId, options: ReplayOptions) -> Result<InvocationId> {
+        let envelope = self.inner.store.executions.envelope(scope.into(), id).await?;
+        let envelope = envelope.ok_or_else(|| not_found("execution"))?;
+        let clock = &*self.inner.clock;
+        let mut again = envelope.again(InvocationId::mint(clock), clock.now(), Origin::Replay(id));
+        if let Some(input) = options.input {
+            *again.invocation.request.body_mut() = Bytes::from(input.to_string());
+        }
+        let new = again.id();
+        self.enqueue(vec![again]).await?;
+        Ok(new)
+    }
+
+    async fn start(
+        &self,
+        scope: &CustomerScope,
+        installation: InstallationId,
+        flow: &str,
+        input: Value,
+    ) -> Result<InvocationId> {
+        let found = self.inner.store.installations.get(scope.into(), installation).await?;
+        let installation = found.ok_or_else(|| not_found("installation"))?;
+        if installation.state != InstallationState::Active {
+            let state = installation.state.as_str();
+            return Err(Error::new(Code::Conflict, "only an active installation can be run").with("state", state));
+        }
+        let envelope = self.inner.starter.for_call(&installation, flow, &input)?;
+        let id = envelope.id();
+        self.enqueue(vec![envelope]).await?;
+        Ok(id)
+    }
+}
+
+impl Timetable for Runtime {
+    fn next(&self, spec: &ScheduleSpec, after: Timestamp) -> Result<Option<Timestamp>> {
+        self.timetable.next(spec, after)
+    }
+}

@@ -1,0 +1,227 @@
+//! One attempt: everything that the flow needs is loaded, then it runs until it ends or is told to stop.
+
+use super::{Redactor, Task};
+use crosspoint_core::{
+    AnyIntegration, Code, ConnectionId, Error, ErrorExt, ExposeSecret, FlowDefinition, Installation, InstallationState,
+    Isolation, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec, SealContext, SecretString, Source,
+    StopReason, StopSignal, TriggerKind, Work,
+};
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// When an installation's version is looked for again.
+const VERSION_RETRY: Duration = Duration::from_secs(60);
+
+/// What was learnt on the way, whether or not the attempt got to run.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    pub(super) installation: Option<Installation>,
+    pub(super) retry: RetryPolicy,
+    pub(super) redactor: Redactor,
+    /// The version of the state that the flow has read.
+    pub(super) state_version: Option<u64>,
+}
+
+/// How the attempt went.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) outcome: RunOutcome,
+    /// None of the flow's code has run.
+    pub(super) unstarted: bool,
+    /// Time before the runner was asked.
+    pub(super) loading: Duration,
+}
+
+impl Ran {
+    pub(super) const fn failed(error: Error, loading: Duration) -> Self {
+        Self {
+            outcome: RunOutcome::new(RunEnd::Failed(error), Isolation::Trusted),
+            unstarted: true,
+            loading,
+        }
+    }
+}
+
+impl Task<'_> {
+    pub(super) async fn attempt(&self, body: &[u8], context: &mut Context) -> Result<Ran> {
+        let installation = self.installation().await?;
+        let installation = &*context.installation.insert(installation);
+        let (integration, flow) = self.inner.starter.find(installation, &self.flow.flow).map_err(|e| {
+            let again = self.inner.clock.now().plus(VERSION_RETRY);
+            if e.code() == Code::VersionMissing {
+                e.with_retry(Retry::At(again))
+            } else {
+                e
+            }
+        })?;
+        context.retry = flow.options.retry.clone();
+        let mut spec = self.spec(installation, integration, flow, body)?;
+        spec.secrets = Arc::new(self.secrets(installation, integration, flow).await?);
+        context.redactor = Redactor::new(&spec.secrets);
+        self.connect(&mut spec, installation, integration).await?;
+        if flow.stateful {
+            let state = self
+                .inner
+                .store
+                .state
+                .state((&self.scope).into(), installation.id, &flow.name);
+            spec.state = state.await?;
+            context.state_version = Some(spec.state.version);
+        }
+        let (entered, cancelled) = self.inner.running.enter(self.meta.id, self.delivery.lease.fence);
+        let grace = spec.limits.grace();
+        let loading = self.arrived.elapsed();
+        let mut handle = self.inner.runners.start(spec).await?;
+        let outcome = self.watch(&mut *handle, &cancelled, grace).await;
+        drop(entered);
+        Ok(Ran {
+            outcome,
+            unstarted: false,
+            loading,
+        })
+    }
+
+    /// Waits for the end, and passes on the wish to stop. Answers only when nothing of the run is left.
+    async fn watch(&self, handle: &mut dyn RunHandle, cancelled: &StopSignal, grace: Duration) -> RunOutcome {
+        let why = tokio::select! {
+            biased;
+            outcome = handle.wait() => return outcome,
+            why = self.delivery.stop.stopped() => why,
+            why = cancelled.stopped() => why,
+        };
+        let grace = if why == StopReason::LeaseLost {
+            Duration::ZERO
+        } else {
+            grace
+        };
+        handle.cancel(why, grace).await;
+        handle.wait().await
+    }
+
+    async fn installation(&self) -> Result<Installation> {
+        let found = self
+            .inner
+            .store
+            .installations
+            .get((&self.scope).into(), self.flow.installation)
+            .await?;
+        let installation = found
+            .filter(|found| found.state != InstallationState::Removing)
+            .ok_or_else(|| Error::new(Code::NotFound, "the installation was removed"))?;
+        if installation.state == InstallationState::Draft {
+            return Err(Error::new(Code::Conflict, "the installation is not set up yet"));
+        }
+        Ok(installation)
+    }
+
+    fn spec(
+        &self,
+        installation: &Installation,
+        integration: &AnyIntegration,
+        flow: &FlowDefinition,
+        body: &[u8],
+    ) -> Result<RunSpec> {
+        let input = match body {
+            b"" => Value::Null,
+            body => serde_json::from_slice(body).or_fail(Code::InputInvalid, "the input of the flow is not JSON")?,
+        };
+        let now = self.inner.clock.now();
+        let wall = now.plus(flow.options.limits.wall());
+        let deadline = self.meta.deadline.map_or(wall, |deadline| deadline.min(wall));
+        if deadline <= now {
+            return Err(Error::new(
+                Code::DeadlineExceeded,
+                "the call's deadline passed before it could be run",
+            )
+            .with_retry(Retry::Never));
+        }
+        let customer = self.meta.customer.clone();
+        let mut spec = RunSpec::new(
+            self.meta.id,
+            customer,
+            installation.id,
+            &flow.name,
+            flow.work.clone(),
+            deadline,
+        );
+        spec.run_key = self.meta.run_key;
+        spec.attempt = self.meta.attempt;
+        spec.fence = self.delivery.lease.fence;
+        spec.integration = integration.name.as_str().into();
+        spec.trigger = self.flow.trigger;
+        spec.event = match (&flow.source, self.flow.trigger) {
+            (Source::Event(name), TriggerKind::Event) => Some((*name).into()),
+            _ => None,
+        };
+        spec.input = input;
+        spec.config = installation.config.clone();
+        spec.stateful = flow.stateful;
+        spec.limits = flow.options.limits;
+        if let Work::Script(script) = &flow.work {
+            spec.require = script.required_isolation();
+        }
+        Ok(spec)
+    }
+
+    /// The secrets that the code may read: a Rust flow those of its configuration, a script none, unless it declared that
+    /// it needs them; then the fields of its connections' credentials too.
+    async fn secrets(
+        &self,
+        installation: &Installation,
+        integration: &AnyIntegration,
+        flow: &FlowDefinition,
+    ) -> Result<BTreeMap<String, SecretString>> {
+        let mut secrets = BTreeMap::new();
+        let script = match &flow.work {
+            Work::Script(script) if script.wants_secrets() => true,
+            Work::Script(_) => return Ok(secrets),
+            _ => false,
+        };
+        for (name, (generation, sealed)) in &installation.secrets {
+            let context = SealContext::config(self.meta.customer.clone(), installation.id, name, *generation);
+            let plain = self.inner.vault.open(&context, sealed).await?;
+            let text = std::str::from_utf8(plain.expose_secret()).map_err(|_| {
+                Error::new(Code::SecretUnreadable, "a secret of the configuration is not a text").with("name", name)
+            })?;
+            secrets.insert(name.clone(), SecretString::from(text));
+        }
+        if script {
+            for slot in &integration.connections {
+                let connection = connection(installation, &slot.name)?;
+                let fields = self.inner.credentials.fields(&self.scope, connection).await?;
+                for (field, value) in fields.iter() {
+                    secrets.insert(format!("{}.{field}", slot.name), value.clone());
+                }
+            }
+        }
+        Ok(secrets)
+    }
+
+    /// Clients for Rust flows; the plain binding of scripts has no use for them, but the connections must be there.
+    async fn connect(
+        &self,
+        spec: &mut RunSpec,
+        installation: &Installation,
+        integration: &AnyIntegration,
+    ) -> Result<()> {
+        for slot in &integration.connections {
+            let connection = connection(installation, &slot.name)?;
+            if matches!(spec.work, Work::Flow(_)) {
+                let client = self.inner.credentials.client(&self.scope, connection).await?;
+                spec.connections.insert(slot.name.clone(), client);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn connection(installation: &Installation, slot: &str) -> Result<ConnectionId> {
+    let found = installation.connections.get(slot).copied();
+    found.ok_or_else(|| {
+        Error::new(
+            Code::ConnectionMissing,
+            "a connection that the integration needs is not set up",
+        )
+        .with("connection", slot)
+    })
+}

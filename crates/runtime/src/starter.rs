@@ -1,0 +1,217 @@
+//! Makes the envelopes that start flows.
+
+use bytes::Bytes;
+use crosspoint_core::{
+    AnyIntegration, Clock, Code, Envelope, Error, ErrorExt, FlowDefinition, FlowRef, FollowUp, Installation,
+    InstallationState, Invocation, InvocationId, Meta, Registry, Result, Schedule, Source, TargetId, Tick, Timestamp,
+    TriggerKind, Work,
+};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+
+/// Leases that may be lost, on top of the attempts that the flow's own retry policy allows. Work that keeps losing its
+/// worker is closed when they are used up.
+const LOST_LEASES: u32 = 3;
+
+/// The target to which this kind of work is dispatched: `flows` or `scripts`.
+///
+/// ```
+/// use crosspoint_core::{Script, Work};
+/// let script = Work::Script(std::sync::Arc::new(Script::inline("sh", "true")));
+/// assert_eq!(crosspoint_runtime::target_of(&script).as_str(), "scripts");
+/// ```
+#[must_use]
+#[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "both names are valid ids")]
+pub fn target_of(work: &Work) -> TargetId {
+    let name = match work {
+        Work::Script(_) => "scripts",
+        _ => "flows",
+    };
+    TargetId::new(name).expect("a target id")
+}
+
+/// Makes the envelopes that start flows: the one place that decides their ids, targets, order and attempts.
+///
+/// Ids are derived from what starts the flow wherever that has an identity (an event's id, a tick), so that the same
+/// start is stored once however often it is made. Executions of a flow with state share an ordering key and run one after
+/// another.
+#[derive(Debug, Clone)]
+pub struct Starter {
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+}
+
+/// One start.
+#[derive(Clone, Copy)]
+struct Begin<'a> {
+    id: InvocationId,
+    installation: &'a Installation,
+    trigger: TriggerKind,
+    input: &'a Value,
+}
+
+impl Starter {
+    /// A starter of the flows in this registry.
+    #[must_use]
+    pub const fn new(registry: Arc<Registry>, clock: Arc<dyn Clock>) -> Self {
+        Self { registry, clock }
+    }
+
+    /// One envelope for every flow of an active installation that reacts to the event. Installations whose version is not
+    /// registered here are left out.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] if the event does not serialise.
+    pub fn for_event(
+        &self,
+        installations: &[Installation],
+        id: &str,
+        name: &str,
+        value: &Value,
+    ) -> Result<Vec<Envelope>> {
+        let mut envelopes = Vec::new();
+        for installation in installations.iter().filter(|i| i.state == InstallationState::Active) {
+            let Some(integration) = self
+                .registry
+                .integration(&installation.integration, &installation.version)
+            else {
+                continue;
+            };
+            let listening = integration
+                .flows
+                .iter()
+                .filter(|flow| matches!(flow.source, Source::Event(n) if n == name));
+            for flow in listening {
+                let parts = ["event", id, name, &installation.id.to_string(), &flow.name];
+                let begin = Begin {
+                    id: InvocationId::derive(&parts),
+                    installation,
+                    trigger: TriggerKind::Event,
+                    input: value,
+                };
+                envelopes.push(self.envelope(begin, integration, flow)?);
+            }
+        }
+        Ok(envelopes)
+    }
+
+    /// The envelope of a tick; delayed by the schedule's jitter, which is always the same for one installation's flow.
+    ///
+    /// # Errors
+    /// [`Code::VersionMissing`], or [`Code::NotFound`] if the version has no such flow.
+    pub fn for_tick(&self, installation: &Installation, schedule: &Schedule, scheduled: Timestamp) -> Result<Envelope> {
+        let (integration, flow) = self.find(installation, &schedule.flow)?;
+        let owner = installation.id.to_string();
+        let input = tick(scheduled)?;
+        let begin = Begin {
+            id: InvocationId::derive(&["tick", &owner, &flow.name, &scheduled.to_string()]),
+            installation,
+            trigger: TriggerKind::Schedule,
+            input: &input,
+        };
+        let mut envelope = self.envelope(begin, integration, flow)?;
+        if schedule.spec.jitter_ms > 0 {
+            let stable = InvocationId::derive(&["jitter", &owner, &flow.name]);
+            let delay = stable.as_uuid().as_u64_pair().1 % schedule.spec.jitter_ms;
+            envelope.not_before = Some(scheduled.plus(Duration::from_millis(delay)));
+        }
+        Ok(envelope)
+    }
+
+    /// The envelope of a call. A flow that runs on a schedule gets the present moment as its tick unless the caller sends
+    /// one.
+    ///
+    /// # Errors
+    /// [`Code::VersionMissing`], or [`Code::NotFound`] if the version has no such flow.
+    pub fn for_call(&self, installation: &Installation, flow: &str, input: &Value) -> Result<Envelope> {
+        let (integration, flow) = self.find(installation, flow)?;
+        let now = tick(self.clock.now())?;
+        let begin = Begin {
+            id: InvocationId::mint(&*self.clock),
+            installation,
+            trigger: TriggerKind::Call,
+            input: match flow.source {
+                Source::Schedule(_) if input.is_null() => &now,
+                _ => input,
+            },
+        };
+        self.envelope(begin, integration, flow)
+    }
+
+    /// The envelopes of the flows that an execution asked to start.
+    pub(crate) fn follow_ups(
+        &self,
+        of: InvocationId,
+        installation: &Installation,
+        wanted: &[FollowUp],
+    ) -> Result<Vec<Envelope>> {
+        let mut envelopes = Vec::with_capacity(wanted.len());
+        for (n, follow_up) in wanted.iter().enumerate() {
+            let (integration, flow) = self.find(installation, &follow_up.flow)?;
+            let begin = Begin {
+                id: InvocationId::derive(&["follow-up", &of.to_string(), &n.to_string()]),
+                installation,
+                trigger: TriggerKind::FollowUp,
+                input: &follow_up.input,
+            };
+            envelopes.push(self.envelope(begin, integration, flow)?);
+        }
+        Ok(envelopes)
+    }
+
+    /// The code of an installation's flow, in exactly the version that is installed.
+    pub(crate) fn find(
+        &self,
+        installation: &Installation,
+        flow: &str,
+    ) -> Result<(&Arc<AnyIntegration>, &FlowDefinition)> {
+        let integration = self
+            .registry
+            .integration(&installation.integration, &installation.version)
+            .ok_or_else(|| version_missing(installation))?;
+        let found = integration.flow(flow).ok_or_else(|| {
+            Error::new(Code::NotFound, "the installed version has no such flow")
+                .with("integration", &installation.integration)
+                .with("version", &installation.version)
+                .with("flow", flow)
+        })?;
+        Ok((integration, found))
+    }
+
+    fn envelope(&self, begin: Begin<'_>, integration: &AnyIntegration, flow: &FlowDefinition) -> Result<Envelope> {
+        let installation = begin.installation;
+        let mut meta = Meta::new(begin.id, installation.customer.clone(), target_of(&flow.work));
+        if flow.stateful {
+            meta.ordering_key = Some(format!("state:{}:{}", installation.id, flow.name).into());
+        }
+        let request = http::Request::builder()
+            .method(http::Method::POST)
+            .uri(format!("/flows/{}/{}", integration.name, flow.name))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Bytes::from(begin.input.to_string()))
+            .or_fail(Code::Internal, "the request of a flow is not valid")?;
+        let reference = FlowRef::new(
+            installation.id,
+            &integration.name,
+            &integration.version,
+            &flow.name,
+            begin.trigger,
+        );
+        let mut envelope = Envelope::flow(Invocation::new(meta, request), reference, self.clock.now());
+        envelope.max_attempts = flow.options.retry.max_attempts.max(1).saturating_add(LOST_LEASES);
+        Ok(envelope)
+    }
+}
+
+fn tick(scheduled: Timestamp) -> Result<Value> {
+    serde_json::to_value(Tick::new(scheduled)).or_fail(Code::Internal, "a tick does not serialise")
+}
+
+pub(crate) fn version_missing(installation: &Installation) -> Error {
+    Error::new(
+        Code::VersionMissing,
+        "this process does not have the installed version of the integration",
+    )
+    .with("integration", &installation.integration)
+    .with("version", &installation.version)
+}

@@ -1,0 +1,297 @@
+//! The scheduler, on simulated time.
+
+use crate::world::{World, fleet};
+use async_trait::async_trait;
+use crosspoint_core::{
+    Clock, Code, Event, Execution, Flow, FlowContext, Installation, InstallationState, Integration, Missed, NoConfig,
+    Overlap, Result, SaveInstallation, Schedule, ScheduleSpec, StopSource, Tick, Timestamp, Timetable, Trigger,
+    TriggerKind,
+};
+use crosspoint_runtime::CronTimetable;
+use crosspoint_testkit::VirtualClock;
+use serde_json::{Value, json};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// Notes its ticks.
+#[derive(Default, Clone)]
+struct Note(Arc<Mutex<Vec<Timestamp>>>);
+
+#[async_trait]
+impl Flow for Note {
+    type Config = NoConfig;
+    type Input = Tick;
+    type Output = ();
+    async fn run(&self, _: &FlowContext<NoConfig>, tick: Tick) -> Result<()> {
+        self.0.lock().unwrap().push(tick.scheduled);
+        Ok(())
+    }
+}
+
+struct Setup {
+    world: World,
+    clock: Arc<VirtualClock>,
+    note: Note,
+}
+
+/// January 2026 begins, and nothing has been installed yet.
+fn setup() -> Setup {
+    let clock = Arc::new(VirtualClock::new());
+    let note = Note::default();
+    let demo = Integration::new("demo", "1.0.0").flow("note", Trigger::schedule("0 0 1 1 *"), note.clone());
+    Setup {
+        world: World::on(clock.clone(), [demo.into()]),
+        clock,
+        note,
+    }
+}
+
+impl Setup {
+    async fn install(&self, spec: ScheduleSpec) -> Installation {
+        let installation = self.world.install("demo", json!({})).await;
+        let next = CronTimetable::new().next(&spec, self.clock.now()).unwrap();
+        self.schedule(installation, spec, next).await
+    }
+
+    async fn schedule(&self, installation: Installation, spec: ScheduleSpec, next: Option<Timestamp>) -> Installation {
+        let schedule = Schedule::new(installation.id, installation.customer.clone(), "note", spec, next);
+        let mut save = SaveInstallation::new(installation);
+        save.schedules = Some(vec![schedule]);
+        self.world.save(save).await
+    }
+
+    /// Lets the scheduler run for a while, and answers what it started.
+    async fn scheduler(&self, time: Duration, installation: &Installation) -> Vec<Execution> {
+        self.schedulers(1, time).await;
+        self.world.executions(installation).await
+    }
+
+    async fn schedulers(&self, count: usize, time: Duration) {
+        let stop = StopSource::new();
+        let runtime = self.world.runtime.clone().poll(Duration::from_secs(3600));
+        let tasks: Vec<_> = (0..count)
+            .map(|_| {
+                let (runtime, stop) = (runtime.clone(), stop.signal());
+                tokio::spawn(async move { runtime.run_scheduler(stop).await })
+            })
+            .collect();
+        tokio::time::sleep(time).await;
+        stop.stop(crosspoint_core::StopReason::Draining);
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+
+    async fn next(&self, installation: &Installation) -> Option<Timestamp> {
+        let schedules = self
+            .world
+            .store
+            .schedules
+            .of((&fleet()).into(), installation.id)
+            .await
+            .unwrap();
+        schedules[0].next
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[tokio::test(start_paused = true)]
+async fn a_month_of_hours_is_fired_once_each_by_many_schedulers() {
+    let setup = setup();
+    let spec = ScheduleSpec::cron("0 * * * *").overlap(Overlap::Allow);
+    let mut installed = Vec::new();
+    for _ in 0..3 {
+        installed.push(setup.install(spec.clone()).await);
+    }
+    setup.schedulers(4, DAY * 31 + Duration::from_secs(1)).await;
+    setup.world.work().await;
+    for installation in &installed {
+        assert_eq!(
+            setup
+                .world
+                .store
+                .executions
+                .active(&fleet(), installation.id, "note")
+                .await
+                .unwrap(),
+            0
+        );
+    }
+    let ticks = setup.note.0.lock().unwrap().clone();
+    let unique: HashSet<_> = ticks.iter().collect();
+    assert_eq!((ticks.len(), unique.len()), (3 * 31 * 24, 31 * 24));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_waits_behind_the_one_that_runs_and_further_ones_coalesce() {
+    for (overlap, expected) in [(Overlap::CoalesceOne, 1), (Overlap::Skip, 1), (Overlap::Allow, 10)] {
+        let setup = setup();
+        let installation = setup.install(ScheduleSpec::cron("* * * * *").overlap(overlap)).await;
+        let started = setup.scheduler(Duration::from_secs(630), &installation).await;
+        assert_eq!(started.len(), expected, "{overlap:?} while nothing has begun");
+    }
+    for (overlap, expected) in [(Overlap::CoalesceOne, 2), (Overlap::Skip, 1)] {
+        let setup = setup();
+        let installation = setup.install(ScheduleSpec::cron("* * * * *").overlap(overlap)).await;
+        setup.scheduler(Duration::from_secs(90), &installation).await;
+        let _running = setup.world.lease().await.unwrap();
+        let started = setup.scheduler(Duration::from_secs(300), &installation).await;
+        assert_eq!(started.len(), expected, "{overlap:?} while one runs");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passed_while_nobody_looked_is_fired_once_or_not_at_all() {
+    for (missed, expected) in [(Missed::FireOnce, 1), (Missed::Skip, 0)] {
+        let setup = setup();
+        let installation = setup.install(ScheduleSpec::cron("0 0 * * *").missed(missed)).await;
+        tokio::time::advance(DAY * 10 + DAY / 2).await;
+        let started = setup.scheduler(Duration::from_secs(1), &installation).await;
+        assert_eq!(started.len(), expected, "{missed:?}");
+        assert_eq!(
+            setup.next(&installation).await,
+            Some("2026-01-12T00:00:00Z".parse().unwrap())
+        );
+        setup.world.work().await;
+        let ticks = setup.note.0.lock().unwrap().clone();
+        let last: Vec<Timestamp> = vec!["2026-01-11T00:00:00Z".parse().unwrap()];
+        assert_eq!(ticks, last[..expected], "the last of them");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_that_is_a_little_late_was_not_missed() {
+    let setup = setup();
+    let installation = setup
+        .install(ScheduleSpec::cron("0 0 * * *").missed(Missed::Skip))
+        .await;
+    tokio::time::advance(DAY + Duration::from_secs(30)).await;
+    assert_eq!(setup.scheduler(Duration::from_secs(1), &installation).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_fired_for_an_installation_that_is_paused() {
+    let setup = setup();
+    let mut installation = setup.install(ScheduleSpec::cron("0 * * * *")).await;
+    installation.state = InstallationState::Paused;
+    let installation = setup.world.save(SaveInstallation::new(installation)).await;
+    assert!(
+        setup
+            .scheduler(DAY + Duration::from_secs(1), &installation)
+            .await
+            .is_empty()
+    );
+    assert!(
+        setup.next(&installation).await.unwrap() > setup.clock.now(),
+        "its schedule goes on"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_cannot_be_read_parks_its_installation_and_not_the_scheduler() {
+    let setup = setup();
+    let good = setup.install(ScheduleSpec::cron("0 * * * *")).await;
+    let bad = setup.world.install("demo", json!({})).await;
+    let broken = ScheduleSpec::cron("every day");
+    let bad = setup.schedule(bad, broken, Some(setup.clock.now())).await;
+    assert_eq!(setup.scheduler(Duration::from_secs(3700), &good).await.len(), 1);
+    let parked = setup.world.installation(bad.id).await;
+    assert_eq!(parked.attention.unwrap().code, Code::ScheduleInvalid);
+    assert_eq!(setup.next(&bad).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_is_stable_and_within_its_window() {
+    let setup = setup();
+    let mut spec = ScheduleSpec::cron("0 * * * *").overlap(Overlap::Allow);
+    spec.jitter_ms = 60_000;
+    let mut delays = HashSet::new();
+    for _ in 0..5 {
+        let installation = setup.install(spec.clone()).await;
+        let schedule = Schedule::new(
+            installation.id,
+            installation.customer.clone(),
+            "note",
+            spec.clone(),
+            None,
+        );
+        let starter = setup.world.handler.starter();
+        let delay = |at: &str| {
+            let at = at.parse().unwrap();
+            let envelope = starter.for_tick(&installation, &schedule, at).unwrap();
+            envelope.not_before.unwrap().since(at)
+        };
+        let first = delay("2026-01-01T01:00:00Z");
+        assert_eq!(first, delay("2026-01-01T02:00:00Z"));
+        assert!(first < Duration::from_secs(60));
+        delays.insert(first);
+    }
+    assert!(delays.len() > 1, "installations are spread");
+}
+
+#[derive(Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+struct OrderCreated {
+    number: u64,
+}
+
+impl Event for OrderCreated {
+    const NAME: &'static str = "order.created";
+}
+
+struct Announce;
+
+#[async_trait]
+impl Flow for Announce {
+    type Config = NoConfig;
+    type Input = OrderCreated;
+    type Output = Value;
+    async fn run(&self, cx: &FlowContext<NoConfig>, order: OrderCreated) -> Result<Value> {
+        Ok(json!({ "number": order.number, "event": cx.run().event, "trigger": cx.run().trigger }))
+    }
+}
+
+fn announcer() -> World {
+    let demo = Integration::new("demo", "1.0.0").flow("announce", Trigger::event::<OrderCreated>(), Announce);
+    World::on(Arc::new(VirtualClock::new()), [demo.into()])
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_starts_the_flows_of_active_installations() {
+    let world = announcer();
+    let active = world.install("demo", json!({})).await;
+    let paused = world
+        .install_with("demo", json!({}), |i| i.state = InstallationState::Paused)
+        .await;
+    let customer = crate::world::acme();
+    let ids = world.runtime.emit(&customer, OrderCreated { number: 7 }).await.unwrap();
+    world.work().await;
+    assert_eq!(ids.len(), 1);
+    let reply = world.reply(ids[0]).await;
+    assert_eq!(
+        reply,
+        json!({ "number": 7, "event": "order.created", "trigger": "event" })
+    );
+    assert_eq!(world.execution(ids[0]).await.trigger, TriggerKind::Event);
+    assert_eq!(world.execution(ids[0]).await.installation, active.id);
+    assert!(world.executions(&paused).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_with_an_id_counts_once() {
+    let world = announcer();
+    let installation = world.install("demo", json!({})).await;
+    let customer = crate::world::acme();
+    let order = json!({ "number": 7 });
+    for expected in [1, 0] {
+        let ids = world.runtime.emit_value(&customer, "order-7", "order.created", &order);
+        assert_eq!(ids.await.unwrap().len(), expected);
+    }
+    let other = crosspoint_core::CustomerId::new("other").unwrap();
+    let foreign = world.runtime.emit_value(&other, "order-7", "order.created", &order);
+    assert!(foreign.await.unwrap().is_empty());
+    assert_eq!(world.executions(&installation).await.len(), 1);
+}

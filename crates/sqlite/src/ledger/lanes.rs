@@ -1,0 +1,299 @@
+//! Fair turns between customers: stride scheduling over lanes, one per target and customer.
+//!
+//! A lane is charged when it is served, and an idle lane re-enters at the current virtual time, so that it can save
+//! nothing up. Whether a lane has ready rows is found out at the lease: a lane that gave fewer than it was asked for
+//! becomes inactive, and so no counter has to be kept.
+
+use super::Ledger;
+use crate::{fail::Fail, sql};
+use crosspoint_core::{CustomerId, InstallationId, TargetId};
+use rusqlite::OptionalExtension;
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    sync::Arc,
+};
+
+/// What a turn costs; all weights are equal.
+pub(super) const STRIDE: i64 = 1 << 10;
+
+/// What is known of targets and lanes. Ids never change; the rest does when another process writes.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    names: HashMap<TargetId, i64>,
+    ids: HashMap<i64, HashMap<CustomerId, i64>>,
+    flows: HashMap<InstallationId, HashMap<Arc<str>, i64>>,
+    targets: HashMap<i64, Target>,
+    lanes: HashMap<i64, Lane>,
+    changed: Vec<i64>,
+    moved: Vec<i64>,
+}
+
+#[derive(Debug)]
+struct Target {
+    vtime: i64,
+    active: usize,
+    moved: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    target: i64,
+    pass: i64,
+    active: bool,
+    changed: bool,
+}
+
+impl Lanes {
+    /// Forgets what another process may have changed.
+    pub(super) fn doubt(&mut self) {
+        self.targets.clear();
+        self.lanes.clear();
+        self.changed.clear();
+        self.moved.clear();
+    }
+}
+
+impl Ledger {
+    /// The number of a target, if it was ever used.
+    pub(super) fn find_target(&mut self, name: &TargetId) -> Result<Option<i64>, Fail> {
+        if let Some(id) = self.lanes.names.get(name) {
+            return Ok(Some(*id));
+        }
+        let mut statement = self.db.prepare_cached(sql::TARGET_BY_NAME)?;
+        let found: Option<i64> = statement.query_row([name.as_str()], |row| row.get(0)).optional()?;
+        if let Some(id) = found {
+            self.lanes.names.insert(name.clone(), id);
+        }
+        Ok(found)
+    }
+
+    /// The lane of a customer's calls to a target; made if it is the first.
+    pub(super) fn lane_of(&mut self, target: &TargetId, customer: &CustomerId) -> Result<i64, Fail> {
+        let target = match self.find_target(target)? {
+            Some(id) => id,
+            None => {
+                self.db.prepare_cached(sql::TARGET_ADD)?.execute([target.as_str()])?;
+                let id = self.db.last_insert_rowid();
+                self.lanes.names.insert(target.clone(), id);
+                id
+            }
+        };
+        let ids = self.lanes.ids.entry(target).or_default();
+        if let Some(id) = ids.get(customer) {
+            return Ok(*id);
+        }
+        let key = (target, customer.as_str());
+        let mut statement = self.db.prepare_cached(sql::LANE_BY_NAME)?;
+        let found: Option<i64> = statement.query_row(key, |row| row.get(0)).optional()?;
+        let id = match found {
+            Some(id) => id,
+            None => {
+                self.db.prepare_cached(sql::LANE_ADD)?.execute(key)?;
+                self.db.last_insert_rowid()
+            }
+        };
+        ids.insert(customer.clone(), id);
+        Ok(id)
+    }
+
+    /// The number of an installation's flow; made if it is new.
+    pub(super) fn flow_of(
+        &mut self,
+        installation: InstallationId,
+        name: &Arc<str>,
+        customer: &CustomerId,
+    ) -> Result<i64, Fail> {
+        let flows = self.lanes.flows.entry(installation).or_default();
+        if let Some(id) = flows.get(name) {
+            return Ok(*id);
+        }
+        let mut statement = self.db.prepare_cached(sql::FLOW_BY_NAME)?;
+        let found: Option<i64> = statement
+            .query_row((installation.as_bytes(), &**name), |row| row.get(0))
+            .optional()?;
+        let id = match found {
+            Some(id) => id,
+            None => {
+                let new = (installation.as_bytes(), &**name, customer.as_str());
+                self.db.prepare_cached(sql::FLOW_ADD)?.execute(new)?;
+                self.db.last_insert_rowid()
+            }
+        };
+        flows.insert(Arc::clone(name), id);
+        Ok(id)
+    }
+
+    fn target(&mut self, id: i64) -> Result<&mut Target, Fail> {
+        if !self.lanes.targets.contains_key(&id) {
+            // Lanes that were changed in this transaction count as well.
+            self.flush_lanes()?;
+            let vtime = self
+                .db
+                .prepare_cached(sql::TARGET_TIME)?
+                .query_row([id], |row| row.get(0))?;
+            let active: i64 = self
+                .db
+                .prepare_cached(sql::LANES_ACTIVE)?
+                .query_row([id], |row| row.get(0))?;
+            let target = Target {
+                vtime,
+                active: usize::try_from(active).unwrap_or(0),
+                moved: false,
+            };
+            self.lanes.targets.insert(id, target);
+        }
+        self.lanes.targets.get_mut(&id).ok_or_else(lost)
+    }
+
+    fn lane(&mut self, id: i64) -> Result<&mut Lane, Fail> {
+        if !self.lanes.lanes.contains_key(&id) {
+            let lane = self.db.prepare_cached(sql::LANE_BY_ID)?.query_row([id], |row| {
+                Ok(Lane {
+                    target: row.get(0)?,
+                    pass: row.get(1)?,
+                    active: row.get(2)?,
+                    changed: false,
+                })
+            })?;
+            self.lanes.lanes.insert(id, lane);
+        }
+        self.lanes.lanes.get_mut(&id).ok_or_else(lost)
+    }
+
+    fn set_lane(&mut self, id: i64, pass: i64, active: bool) -> Result<(), Fail> {
+        let lane = self.lane(id)?;
+        if (lane.pass, lane.active) == (pass, active) {
+            return Ok(());
+        }
+        (lane.pass, lane.active) = (pass, active);
+        if !lane.changed {
+            lane.changed = true;
+            self.lanes.changed.push(id);
+        }
+        Ok(())
+    }
+
+    fn set_vtime(&mut self, id: i64, vtime: i64) -> Result<(), Fail> {
+        let target = self.target(id)?;
+        if target.vtime < vtime {
+            target.vtime = vtime;
+            if !target.moved {
+                target.moved = true;
+                self.lanes.moved.push(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// A row of this lane has become ready.
+    pub(super) fn activate(&mut self, lane: i64) -> Result<(), Fail> {
+        let (target, pass, active) = self.lane_state(lane)?;
+        if active {
+            return Ok(());
+        }
+        let known = self.target(target)?;
+        known.active += 1;
+        let vtime = known.vtime;
+        self.set_lane(lane, pass.max(vtime), true)
+    }
+
+    fn deactivate(&mut self, lane: i64) -> Result<(), Fail> {
+        let (target, pass, active) = self.lane_state(lane)?;
+        if active {
+            let known = self.target(target)?;
+            known.active = known.active.saturating_sub(1);
+            self.set_lane(lane, pass, false)?;
+        }
+        Ok(())
+    }
+
+    fn lane_state(&mut self, lane: i64) -> Result<(i64, i64, bool), Fail> {
+        let lane = self.lane(lane)?;
+        Ok((lane.target, lane.pass, lane.active))
+    }
+
+    /// Whether rows of this lane wait for a worker.
+    pub(super) fn lane_waits(&mut self, lane: i64) -> Result<bool, Fail> {
+        if !self.lane_state(lane)?.2 {
+            return Ok(false);
+        }
+        let ready = self.db.prepare_cached(sql::LANE_READY)?.exists([lane])?;
+        if !ready {
+            self.deactivate(lane)?;
+        }
+        Ok(ready)
+    }
+
+    /// A call of this lane is leased as it is stored: it is charged like all others. Virtual time follows only while
+    /// nobody waits, or those who come later would have to wait for it.
+    pub(super) fn charge_start(&mut self, lane: i64) -> Result<(), Fail> {
+        let (target, pass, active) = self.lane_state(lane)?;
+        let known = self.target(target)?;
+        let (pass, idle) = (pass.max(known.vtime), known.active == 0);
+        if idle {
+            self.set_vtime(target, pass)?;
+        }
+        self.set_lane(lane, pass.saturating_add(STRIDE), active)
+    }
+
+    /// A row of this lane is leased from the queue.
+    pub(super) fn charge_turn(&mut self, lane: i64) -> Result<(), Fail> {
+        let (target, pass, active) = self.lane_state(lane)?;
+        self.set_vtime(target, pass)?;
+        self.set_lane(lane, pass.saturating_add(STRIDE), active)
+    }
+
+    /// Whether anybody may be waiting for this target.
+    pub(super) fn has_active(&mut self, target: i64) -> Result<bool, Fail> {
+        Ok(self.target(target)?.active > 0)
+    }
+
+    /// Whose turns the next `n` are, by lane.
+    pub(super) fn turns(&mut self, target: i64, n: usize) -> Result<Vec<i64>, Fail> {
+        self.flush_lanes()?;
+        let limit = i64::try_from(n).unwrap_or(i64::MAX);
+        let mut statement = self.db.prepare_cached(sql::LANES_NEXT)?;
+        let found = statement.query_map((target, limit), |row| {
+            Ok(Reverse((row.get::<_, i64>(1)?, row.get::<_, i64>(0)?)))
+        })?;
+        let mut heap: BinaryHeap<Reverse<(i64, i64)>> = found.collect::<rusqlite::Result<_>>()?;
+        let mut turns = Vec::with_capacity(n.min(1024));
+        while turns.len() < n {
+            let Some(Reverse((pass, lane))) = heap.pop() else {
+                break;
+            };
+            turns.push(lane);
+            heap.push(Reverse((pass.saturating_add(STRIDE), lane)));
+        }
+        Ok(turns)
+    }
+
+    /// The lane gave fewer rows than it was asked for.
+    pub(super) fn ran_dry(&mut self, lane: i64) -> Result<(), Fail> {
+        self.deactivate(lane)
+    }
+
+    /// Writes what has changed, once per lane and group.
+    pub(crate) fn flush_lanes(&mut self) -> Result<(), Fail> {
+        for id in std::mem::take(&mut self.lanes.changed) {
+            if let Some(lane) = self.lanes.lanes.get_mut(&id) {
+                lane.changed = false;
+                let row = (id, lane.pass, lane.active);
+                self.db.prepare_cached(sql::LANE_SET)?.execute(row)?;
+            }
+        }
+        for id in std::mem::take(&mut self.lanes.moved) {
+            if let Some(target) = self.lanes.targets.get_mut(&id) {
+                target.moved = false;
+                let row = (id, target.vtime);
+                self.db.prepare_cached(sql::TARGET_SET)?.execute(row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lost() -> Fail {
+    Fail::Group(crate::fail::damaged("lane"))
+}

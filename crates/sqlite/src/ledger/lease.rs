@@ -1,0 +1,176 @@
+//! Leasing what is ready.
+
+use super::{
+    DoneState, Ledger, Note, Row,
+    row::{close_number, close_reason, state},
+};
+use crate::{fail::Fail, sql};
+use bytes::Bytes;
+use crosspoint_core::{
+    CloseReason, Code, Failure, Fence, InvocationId, Lease, LeaseRef, LeaseRequest, Result, Timestamp, wire,
+};
+use std::collections::{HashMap, VecDeque};
+
+/// A lease as the writer hands it out; decoding is left to whoever asked for it.
+#[derive(Debug)]
+pub(crate) struct RawLease {
+    pub(crate) seq: i64,
+    pub(crate) fence: i64,
+    attempt: i64,
+    close: i64,
+    since: i64,
+    until: i64,
+    begun: bool,
+    id: [u8; 16],
+    head: Vec<u8>,
+    request: Vec<u8>,
+}
+
+impl RawLease {
+    /// Reads the envelope.
+    pub(crate) fn decode(self) -> Result<Lease> {
+        let request = wire::decode_request(Bytes::from(self.request))?;
+        let mut envelope = wire::decode_envelope(Bytes::from(self.head), request)?;
+        let attempt = u32::try_from(self.attempt).unwrap_or(u32::MAX);
+        envelope.invocation.meta.attempt = attempt;
+        let (id, fence) = (
+            InvocationId::from_slice(&self.id)?,
+            Fence::new(self.fence.cast_unsigned()),
+        );
+        let reference = LeaseRef::new(id, fence, self.seq.cast_unsigned());
+        let (since, until) = (Timestamp::from_millis(self.since), Timestamp::from_millis(self.until));
+        let mut lease = Lease::new(envelope, reference, attempt, since, until);
+        lease.begun = self.begun;
+        lease.close = close_reason(self.close);
+        Ok(lease)
+    }
+}
+
+/// A ready row with its call.
+struct Ready {
+    lease: RawLease,
+    expires: Option<i64>,
+    flow: bool,
+}
+
+impl Ledger {
+    /// Leases up to as many rows as asked for, in turns between customers.
+    pub(crate) fn lease(&mut self, request: &LeaseRequest) -> Result<Vec<RawLease>, Fail> {
+        let mut leases = Vec::new();
+        let Some(target) = self.find_target(&request.target)? else {
+            return Ok(leases);
+        };
+        let now = self.now();
+        // Each round serves a row, ends an expired one or finds a lane dry, so this comes to an end.
+        while leases.len() < request.max && self.has_active(target)? {
+            let turns = self.turns(target, request.max - leases.len())?;
+            let mut wanted: HashMap<i64, usize> = HashMap::new();
+            for lane in &turns {
+                *wanted.entry(*lane).or_default() += 1;
+            }
+            let mut rows: HashMap<i64, VecDeque<Ready>> = HashMap::with_capacity(wanted.len());
+            let mut dry = Vec::new();
+            for (lane, wanted) in wanted {
+                let ready = self.ready(lane, wanted)?;
+                if ready.len() < wanted {
+                    dry.push(lane);
+                }
+                rows.insert(lane, ready);
+            }
+            for lane in turns {
+                if let Some(row) = rows.get_mut(&lane).and_then(VecDeque::pop_front) {
+                    leases.extend(self.grant(lane, row, request, now)?);
+                }
+            }
+            for lane in dry {
+                self.ran_dry(lane)?;
+            }
+        }
+        Ok(leases)
+    }
+
+    fn ready(&self, lane: i64, limit: usize) -> Result<VecDeque<Ready>, Fail> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut statement = self.db.prepare_cached(sql::LEASE_ROWS)?;
+        let rows = statement.query_map((lane, limit), |row| {
+            Ok(Ready {
+                lease: RawLease {
+                    seq: row.get(0)?,
+                    fence: row.get(1)?,
+                    attempt: row.get(2)?,
+                    close: row.get(3)?,
+                    since: row.get(4)?,
+                    until: 0,
+                    begun: false,
+                    id: row.get(7)?,
+                    head: row.get(8)?,
+                    request: row.get(9)?,
+                },
+                expires: row.get(5)?,
+                flow: row.get::<_, Option<i64>>(6)?.is_some(),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn grant(&mut self, lane: i64, ready: Ready, request: &LeaseRequest, now: i64) -> Result<Option<RawLease>, Fail> {
+        let mut lease = ready.lease;
+        if lease.close == 0 && ready.expires.is_some_and(|at| at <= now) {
+            if !ready.flow {
+                self.expire(lease.seq, now)?;
+                return Ok(None);
+            }
+            lease.close = close_number(CloseReason::Expired);
+        }
+        lease.fence = lease.fence.saturating_add(1);
+        if lease.close == 0 {
+            lease.attempt = lease.attempt.saturating_add(1);
+        }
+        lease.begun = request.begin;
+        lease.until = self.until(now, request.terms.length);
+        self.db.prepare_cached(sql::LEASE_SET)?.execute((
+            lease.seq,
+            lease.until,
+            lease.fence,
+            lease.attempt,
+            lease.begun,
+            lease.close,
+            now,
+        ))?;
+        self.timer(lease.until);
+        self.charge_turn(lane)?;
+        Ok(Some(lease))
+    }
+
+    /// Nobody began it in time.
+    fn expire(&mut self, seq: i64, now: i64) -> Result<(), Fail> {
+        if let Some(mut row) = self.row(seq)? {
+            let failure = Failure::new(Code::Expired, "it was not begun in time");
+            row.note = Note::read(row.note.as_deref()).failed(Some(&failure)).write();
+            self.end(&row, DoneState::Expired, None, now)?;
+        }
+        Ok(())
+    }
+
+    /// Gives leases back that could not be handed over, because whoever asked has gone.
+    pub(crate) fn give_back(&mut self, leases: &[(i64, i64)]) -> Result<(), Fail> {
+        let now = self.now();
+        for (seq, fence) in leases {
+            if let Some(row) = self.leased(*seq, *fence)? {
+                self.release(row, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a call out of the way that cannot be decoded. It is kept as it is, for a release that can.
+    pub(crate) fn set_aside(&mut self, seq: i64, fence: i64) -> Result<(), Fail> {
+        self.db.prepare_cached(sql::QUEUE_UNREADABLE)?.execute((seq, fence))?;
+        Ok(())
+    }
+}
+
+/// Whether a row can be leased under its state.
+pub(super) const fn is_leased(row: &Row) -> bool {
+    row.state == state::LEASED
+}

@@ -1,0 +1,288 @@
+//! Under a lease: heartbeats, ends, and everything that an attempt of a flow leaves behind.
+
+use super::{DoneState, Ledger, Note, Parcel, Row, lease::is_leased, row::state};
+use crate::{fail::Fail, repos::word, sql};
+use bytes::Bytes;
+use crosspoint_core::{
+    Begun, Cancel, CloseReason, Code, CustomerId, Extended, Failure, Finish, Finished, InvocationId, LeaseRef,
+    LogEntry, Outcome, Settle, Settled, Timestamp, wire,
+};
+use rusqlite::OptionalExtension;
+use std::time::Duration;
+
+/// How a lease ends; replies are encoded outside the writer's thread.
+#[derive(Debug)]
+pub(crate) enum End {
+    Complete(Vec<u8>),
+    Retry(Timestamp, Failure),
+    Release,
+    Dead(Failure),
+    Unknown,
+}
+
+/// A settle for the writer.
+#[derive(Debug)]
+pub(crate) struct RawSettle {
+    lease: LeaseRef,
+    end: End,
+}
+
+impl RawSettle {
+    pub(crate) fn new(settle: Settle) -> Self {
+        let lease = settle.lease();
+        let end = match settle {
+            Settle::Complete { reply, .. } => End::Complete(wire::encode_reply(&reply)),
+            Settle::Retry { at, failure, .. } => End::Retry(at, failure),
+            Settle::Release { .. } => End::Release,
+            Settle::Dead { failure, .. } => End::Dead(failure),
+            // `Settle` may grow; what a later core means is not guessed at here.
+            _ => End::Unknown,
+        };
+        Self { lease, end }
+    }
+}
+
+/// What a flow's attempt writes, for the writer.
+#[derive(Debug)]
+pub(crate) struct RawFinish {
+    finish: Finish,
+    reply: Vec<u8>,
+    state: Option<(u64, String)>,
+    starts: Vec<Parcel>,
+}
+
+impl RawFinish {
+    pub(crate) fn new(mut finish: Finish) -> Self {
+        let reply = match &finish.outcome {
+            Outcome::Ended { reply, .. } => wire::encode_reply(reply),
+            _ => Vec::new(),
+        };
+        let state = finish
+            .state
+            .take()
+            .map(|state| (state.version, state.value.to_string()));
+        let starts = Parcel::all_queued(std::mem::take(&mut finish.starts));
+        Self {
+            finish,
+            reply,
+            state,
+            starts,
+        }
+    }
+}
+
+/// The row and the fence that a lease names.
+const fn names(lease: LeaseRef) -> (i64, i64) {
+    (lease.token.cast_signed(), lease.fence.get().cast_signed())
+}
+
+impl Ledger {
+    /// Heartbeats.
+    pub(crate) fn extend(&mut self, leases: &[LeaseRef], length: Duration) -> Result<Vec<Extended>, Fail> {
+        let now = self.now();
+        let until = self.until(now, length);
+        let mut answers = Vec::with_capacity(leases.len());
+        for lease in leases {
+            let (seq, fence) = names(*lease);
+            let mut statement = self.db.prepare_cached(sql::EXTEND)?;
+            let row: Option<(bool, i64)> = statement
+                .query_row((seq, fence, until), |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            answers.push(match row {
+                None => Extended::Stale,
+                Some((true, 0)) => Extended::CancelRequested,
+                Some(_) => Extended::Extended,
+            });
+        }
+        self.timer(until);
+        Ok(answers)
+    }
+
+    /// Ends leases.
+    pub(crate) fn settle_all(&mut self, settles: Vec<RawSettle>) -> Result<Vec<Settled>, Fail> {
+        settles.into_iter().map(|settle| self.settle(settle)).collect()
+    }
+
+    fn settle(&mut self, settle: RawSettle) -> Result<Settled, Fail> {
+        let now = self.now();
+        let (seq, fence) = names(settle.lease);
+        if let End::Complete(reply) = &settle.end {
+            return self.complete(settle.lease, reply, now);
+        }
+        let Some(mut row) = self.leased(seq, fence)? else {
+            return Ok(Settled::Stale);
+        };
+        match settle.end {
+            End::Retry(at, failure) => {
+                row.note = note_failure(&row, &failure);
+                self.retry(row, at.as_millis(), now)?;
+            }
+            End::Release => self.release(row, now)?,
+            End::Dead(failure) => {
+                row.note = note_failure(&row, &failure);
+                self.give_up(row, DoneState::Dead, now)?;
+            }
+            End::Unknown | End::Complete(_) => self.give_up(row, DoneState::Unknown, now)?,
+        }
+        Ok(Settled::Applied)
+    }
+
+    fn give_up(&mut self, row: Row, how: DoneState, now: i64) -> Result<(), Fail> {
+        if row.flow.is_none() {
+            return self.end(&row, how, None, now);
+        }
+        let why = if row.stop {
+            CloseReason::Cancelled
+        } else {
+            CloseReason::Exhausted
+        };
+        self.close(row, why, now)
+    }
+
+    fn complete(&mut self, lease: LeaseRef, reply: &[u8], now: i64) -> Result<Settled, Fail> {
+        let (seq, fence) = names(lease);
+        let mut statement = self.db.prepare_cached(sql::COMPLETE)?;
+        let row = statement
+            .query_row((seq, fence), |row| {
+                Ok(Row {
+                    seq,
+                    lane: 0,
+                    flow: None,
+                    state: state::LEASED,
+                    fence,
+                    attempt: row.get(0)?,
+                    max_attempts: 0,
+                    repeatable: false,
+                    begun: true,
+                    stop: false,
+                    close: 0,
+                    okey: row.get(2)?,
+                    since: 0,
+                    started: row.get(1)?,
+                    note: row.get(3)?,
+                })
+            })
+            .optional()?;
+        drop(statement);
+        if let Some(row) = row {
+            self.ended(&row, DoneState::Completed, Some(reply), now)?;
+            return Ok(Settled::Applied);
+        }
+        // A flow's reply was written by `finish` under the same fence: the envelope went with it.
+        Ok(match self.finished_flow(lease)? {
+            Some((finished, _)) if finished == fence => Settled::Applied,
+            _ => Settled::Stale,
+        })
+    }
+
+    /// The fence under which a flow ended, and its reply.
+    fn finished_flow(&self, lease: LeaseRef) -> Result<Option<(i64, Option<Vec<u8>>)>, Fail> {
+        let mut statement = self.db.prepare_cached(sql::DONE_OF_FLOW)?;
+        let key = (names(lease).0, lease.id.as_bytes());
+        Ok(statement
+            .query_row(key, |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?)
+    }
+
+    /// Claims a call for its lease.
+    pub(crate) fn begin_call(&mut self, lease: LeaseRef) -> Result<Begun, Fail> {
+        if self.db.prepare_cached(sql::BEGIN)?.execute(names(lease))? > 0 {
+            return Ok(Begun::Run);
+        }
+        match self.finished_flow(lease)? {
+            Some((_, Some(reply))) => Ok(Begun::Finished(wire::decode_reply(Bytes::from(reply))?)),
+            _ => Ok(Begun::Stale),
+        }
+    }
+
+    /// Writes everything that an attempt leaves behind, or nothing.
+    pub(crate) fn finish(&mut self, raw: RawFinish) -> Result<Finished, Fail> {
+        let now = self.now();
+        let (seq, fence) = names(raw.finish.lease);
+        let Some(mut row) = self.leased(seq, fence)? else {
+            return Ok(Finished::Stale);
+        };
+        let Some(flow) = row.flow else {
+            return Ok(Finished::Stale);
+        };
+        if let Some((read_at, value)) = &raw.state {
+            let mut statement = self.db.prepare_cached(sql::STATE_VERSION)?;
+            let version: i64 = statement.query_row([flow], |row| row.get(0)).optional()?.unwrap_or(0);
+            drop(statement);
+            if version.cast_unsigned() != *read_at {
+                return Ok(Finished::StateConflict);
+            }
+            let next = version.saturating_add(1);
+            self.db.prepare_cached(sql::STATE_PUT)?.execute((flow, next, value))?;
+        }
+        self.log(seq, &raw.finish.log)?;
+        let note = Note::read(row.note.as_deref()).took(&raw.finish.timings, raw.finish.isolation);
+        match raw.finish.outcome {
+            Outcome::Ended { status, failure, .. } => {
+                row.note = note.failed(failure.as_ref()).write();
+                self.end(&row, DoneState::of(status), Some(&raw.reply), now)?;
+            }
+            Outcome::Retry { at, failure } => {
+                row.note = note.failed(Some(&failure)).write();
+                self.retry(row, at.as_millis(), now)?;
+            }
+            // `Released`, and whatever a later core adds: the attempt comes again.
+            _ => {
+                row.note = note.write();
+                self.release(row, now)?;
+            }
+        }
+        self.enqueue_all(raw.starts)?;
+        Ok(Finished::Applied { settled: true })
+    }
+
+    fn log(&self, seq: i64, lines: &[LogEntry]) -> Result<(), Fail> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let last: Option<i64> = self
+            .db
+            .prepare_cached(sql::LOG_LAST)?
+            .query_row([seq], |row| row.get(0))?;
+        let mut add = self.db.prepare_cached(sql::LOG_ADD)?;
+        for (n, line) in (last.unwrap_or(0).saturating_add(1)..).zip(lines) {
+            let (level, audience) = (word(&line.level), word(&line.audience));
+            add.execute((seq, n, line.at.as_millis(), level, audience, &line.message))?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a call to stop; `owner` is the only customer who may, `flows` leaves services alone.
+    pub(crate) fn cancel(&mut self, owner: Option<&CustomerId>, id: InvocationId, flows: bool) -> Result<Cancel, Fail> {
+        let now = self.now();
+        let mut statement = self.db.prepare_cached(sql::CALL_OWNER)?;
+        let found: Option<(i64, Option<i64>, String)> = statement
+            .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        drop(statement);
+        let Some((seq, flow, customer)) = found else {
+            return Ok(Cancel::NotFound);
+        };
+        if owner.is_some_and(|owner| owner.as_str() != customer) || (flows && flow.is_none()) {
+            return Ok(Cancel::NotFound);
+        }
+        let Some(mut row) = self.row(seq)? else {
+            return Ok(Cancel::Finished);
+        };
+        if flow.is_none() && !is_leased(&row) {
+            let failure = Failure::new(Code::Cancelled, "it was cancelled");
+            row.note = note_failure(&row, &failure);
+            self.end(&row, DoneState::Cancelled, None, now)?;
+            return Ok(Cancel::Cancelled);
+        }
+        self.db.prepare_cached(sql::QUEUE_STOP)?.execute([seq])?;
+        if !is_leased(&row) && !row.closing() {
+            self.close(row, CloseReason::Cancelled, now)?;
+        }
+        Ok(Cancel::Requested)
+    }
+}
+
+fn note_failure(row: &Row, failure: &Failure) -> Option<String> {
+    Note::read(row.note.as_deref()).failed(Some(failure)).write()
+}

@@ -1,0 +1,159 @@
+//! `DispatchStore` and `DispatchAdmin`.
+
+use super::{Seen, cursor, one_more, owner, paged};
+use crate::{
+    Sqlite,
+    fail::{damaged, store_error},
+    ledger::{Parcel, RawLease, RawSettle},
+    sql,
+    writer::Inbox,
+};
+use async_trait::async_trait;
+use crosspoint_core::{
+    CallStatus, Cancel, Capabilities, DispatchAdmin, DispatchStore, Durability, Enqueue, Enqueued, Extended,
+    InvocationId, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, TargetId, TargetStats,
+    Timestamp,
+};
+use rusqlite::Connection;
+use std::time::Duration;
+
+/// How many rows retention deletes in one group: everybody else waits for them.
+const PURGED_AT_ONCE: usize = 100;
+
+#[async_trait]
+impl DispatchStore for Sqlite {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::complete(Durability::PowerLoss)
+    }
+
+    async fn enqueue(&self, items: Vec<Enqueue>) -> Result<Vec<Enqueued>> {
+        let parcels = items.into_iter().map(Parcel::new).collect();
+        self.write(move |ledger| ledger.enqueue_all(parcels)).await
+    }
+
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>> {
+        let raw = self.writer().lease(request).await?;
+        let mut leases = Vec::with_capacity(raw.len());
+        for lease in raw {
+            let (seq, fence) = (lease.seq, lease.fence);
+            match RawLease::decode(lease) {
+                Ok(lease) => leases.push(lease),
+                Err(error) => {
+                    // One damaged call must not keep its whole lane from being served.
+                    tracing::error!(%error, seq, "a stored call cannot be read and is set aside");
+                    self.write(move |ledger| ledger.set_aside(seq, fence)).await?;
+                }
+            }
+        }
+        Ok(leases)
+    }
+
+    async fn extend(&self, leases: &[LeaseRef], length: Duration) -> Result<Vec<Extended>> {
+        let leases = leases.to_vec();
+        let beat = self
+            .writer()
+            .write(Inbox::Heartbeats, move |ledger| ledger.extend(&leases, length));
+        beat.await
+    }
+
+    async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<Settled>> {
+        let settles = settles.into_iter().map(RawSettle::new).collect();
+        self.write(move |ledger| ledger.settle_all(settles)).await
+    }
+
+    async fn get(&self, scope: Scope<'_>, id: InvocationId) -> Result<Option<CallStatus>> {
+        let owner = owner(scope);
+        self.read(move |db| match Seen::find(db, sql::SEEN_BY_ID, id.as_bytes())? {
+            Some(seen) => seen.status(owner.as_ref()),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    async fn cancel(&self, scope: Scope<'_>, id: InvocationId) -> Result<Cancel> {
+        let owner = owner(scope);
+        self.write(move |ledger| ledger.cancel(owner.as_ref(), id, false)).await
+    }
+
+    fn admin(&self) -> Option<&dyn DispatchAdmin> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl DispatchAdmin for Sqlite {
+    async fn stats(&self) -> Result<Vec<TargetStats>> {
+        self.read(stats).await
+    }
+
+    async fn dead(&self, scope: Scope<'_>, page: Page) -> Result<Paged<CallStatus>> {
+        let owner = owner(scope);
+        self.read(move |db| {
+            let mut found: Vec<(i64, CallStatus)> = Vec::new();
+            let mut behind = cursor(&page, i64::MAX)?;
+            // Others' dead letters are passed over, so one look may not fill the page.
+            while found.len() <= page.limit {
+                let seqs: Vec<i64> = {
+                    let mut statement = db.prepare_cached(sql::DEAD).map_err(store_error)?;
+                    let rows = statement.query_map((behind, one_more(&page)), |row| row.get(0));
+                    rows.and_then(Iterator::collect).map_err(store_error)?
+                };
+                let Some(last) = seqs.last().copied() else {
+                    break;
+                };
+                behind = last;
+                for seq in seqs {
+                    let seen = Seen::find(db, sql::SEEN_BY_SEQ, &seq)?.ok_or_else(|| damaged("call"))?;
+                    found.extend(seen.status(owner.as_ref())?.map(|status| (seq, status)));
+                }
+            }
+            Ok(paged(found, &page, |(seq, _)| seq.to_string()).map(|(_, status)| status))
+        })
+        .await
+    }
+
+    async fn redrive(&self, scope: Scope<'_>, ids: &[InvocationId]) -> Result<Vec<Option<InvocationId>>> {
+        let mut new = Vec::with_capacity(ids.len());
+        for id in ids.iter().copied() {
+            let owner = owner(scope);
+            new.push(self.write(move |ledger| ledger.redrive(owner.as_ref(), id)).await?);
+        }
+        Ok(new)
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<usize> {
+        let mut gone = 0;
+        while gone < limit {
+            let share = PURGED_AT_ONCE.min(limit - gone);
+            let deleted = self.write(move |ledger| ledger.purge_calls(before, share)).await?;
+            gone += deleted;
+            if deleted < share {
+                break;
+            }
+        }
+        while self.write(|ledger| ledger.purge_keys(PURGED_AT_ONCE)).await? == PURGED_AT_ONCE {}
+        Ok(gone)
+    }
+}
+
+fn stats(db: &Connection) -> Result<Vec<TargetStats>> {
+    let mut statement = db.prepare_cached(sql::STATS).map_err(store_error)?;
+    let mut rows = statement.query([]).map_err(store_error)?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().map_err(store_error)? {
+        let count = |at: usize| -> Result<u64> {
+            let count: Option<i64> = row.get(at).map_err(store_error)?;
+            Ok(count.map_or(0, i64::cast_unsigned))
+        };
+        let name: String = row.get(0).map_err(store_error)?;
+        let mut stats = TargetStats::new(TargetId::new(name)?);
+        (stats.ready, stats.delayed, stats.leased) = (count(1)?, count(2)?, count(3)?);
+        stats.oldest = row
+            .get::<_, Option<i64>>(4)
+            .map_err(store_error)?
+            .map(Timestamp::from_millis);
+        stats.dead = count(5)?;
+        all.push(stats);
+    }
+    Ok(all)
+}

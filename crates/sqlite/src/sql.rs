@@ -1,0 +1,194 @@
+//! Every statement, in one place, so that tests can prepare and explain all of them.
+//!
+//! Partial indexes are used only where the query repeats their condition literally, so states stand in the text and are
+//! never bound.
+
+macro_rules! statements {
+    ($list:ident: $( $name:ident = $sql:expr; )+) => {
+        $( pub(crate) const $name: &str = $sql; )+
+        /// Names and texts of the statements above.
+        #[cfg(test)]
+        pub(crate) const $list: &[(&str, &str)] = &[$( (stringify!($name), $name), )+];
+    };
+}
+
+/// The columns of [`Row`](crate::ledger::Row), in its order.
+macro_rules! row {
+    ($rest:literal) => {
+        concat!(
+            "SELECT seq, lane, flow, state, fence, attempt, max_attempts, repeatable, begun, stop, close, okey, since, \
+             started, note FROM cp_queue ",
+            $rest
+        )
+    };
+}
+
+/// The columns of [`Seen`](crate::repos::Seen), in its order.
+macro_rules! seen {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.head, q.state, q.due, q.attempt, q.stop, q.close, q.started, q.note, d.state, d.attempt, d.started, \
+             d.finished, d.note, d.reply FROM cp_call c LEFT JOIN cp_queue q ON q.seq = c.seq \
+             LEFT JOIN cp_done d ON d.seq = c.seq ",
+            $rest
+        )
+    };
+}
+
+// What the writer runs for every call.
+statements! { HOT:
+    TARGET_BY_NAME = "SELECT id FROM cp_target WHERE name = ?1";
+    TARGET_ADD = "INSERT INTO cp_target (name, vtime) VALUES (?1, 0)";
+    TARGET_TIME = "SELECT vtime FROM cp_target WHERE id = ?1";
+    TARGET_SET = "UPDATE cp_target SET vtime = ?2 WHERE id = ?1";
+    LANE_BY_NAME = "SELECT id FROM cp_lane WHERE target = ?1 AND customer = ?2";
+    LANE_BY_ID = "SELECT target, pass, active FROM cp_lane WHERE id = ?1";
+    LANE_ADD = "INSERT INTO cp_lane (target, customer, pass, active) VALUES (?1, ?2, 0, 0)";
+    LANE_SET = "UPDATE cp_lane SET pass = ?2, active = ?3 WHERE id = ?1";
+    LANES_ACTIVE = "SELECT count(*) FROM cp_lane WHERE target = ?1 AND active = 1";
+    LANES_NEXT = "SELECT id, pass FROM cp_lane WHERE target = ?1 AND active = 1 ORDER BY pass, id LIMIT ?2";
+    LANE_READY = "SELECT 1 FROM cp_queue WHERE lane = ?1 AND state = 0 LIMIT 1";
+    FLOW_BY_NAME = "SELECT id FROM cp_flow WHERE installation = ?1 AND name = ?2";
+    FLOW_ADD = "INSERT INTO cp_flow (installation, name, customer) VALUES (?1, ?2, ?3)";
+
+    SEQ_LAST = "SELECT max(seq) FROM cp_call";
+    CALL_ADD = "INSERT INTO cp_call (seq, id, lane, flow, created, head, request) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+                ON CONFLICT (id) DO NOTHING";
+    CALL_KNOWN = "SELECT 1 FROM cp_call WHERE id = ?1";
+    CALL_OWNER = "SELECT c.seq, c.flow, l.customer FROM cp_call c CROSS JOIN cp_lane l ON l.id = c.lane WHERE c.id = ?1";
+    QUEUE_ADD = "INSERT INTO cp_queue (seq, lane, flow, prio, state, due, fence, attempt, max_attempts, repeatable, begun, \
+                 stop, close, okey, since, started, expires, note) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, NULL)";
+    KEY_GET = "SELECT fingerprint, id FROM cp_key WHERE scope = ?1 AND expires > ?2";
+    KEY_PUT = "INSERT INTO cp_key (scope, fingerprint, id, expires) VALUES (?1, ?2, ?3, ?4) \
+               ON CONFLICT (scope) DO UPDATE SET fingerprint = excluded.fingerprint, id = excluded.id, \
+               expires = excluded.expires";
+
+    OKEY_BUSY = "SELECT 1 FROM cp_queue WHERE okey = ?1 LIMIT 1";
+    OKEY_BEFORE = "SELECT 1 FROM cp_queue WHERE okey = ?1 AND seq < ?2 LIMIT 1";
+    OKEY_HEAD = row!("WHERE okey = ?1 ORDER BY seq LIMIT 1");
+
+    LEASE_ROWS = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request \
+                  FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq WHERE q.lane = ?1 AND q.state = 0 \
+                  ORDER BY q.prio, q.seq LIMIT ?2";
+    LEASE_SET = "UPDATE cp_queue SET state = 1, due = ?2, fence = ?3, attempt = ?4, begun = ?5, close = ?6, started = ?7 \
+                 WHERE seq = ?1";
+    EXTEND = "UPDATE cp_queue SET due = ?3 WHERE seq = ?1 AND fence = ?2 AND state = 1 RETURNING stop, close";
+    BEGIN = "UPDATE cp_queue SET begun = 1 WHERE seq = ?1 AND fence = ?2 AND state = 1";
+    COMPLETE = "DELETE FROM cp_queue WHERE seq = ?1 AND fence = ?2 AND state = 1 AND flow IS NULL \
+                RETURNING attempt, started, okey, note";
+    QUEUE_LEASED = row!("WHERE seq = ?1 AND fence = ?2 AND state = 1");
+    QUEUE_ROW = row!("WHERE seq = ?1");
+    QUEUE_MOVE = "UPDATE cp_queue SET state = ?2, due = ?3, attempt = ?4, begun = 0, close = ?5, since = ?6, note = ?7 \
+                  WHERE seq = ?1";
+    QUEUE_STOP = "UPDATE cp_queue SET stop = 1 WHERE seq = ?1";
+    QUEUE_UNREADABLE = "UPDATE cp_queue SET state = 9, due = NULL WHERE seq = ?1 AND fence = ?2";
+    QUEUE_DELETE = "DELETE FROM cp_queue WHERE seq = ?1";
+    DONE_ADD = "INSERT INTO cp_done (seq, state, fence, attempt, started, finished, note, reply) \
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    DONE_OF_FLOW = "SELECT d.fence, d.reply FROM cp_call c CROSS JOIN cp_done d ON d.seq = c.seq \
+                    WHERE c.seq = ?1 AND c.id = ?2 AND c.flow IS NOT NULL";
+
+    DUE = row!("WHERE due <= ?1 ORDER BY due LIMIT 256");
+    DUE_DELAYS = row!("WHERE due <= ?1 AND state = 2 ORDER BY due LIMIT 256");
+    DUE_NEXT = "SELECT due FROM cp_queue WHERE due > ?1 ORDER BY due LIMIT 1";
+    LEASES_TOO_LONG = row!("WHERE due > ?1 AND state = 1 LIMIT 256");
+    DUE_SET = "UPDATE cp_queue SET due = ?2 WHERE seq = ?1";
+
+    STATE_VERSION = "SELECT version FROM cp_flow_state WHERE flow = ?1";
+    STATE_PUT = "INSERT INTO cp_flow_state (flow, version, value) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (flow) DO UPDATE SET version = excluded.version, value = excluded.value";
+    LOG_LAST = "SELECT max(n) FROM cp_log WHERE seq = ?1";
+    LOG_ADD = "INSERT INTO cp_log (seq, n, at, level, audience, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    SCHEDULE_FIRE = "UPDATE cp_schedule SET next = ?4 WHERE installation = ?1 AND flow = ?2 AND next = ?3";
+}
+
+// What is read for people and by schedulers.
+statements! { READS:
+    SEEN_BY_ID = seen!("WHERE c.id = ?1");
+    SEEN_BY_SEQ = seen!("WHERE c.seq = ?1");
+    CALL_WHOLE = "SELECT head, request, flow FROM cp_call WHERE id = ?1";
+    DEAD = "SELECT seq FROM cp_done WHERE state = 2 AND seq < ?1 ORDER BY seq DESC LIMIT ?2";
+    FLOWS_OF_CUSTOMER = "SELECT id, installation, name FROM cp_flow WHERE customer = ?1";
+    FLOWS_OF_INSTALLATION = "SELECT id, customer, name FROM cp_flow WHERE installation = ?1";
+    FLOWS_BY_NAME = "SELECT id, name FROM cp_flow WHERE name = ?1";
+    FLOW_CALLS = "SELECT seq FROM cp_call WHERE flow = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+    FLOW_ACTIVE = "SELECT seq FROM cp_queue WHERE flow = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+    FLOW_ACTIVE_COUNT = "SELECT count(*) FROM cp_queue WHERE flow = ?1";
+    ALL_CALLS = "SELECT seq, flow FROM cp_call WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
+    ALL_ACTIVE = "SELECT seq, flow FROM cp_queue WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
+    LOG_LINES = "SELECT n, at, level, audience, message FROM cp_log WHERE seq = ?1 AND n > ?2 ORDER BY n LIMIT ?3";
+    LOG_LINES_FOR = "SELECT n, at, level, audience, message FROM cp_log WHERE seq = ?1 AND n > ?2 AND audience = ?3 \
+                     ORDER BY n LIMIT ?4";
+    STATE_GET = "SELECT f.customer, s.version, s.value FROM cp_flow f CROSS JOIN cp_flow_state s ON s.flow = f.id \
+                 WHERE f.installation = ?1 AND f.name = ?2";
+    SCHEDULES_DUE = "SELECT installation, customer, flow, spec, next FROM cp_schedule WHERE next <= ?1 \
+                     ORDER BY next LIMIT ?2";
+    SCHEDULES_OF = "SELECT installation, customer, flow, spec, next FROM cp_schedule WHERE installation = ?1 ORDER BY flow";
+    SCHEDULE_SOONEST = "SELECT next FROM cp_schedule WHERE next > ?1 ORDER BY next LIMIT 1";
+    INSTALLATION = "SELECT id, customer, integration, version, state, attention, config, connections, revision, created, \
+                    updated FROM cp_installation WHERE id = ?1";
+    INSTALLATIONS = "SELECT id, customer, integration, version, state, attention, config, connections, revision, created, \
+                     updated FROM cp_installation WHERE (created, id) < (?1, ?2) ORDER BY created DESC, id DESC LIMIT ?3";
+    INSTALLATIONS_OF = "SELECT id, customer, integration, version, state, attention, config, connections, revision, \
+                        created, updated FROM cp_installation WHERE customer = ?4 AND (created, id) < (?1, ?2) \
+                        ORDER BY created DESC, id DESC LIMIT ?3";
+    SECRETS_OF = "SELECT name, generation, sealed FROM cp_secret WHERE installation = ?1";
+    CONNECTION = "SELECT id, customer, connector, label, scheme, variables, health, sealed, generation, created, updated \
+                  FROM cp_connection WHERE id = ?1";
+    CONNECTIONS = "SELECT id, customer, connector, label, scheme, variables, health, sealed, generation, created, updated \
+                   FROM cp_connection WHERE (created, id) < (?1, ?2) ORDER BY created DESC, id DESC LIMIT ?3";
+    CONNECTIONS_OF = "SELECT id, customer, connector, label, scheme, variables, health, sealed, generation, created, \
+                      updated FROM cp_connection WHERE customer = ?4 AND (created, id) < (?1, ?2) \
+                      ORDER BY created DESC, id DESC LIMIT ?3";
+    CUSTOMER = "SELECT name FROM cp_customer WHERE id = ?1";
+    CUSTOMERS = "SELECT id, name, created FROM cp_customer WHERE id > ?1 ORDER BY id LIMIT ?2";
+    DATA_KEYS = "SELECT number, wrapped, created FROM cp_data_key WHERE customer = ?1 ORDER BY number";
+}
+
+// What the writer runs now and then.
+statements! { RARE:
+    META_GET = "SELECT value FROM cp_meta WHERE key = ?1";
+    META_PUT = "INSERT INTO cp_meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    DONE_BY_ID = "SELECT d.state, c.head, c.request FROM cp_call c CROSS JOIN cp_done d ON d.seq = c.seq WHERE c.id = ?1";
+    ENDED_BEFORE = "SELECT seq FROM cp_done WHERE finished < ?1 ORDER BY finished LIMIT ?2";
+    CALL_DELETE = "DELETE FROM cp_call WHERE seq = ?1";
+    DONE_DELETE = "DELETE FROM cp_done WHERE seq = ?1";
+    LOG_DELETE = "DELETE FROM cp_log WHERE seq = ?1";
+    KEYS_EXPIRED = "SELECT n FROM cp_key WHERE expires <= ?1 ORDER BY expires LIMIT ?2";
+    KEY_DELETE = "DELETE FROM cp_key WHERE n = ?1";
+    INSTALLATION_OWNER = "SELECT customer, revision FROM cp_installation WHERE id = ?1";
+    INSTALLATION_ADD = "INSERT INTO cp_installation (id, customer, integration, version, state, attention, config, \
+                        connections, revision, created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    INSTALLATION_SET = "UPDATE cp_installation SET integration = ?2, version = ?3, state = ?4, attention = ?5, \
+                        config = ?6, connections = ?7, revision = ?8, updated = ?9 WHERE id = ?1";
+    INSTALLATION_DELETE = "DELETE FROM cp_installation WHERE id = ?1";
+    SECRET_ADD = "INSERT INTO cp_secret (installation, name, generation, sealed) VALUES (?1, ?2, ?3, ?4)";
+    SECRETS_DELETE = "DELETE FROM cp_secret WHERE installation = ?1";
+    SCHEDULE_ADD = "INSERT INTO cp_schedule (installation, flow, customer, spec, next) VALUES (?1, ?2, ?3, ?4, ?5) \
+                    ON CONFLICT (installation, flow) DO UPDATE SET customer = excluded.customer, spec = excluded.spec, \
+                    next = excluded.next";
+    SCHEDULES_DELETE = "DELETE FROM cp_schedule WHERE installation = ?1";
+    STATE_DELETE = "DELETE FROM cp_flow_state WHERE flow = ?1";
+    CONNECTION_OWNER = "SELECT customer, generation FROM cp_connection WHERE id = ?1";
+    CONNECTION_ADD = "INSERT INTO cp_connection (id, customer, connector, label, scheme, variables, health, sealed, \
+                      generation, created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    CONNECTION_SET = "UPDATE cp_connection SET label = ?2, scheme = ?3, variables = ?4, health = ?5, sealed = ?6, \
+                      generation = ?7, updated = ?8 WHERE id = ?1";
+    CONNECTION_HEALTH = "UPDATE cp_connection SET health = ?2 WHERE id = ?1";
+    CONNECTION_DELETE = "DELETE FROM cp_connection WHERE id = ?1";
+    CUSTOMER_PUT = "INSERT INTO cp_customer (id, name, created) VALUES (?1, ?2, ?3) \
+                    ON CONFLICT (id) DO UPDATE SET name = excluded.name";
+    DATA_KEY_ADD = "INSERT INTO cp_data_key (customer, number, wrapped, created) VALUES (?1, ?2, ?3, ?4) \
+                    ON CONFLICT (customer, number) DO NOTHING";
+    DATA_KEY_SET = "UPDATE cp_data_key SET wrapped = ?4 WHERE customer = ?1 AND number = ?2 AND wrapped = ?3";
+}
+
+/// Counts for operators: reads the whole (hot, small) queue and the dead letters, and sorts them.
+pub(crate) const STATS: &str = "SELECT t.name, q.ready, q.delayed, q.leased, q.oldest, d.dead FROM cp_target t \
+    LEFT JOIN (SELECT l.target AS target, sum(q.state = 0) AS ready, sum(q.state IN (2, 4)) AS delayed, \
+        sum(q.state = 1) AS leased, min(CASE WHEN q.state = 0 THEN q.since END) AS oldest \
+        FROM cp_queue q JOIN cp_lane l ON l.id = q.lane GROUP BY l.target) q ON q.target = t.id \
+    LEFT JOIN (SELECT l.target AS target, count(*) AS dead FROM cp_done d JOIN cp_call c ON c.seq = d.seq \
+        JOIN cp_lane l ON l.id = c.lane WHERE d.state = 2 GROUP BY l.target) d ON d.target = t.id \
+    ORDER BY t.name";

@@ -1,0 +1,81 @@
+//! No statement is prepared twice, neither by SQLite (STAT4 and bound limits) nor by a cache that is too small.
+
+use super::{queued, request, store, terms};
+use crate::sql;
+use crosspoint_core::{Audience, ExecutionStatus, Level};
+use crosspoint_core::{
+    DispatchStore, Enqueue, Enqueued, Executions, Finish, FleetScope, LogEntry, Outcome, Settle, StateSnapshot,
+};
+use crosspoint_testkit::envelope;
+use rusqlite::StatementStatus;
+
+#[tokio::test]
+async fn hot_statements_are_prepared_once() {
+    let (_folder, clock, store) = store().await;
+    for round in 0..20_u64 {
+        let items = (0..8)
+            .map(|n| queued(&clock, "t", if n % 2 == 0 { "acme" } else { "globex" }))
+            .collect();
+        store.enqueue(items).await.unwrap();
+        let leases = store.lease(request("t", 5)).await.unwrap();
+        let settles = leases.iter().map(|lease| Settle::Complete {
+            lease: lease.reference,
+            reply: envelope::reply("ok"),
+        });
+        store.settle(settles.collect()).await.unwrap();
+        flow(&store, &clock, round).await;
+        clock.advance(super::LEASE * 2);
+    }
+    let counts = store.write(|ledger| {
+        let mut counts = Vec::new();
+        for (name, text) in sql::HOT {
+            let statement = ledger.db.prepare_cached(text)?;
+            counts.push((
+                *name,
+                statement.get_status(StatementStatus::Run),
+                statement.get_status(StatementStatus::RePrepare),
+            ));
+        }
+        Ok(counts)
+    });
+    let counts = counts.await.unwrap();
+    let again: Vec<_> = counts.iter().filter(|(_, _, prepared)| *prepared > 0).collect();
+    assert!(again.is_empty(), "{again:?}");
+    let ran = |name: &str| counts.iter().find(|(n, ..)| *n == name).map_or(0, |(_, runs, _)| *runs);
+    for name in [
+        "CALL_ADD",
+        "QUEUE_ADD",
+        "LANES_NEXT",
+        "LEASE_ROWS",
+        "LEASE_SET",
+        "COMPLETE",
+        "DONE_ADD",
+        "STATE_PUT",
+    ] {
+        assert!(
+            ran(name) >= 20,
+            "{name} ran {} times: it was dropped from the cache",
+            ran(name)
+        );
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test acts for the fleet")]
+async fn flow(store: &crate::Sqlite, clock: &crosspoint_testkit::ManualClock, round: u64) {
+    let item = Enqueue::leased(envelope::flow(clock, "flows", "acme"), terms());
+    let answers = store.enqueue(vec![item]).await.unwrap();
+    let [Enqueued::New(Some(lease))] = answers.as_slice() else {
+        panic!("{answers:?}");
+    };
+    let mut finish = Finish::new(
+        lease.reference,
+        Outcome::Ended {
+            status: ExecutionStatus::Succeeded,
+            reply: envelope::reply("ok"),
+            failure: None,
+        },
+    );
+    finish.state = Some(StateSnapshot::new(round, round.into()));
+    finish.log = vec![LogEntry::new(lease.until, Level::Info, Audience::Customer, "sent")];
+    store.finish(&FleetScope::trusted(), finish).await.unwrap();
+}

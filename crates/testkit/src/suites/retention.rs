@@ -1,0 +1,178 @@
+//! What operators do: counts, dead letters, redrive, purge.
+
+use super::T;
+use crate::{Harness, harness, scope};
+use crosspoint_core::{
+    Audience, CallState, CallStatus, Code, Envelope, ExecutionStatus, Failure, Finish, InvocationId, Level, LogEntry,
+    Origin, Outcome, Page, Settle,
+};
+use std::time::Duration;
+
+async fn dead(h: &Harness, envelope: Envelope) -> InvocationId {
+    let id = h.queue(envelope).await;
+    let lease = h.take(T).await.reference;
+    let failure = Failure::new(Code::InputInvalid, "it will never work");
+    h.settle(Settle::Dead { lease, failure }).await;
+    h.advance(Duration::from_millis(1));
+    id
+}
+
+async fn failed_flow(h: &Harness) -> InvocationId {
+    let id = h.queue(h.flow(T, "acme")).await;
+    let outcome = Outcome::Ended {
+        status: ExecutionStatus::Failed,
+        reply: crate::envelope::reply("no"),
+        failure: Some(harness::failure("it failed")),
+    };
+    let mut finish = Finish::new(h.take(T).await.reference, outcome);
+    finish.log = vec![LogEntry::new(h.now(), Level::Error, Audience::Customer, "It failed.")];
+    h.finish(finish).await;
+    h.advance(Duration::from_millis(1));
+    id
+}
+
+async fn redrive(h: &Harness, id: InvocationId) -> Option<InvocationId> {
+    let admin = h.store.dispatch.admin().expect("checked");
+    let answers = admin.redrive((&scope::fleet()).into(), &[id]).await.unwrap();
+    assert_eq!(answers.len(), 1, "one answer per id");
+    *answers.first().expect("checked")
+}
+
+/// Counts per target: ready, delayed or blocked, leased, dead, and the age of the oldest.
+pub async fn stats_count_the_queue(h: &Harness) {
+    let Some(admin) = h.store.dispatch.admin() else { return };
+    let oldest = h.now();
+    dead(h, h.service(T, "acme")).await;
+    h.queue(h.service(T, "acme")).await;
+    let lease = h.take(T).await.reference;
+    h.retry(lease, Duration::from_secs(60)).await;
+    drop(h.start(h.service(T, "acme")).await);
+    let since = h.now();
+    h.queue(h.service(T, "acme")).await;
+    h.advance(Duration::from_secs(1));
+    h.queue(h.service(T, "globex")).await;
+    let all = admin.stats().await.unwrap();
+    let stats = all.iter().find(|s| s.target.as_str() == T).expect("counted");
+    assert_eq!((stats.ready, stats.delayed, stats.leased, stats.dead), (2, 1, 1, 1));
+    assert_eq!(stats.oldest, Some(since));
+    assert!(oldest < since);
+}
+
+/// Dead letters are listed newest first, in pages, each once.
+pub async fn dead_letters_are_listed(h: &Harness) {
+    let Some(admin) = h.store.dispatch.admin() else { return };
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(dead(h, h.service(T, "acme")).await);
+    }
+    ids.push(failed_flow(h).await);
+    h.queue(h.service(T, "acme")).await;
+    let fleet = scope::fleet();
+    let mut page = Page::first(3);
+    let mut seen: Vec<CallStatus> = Vec::new();
+    loop {
+        let part = admin.dead((&fleet).into(), page).await.unwrap();
+        assert!(part.items.len() <= 3);
+        seen.extend(part.items);
+        let Some(next) = part.next else { break };
+        page = Page::after(next, 3);
+    }
+    let listed: Vec<_> = seen.iter().map(|status| status.id).collect();
+    ids.reverse();
+    assert_eq!(listed, ids);
+    assert!(seen.iter().all(|s| s.state == CallState::Dead && s.failure.is_some()));
+}
+
+/// A redrive is a new call with the same work and the same keys for outside effects; the old one stays as it ended.
+pub async fn a_redrive_is_a_new_id(h: &Harness) {
+    if h.store.dispatch.admin().is_none() {
+        return;
+    }
+    let old = h.service(T, "acme");
+    let run_key = old.invocation.meta.run_key;
+    let old = dead(h, old).await;
+    let new = redrive(h, old).await.expect("redriven");
+    assert_ne!(new, old);
+    let lease = h.take(T).await;
+    assert_eq!(lease.envelope.id(), new);
+    assert_eq!(lease.envelope.invocation.meta.run_key, run_key);
+    assert_eq!(lease.envelope.invocation.request.body(), "{\"n\":1}");
+    assert_eq!((lease.envelope.origin, lease.attempt), (Origin::Redrive(old), 1));
+    h.complete(lease.reference, "ok").await;
+    assert_eq!(h.status(old).await.state, CallState::Dead, "terminal means terminal");
+    assert_eq!(h.status(new).await.origin, Origin::Redrive(old));
+}
+
+/// A failed flow is redriven as a new execution.
+pub async fn a_failed_flow_is_redriven(h: &Harness) {
+    if h.store.dispatch.admin().is_none() {
+        return;
+    }
+    let old = failed_flow(h).await;
+    let new = redrive(h, old).await.expect("redriven");
+    let execution = h.execution(new).await;
+    assert_eq!(
+        (execution.status, execution.origin),
+        (ExecutionStatus::Queued, Origin::Redrive(old))
+    );
+    assert_eq!(h.execution(old).await.status, ExecutionStatus::Failed);
+    assert_eq!(h.take(T).await.envelope.id(), new);
+}
+
+/// What nobody knows the end of can be redriven, by somebody who has looked.
+pub async fn unknown_work_is_redriven(h: &Harness) {
+    if h.store.dispatch.admin().is_none() {
+        return;
+    }
+    let id = h.start(h.service(T, "acme")).await.envelope.id();
+    h.expire_leases();
+    assert_eq!(h.status(id).await.state, CallState::Unknown);
+    assert!(redrive(h, id).await.is_some());
+    assert!(h.try_take(T).await.is_some());
+}
+
+/// There is nothing to redrive in what succeeded, has not ended, or does not exist.
+pub async fn only_what_ended_badly_is_redriven(h: &Harness) {
+    if h.store.dispatch.admin().is_none() {
+        return;
+    }
+    let lease = h.start(h.service(T, "acme")).await;
+    assert_eq!(redrive(h, lease.envelope.id()).await, None, "running");
+    h.complete(lease.reference, "ok").await;
+    assert_eq!(redrive(h, lease.envelope.id()).await, None, "completed");
+    assert_eq!(redrive(h, InvocationId::derive(&["nothing"])).await, None, "unknown");
+    let waiting = h.queue(h.service(T, "acme")).await;
+    assert_eq!(redrive(h, waiting).await, None, "waiting");
+    assert_eq!(h.lease(T, 9).await.len(), 1);
+}
+
+/// Retention takes what ended long ago, oldest first, in batches, with its log, and nothing else.
+pub async fn a_purge_takes_what_ended_long_ago(h: &Harness) {
+    let Some(admin) = h.store.dispatch.admin() else { return };
+    let flow = failed_flow(h).await;
+    let mut old = Vec::new();
+    for _ in 0..2 {
+        old.push(dead(h, h.service(T, "acme")).await);
+    }
+    let waiting = h.queue(h.service("elsewhere", "acme")).await;
+    h.advance(Duration::from_secs(3600));
+    let before = h.now();
+    h.advance(Duration::from_secs(1));
+    let young = dead(h, h.service(T, "acme")).await;
+
+    assert_eq!(admin.purge(before, 2).await.unwrap(), 2);
+    assert!(h.try_status(flow).await.is_none() && h.try_status(old[0]).await.is_none());
+    assert!(h.try_status(old[1]).await.is_some(), "the limit holds");
+    let fleet = scope::fleet();
+    let gone = h.store.executions.get((&fleet).into(), flow).await.unwrap();
+    assert!(gone.is_none(), "the execution goes with its call");
+    let log = &h.store.log;
+    let lines = log
+        .lines((&fleet).into(), flow, Audience::Developer, Page::default())
+        .await
+        .unwrap();
+    assert!(lines.items.is_empty(), "and so do its lines");
+    assert_eq!(admin.purge(before, 100).await.unwrap(), 1);
+    assert_eq!(admin.purge(before, 100).await.unwrap(), 0);
+    assert!(h.try_status(young).await.is_some() && h.try_status(waiting).await.is_some());
+}
