@@ -33,7 +33,7 @@ pub use dispatch::{
     Start, TargetStats,
 };
 pub use egress::{EgressPolicy, Reach, Resolve, is_public, reach, refused_address};
-pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, Result, Retry};
+pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, ProblemDetails, Result, Retry, Verdict};
 pub use execution::{
     Audience, Begun, BusinessLog, Execution, ExecutionFilter, ExecutionStatus, Executions, Finish, Finished, FlowRef,
     FlowState, Level, LogEntry, Outcome, StateSnapshot, Timings, TriggerKind,

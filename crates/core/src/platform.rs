@@ -266,8 +266,7 @@ impl Connection {
 /// Connections. Credentials are kept sealed and never leave in another form.
 #[async_trait]
 pub trait Connections: Send + Sync + Debug + 'static {
-    /// Creates one, or replaces label, scheme, variables and credential of one whose generation is one less than the
-    /// given record's.
+    /// Creates one, or replaces everything but `created` of one whose generation is one less than the given record's.
     async fn save(&self, scope: Scope<'_>, connection: &Connection) -> Result<Saved>;
     /// One.
     async fn get(&self, scope: Scope<'_>, id: ConnectionId) -> Result<Option<Connection>>;

@@ -26,37 +26,6 @@ pub(crate) enum Adopted<T> {
     Accepted,
 }
 
-/// Runs `work` on its caller's own time for up to `hold`, then adopts it. Dropping this before the hold has passed
-/// cancels the work.
-pub(crate) async fn adopt<F, T, K, R>(
-    inner: &Arc<Inner>,
-    target: &Arc<Target>,
-    envelope: Envelope,
-    permit: Permit,
-    mut work: F,
-    hold: Duration,
-    keep: K,
-) -> Result<Adopted<T>>
-where
-    F: Future<Output = T> + Unpin + Send + 'static,
-    T: Send + 'static,
-    K: FnOnce(T) -> R + Send + 'static,
-    R: Future<Output = Result<Reply>> + Send + 'static,
-{
-    let ended = tokio::select! {
-        biased;
-        ended = &mut work => Some(ended),
-        () = sleep(hold) => None,
-    };
-    match ended {
-        Some(ended) => {
-            drop(permit);
-            Ok(Adopted::Finished(ended))
-        }
-        None => Adoption::new(inner, target, envelope, permit).start(work, keep).await,
-    }
-}
-
 /// A call that is about to be adopted, with the permit that it has held from the start.
 pub(crate) struct Adoption {
     inner: Arc<Inner>,
@@ -73,6 +42,23 @@ impl Adoption {
             envelope,
             permit,
         }
+    }
+
+    /// Runs `work` on its caller's own time for up to `hold`, then adopts it. Dropping this before the hold has passed
+    /// cancels the work.
+    pub(crate) async fn after<F, T, K, R>(self, hold: Duration, mut work: F, keep: K) -> Result<Adopted<T>>
+    where
+        F: Future<Output = T> + Unpin + Send + 'static,
+        T: Send + 'static,
+        K: FnOnce(T) -> R + Send + 'static,
+        R: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        tokio::select! {
+            biased;
+            ended = &mut work => return Ok(Adopted::Finished(ended)),
+            () = sleep(hold) => {}
+        }
+        self.start(work, keep).await
     }
 
     /// Moves the attempt into a task and answers when its caller can be told something.

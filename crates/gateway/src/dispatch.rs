@@ -2,7 +2,7 @@
 
 use crate::{
     CallPolicy, Gateway, Settles,
-    adopt::{Adopted, adopt},
+    adopt::{Adopted, Adoption},
     gateway::{Inner, Stage},
     inbox::{Answer, Waiter},
     metric,
@@ -176,7 +176,8 @@ impl Gateway {
         let invocation = envelope.invocation.clone();
         let work = Box::pin(async move { handler.handle(invocation).await });
         let id = envelope.id();
-        match adopt(inner, &target, envelope, permit, work, hold, |result| async { result }).await? {
+        let adoption = Adoption::new(inner, &target, envelope, permit);
+        match adoption.after(hold, work, |result| async { result }).await? {
             Adopted::Finished(result) => result.map(Submitted::Answered),
             Adopted::Accepted => Ok(inner.accepted(id)),
         }

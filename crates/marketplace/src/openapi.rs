@@ -1,10 +1,7 @@
 //! The OpenAPI 3.1 document, made from the route table.
 
-use crate::{
-    problem::ProblemDetails,
-    route::{Access, Route},
-};
-use crosspoint_core::{Code, Error, Permission, Result};
+use crate::route::{Access, Route};
+use crosspoint_core::{Code, Error, Permission, ProblemDetails, Result};
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 

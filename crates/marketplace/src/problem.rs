@@ -1,51 +1,8 @@
 //! Failures as `application/problem+json` (RFC 9457).
 
 use axum::{body::Body, response::Response};
-use crosspoint_core::{Code, Error, InvocationId, Kind, Problem, Retry, SystemClock, Timestamp};
+use crosspoint_core::{Code, Error, InvocationId, Kind, ProblemDetails, SystemClock};
 use http::{HeaderValue, StatusCode, header};
-
-/// Where the pages of the codes are.
-const PAGES: &str = "https://docs.rs/crosspoint/latest/crosspoint/errors/#";
-
-/// Whether, and when, the same request is worth another try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Verdict {
-    /// The answer would be the same.
-    Never,
-    /// At another time, not before `retry_at` if that is given.
-    Later,
-    /// After somebody has authorised the connection again.
-    Reauthorize,
-}
-
-/// What went wrong.
-#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
-#[schemars(rename = "Problem")]
-pub(crate) struct ProblemDetails {
-    /// The page of the code.
-    #[serde(rename = "type")]
-    page: String,
-    /// What the code means.
-    title: &'static str,
-    /// The HTTP status.
-    status: u16,
-    /// What happened this time.
-    detail: String,
-    /// The stable code.
-    code: Code,
-    /// Whether the same request is worth another try.
-    retry: Verdict,
-    /// Not before this time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_at: Option<Timestamp>,
-    /// What is wrong with the input, by JSON pointer into the body that was sent.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Problem>,
-    /// Names this failure in the host's log; given for failures on the server's side.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    instance: Option<String>,
-}
 
 /// The answer to a request that failed.
 ///
@@ -57,36 +14,18 @@ pub(crate) fn response(error: &Error) -> Response {
         error.kind(),
         Kind::Internal | Kind::Storage | Kind::Setup | Kind::Isolation | Kind::Execution
     );
-    let mut instance = None;
-    let mut detail = error.message().to_owned();
+    let mut body = ProblemDetails::of(error);
     if ours {
         let id = InvocationId::mint(&SystemClock::new());
         tracing::error!(%id, code = code.as_str(), error = ?error, "a request to the marketplace failed");
-        instance = Some(format!("urn:uuid:{id}"));
-        code.title().trim().clone_into(&mut detail);
+        body = body.withheld();
+        body.instance = Some(format!("urn:uuid:{id}"));
     }
-    let (retry, retry_at) = match error.retry() {
-        Retry::At(at) => (Verdict::Later, Some(at)),
-        Retry::Backoff => (Verdict::Later, None),
-        Retry::Reauthorize => (Verdict::Reauthorize, None),
-        _ => (Verdict::Never, None),
-    };
-    let body = ProblemDetails {
-        page: format!("{PAGES}{code}"),
-        title: code.title().trim(),
-        status: code.status(),
-        detail,
-        code,
-        retry,
-        retry_at,
-        errors: error.problems().to_vec(),
-        instance,
-    };
-    let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap_or_default()));
+    let mut response = Response::new(Body::from(body.to_json()));
     *response.status_mut() = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
+        HeaderValue::from_static(ProblemDetails::CONTENT_TYPE),
     );
     response
 }
@@ -99,6 +38,7 @@ pub(crate) fn not_found(what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crosspoint_core::{Retry, Timestamp};
     use http_body_util::BodyExt;
     use serde_json::Value;
 

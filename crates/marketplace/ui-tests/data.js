@@ -73,7 +73,7 @@ export function seed() {
     ],
     executions: [
       run(1, 1, 'running', { attempt: 1, finished: null, timings: { queue_ms: 30, setup_ms: 0, run_ms: 0 }, trigger: 'call' }),
-      run(2, 14, 'waiting', { attempt: 2, finished: null, next_attempt: new Date(Date.now() + 95_000).toISOString(), failure: { code: 'provider-unreachable', message: 'connect to files.acme.example:443: connection refused' } }),
+      run(2, 14, 'waiting', { attempt: 2, finished: null, next_attempt: new Date(Date.now() + 80_000).toISOString(), failure: { code: 'provider-unreachable', message: 'connect to files.acme.example:443: connection refused' } }),
       run(3, 60 * 9, 'succeeded', {}),
       run(4, 60 * 33, 'failed', { attempt: 5, failure: { code: 'script-failed', message: 'the script ended with exit code 3: the folder is not writable' }, timings: { queue_ms: 900, setup_ms: 230, run_ms: 1200 } }),
       run(5, 60 * 57, 'cancelled', { attempt: 1, trigger: 'call' }),

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { launch, needed, pictures, visit } from './browser.js';
 import { IDS } from './data.js';
 
-describe('flow', needed(), () => {
+describe('flow', { concurrency: 3, ...needed() }, () => {
   let browser;
   before(async () => { browser = await launch(); });
   after(() => browser?.close());

@@ -9,7 +9,7 @@ const CORPUS = [
   'javascript:alert(6)', '\u202Egnp.exe\u0000\u0007', 'data:text/html,<script>alert(7)</script>', '-->', '__proto__', '${alert(8)}', '%3Cscript%3E', 'a'.repeat(3000),
 ];
 
-describe('hostile', needed(), () => {
+describe('hostile', { concurrency: 3, ...needed() }, () => {
   let browser;
   before(async () => { browser = await launch(); });
   after(() => browser?.close());

@@ -59,7 +59,7 @@ const SCREENS = [
   ['missing', 'installed/nothing', (page) => page.getByRole('alert').waitFor()],
 ];
 
-describe('screens', needed(), () => {
+describe('screens', { concurrency: 3, ...needed() }, () => {
   let browser;
   before(async () => { browser = await launch(); });
   after(() => browser?.close());

@@ -15,7 +15,7 @@ import { sheet } from './styles.js';
  * @property {(key: string, params?: Record<string, any>) => string} t
  * @property {ShadowRoot} root
  * @property {AbortSignal} signal aborted when the screen is left
- * @property {(view: string) => void} go
+ * @property {(view: string) => Promise<void>} go leaves for another screen; settles when this one is left
  * @property {(view: string, props: Record<string, unknown>, ...children: unknown[]) => HTMLElement} link
  * @property {() => Promise<void>} refresh draws the screen again
  * @property {(name: string, detail?: Record<string, string>) => void} emit
@@ -150,7 +150,11 @@ export class CrosspointMarketplace extends HTMLElement {
       api, i18n, t, signal,
       root: this.#root,
       memory: this.#memory,
-      go: (view) => { if (!signal.aborted) this.navigate(view); },
+      go: (view) => new Promise((left) => {
+        if (signal.aborted) return left();
+        signal.addEventListener('abort', () => left());
+        this.navigate(view);
+      }),
       link: (view, props, ...children) => (this.#hashed
         ? h('a', { href: `#/${view}`, part: 'link', ...props }, children)
         : h('button', { type: 'button', role: 'link', part: 'link', onclick: () => this.navigate(view), ...props, class: `link ${props.class ?? ''}` }, children)),
@@ -175,6 +179,7 @@ export class CrosspointMarketplace extends HTMLElement {
   }
 
   #outline() {
+    this.#main.inert = false;
     this.#main.setAttribute('aria-busy', 'true');
     const text = h('p', { class: 'vh', role: 'status' }, this.#i18n?.t('loading'));
     this.#main.replaceChildren(text, h('div', { class: 'outline', 'aria-hidden': 'true' }, h('div'), h('div'), h('div'), h('div')));
@@ -210,6 +215,8 @@ export class CrosspointMarketplace extends HTMLElement {
     const params = parts.filter((_, at) => path.split('/')[at] === ':').map(decode);
     this.#drawNav(cx, section);
     const slow = setTimeout(() => this.#outline(), FLICKER_MS);
+    // What is being left takes no more clicks.
+    this.#main.inert = true;
     try {
       const screen = await load();
       const node = await screen(cx, ...params);
@@ -222,6 +229,7 @@ export class CrosspointMarketplace extends HTMLElement {
     } finally {
       clearTimeout(slow);
     }
+    this.#main.inert = false;
     const title = this.#main.querySelector('h2');
     if (moved) title?.focus({ preventScroll: true });
     if (moved && changed && this.getBoundingClientRect().top < 0) this.scrollIntoView();

@@ -168,7 +168,9 @@ function row(cx, item, wake) {
     const same = JSON.stringify(now) === JSON.stringify(item);
     const moving = !ended(item);
     item = now;
-    if (!same || moving) draw();
+    // A row that has not changed keeps its nodes: drawing it again could swallow a click.
+    if (!same) draw();
+    else for (const time of head.querySelectorAll('time')) time.textContent = cx.i18n.relative(time.dateTime);
     if (open && moving) readLog();
   };
   draw();

@@ -92,7 +92,8 @@ export async function install(cx, name) {
         cx.memory.delete(key);
         cx.emit('installed', { id: made.id, integration: name });
         cx.say(cx.t('install.done', { title: item.title }));
-        cx.go(p`installed/${made.id}`);
+        // Busy until the screen changes, so that a second click finds nothing to do.
+        await cx.go(p`installed/${made.id}`);
       },
       caught: (error) => {
         // Back to the step that can mend it, with the server's words at its fields.

@@ -35,7 +35,7 @@ export async function installation(cx, id, tab = 'activity') {
   let one = first.data;
   let revision = first.revision;
   const item = await cx.api.get(p`catalogue/${one.integration}`, cx.signal).catch((error) => {
-    if (error instanceof ApiError && error.status === 404) return { connections: [], flows: one.flows ?? [], config_schema: {} };
+    if (error instanceof ApiError && error.status === 404) return { connections: [], flows: one.flows ?? [], config_schema: { type: 'object' } };
     throw error;
   });
   const manage = cx.may('installation-manage');

@@ -24,6 +24,7 @@ const CSS = `
   --tint: color-mix(in srgb, var(--accent) 10%, var(--surface));
   color: var(--fg);
   background: var(--bg);
+  border-radius: var(--radius);
   font: 400 0.9375rem/1.55 var(--cp-font, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif);
   text-align: start;
 }
@@ -50,7 +51,7 @@ code, .code { font-family: var(--cp-font-mono, ui-monospace, "SF Mono", Menlo, C
 .lead { color: var(--muted); margin-block: 0.25rem var(--space); }
 .icon { inline-size: 1.1em; block-size: 1.1em; flex: none; fill: none; stroke: currentColor; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; vertical-align: -0.16em; }
 :dir(rtl) > .i-back, :dir(rtl) > .i-more { transform: scaleX(-1); }
-.shell { padding: var(--cp-padding, 0px); }
+.shell { padding: var(--cp-padding, 1.25rem); }
 
 nav { display: flex; flex-wrap: wrap; gap: 0.25rem 1.5rem; border-block-end: 1px solid var(--border); margin-block-end: calc(var(--space) * 1.75); }
 nav a, nav .link { padding: 0.5rem 0; margin-block-end: -1px; border-block-end: 2px solid transparent; color: var(--muted); font-weight: 550; text-decoration: none; border-radius: 0; }
@@ -116,6 +117,8 @@ form > .actions, dialog > .actions, p.actions { margin-block-start: var(--space)
 .head .mono { inline-size: 3rem; block-size: 3rem; font-size: 1rem; }
 .columns { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 20rem); gap: calc(var(--space) * 1.5); align-items: start; margin-block-start: calc(var(--space) * 1.25); }
 .stack { display: grid; gap: var(--space); }
+.stack > button { justify-self: start; }
+.box > p + button { margin-block-start: 0.75rem; }
 .prose { max-inline-size: 42rem; }
 .prose p { margin-block-start: 0.625rem; }
 .prose p, .detail { white-space: pre-line; }
@@ -182,7 +185,8 @@ form > .field + .form:not(:empty) { margin-block-start: 1.125rem; }
 .group { border: 1px solid var(--border); border-radius: calc(var(--radius) * 0.8); padding: 0.875rem; max-inline-size: 36rem; }
 .group legend { float: inline-start; inline-size: 100%; }
 .group legend + * { clear: both; }
-.group.bad, .bad input, .bad select, .bad textarea { border-color: var(--danger); }
+.group.bad, [aria-invalid="true"][aria-invalid][part] { border-color: var(--danger); }
+.group > .fields, .inline + .fields { margin-block-start: 0.625rem; }
 .inline { grid-template-columns: auto 1fr; column-gap: 0.625rem; align-items: start; }
 .inline input { margin-block-start: 0.25rem; }
 .below { border-block-start: 1px solid var(--border); padding-block-start: 0.875rem; margin-block-start: 0.75rem; }

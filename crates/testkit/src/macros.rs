@@ -26,7 +26,8 @@ macro_rules! conformance {
                 the_status_follows_a_call, an_unknown_id_is_nothing, an_id_is_stored_once, a_batch_answers_in_order,
                 a_race_for_an_id_stores_it_once, a_race_for_work_leases_each_call_once, a_lease_keeps_to_its_request,
                 a_delayed_call_waits_for_its_time, a_waiting_worker_is_woken_by_new_work,
-                a_waiting_worker_is_woken_by_a_freed_order, a_wait_without_work_ends_empty;
+                a_waiting_worker_is_woken_by_a_freed_order, a_waiting_worker_is_woken_by_others,
+                a_wait_without_work_ends_empty;
             leases: fences_rise, a_late_settle_is_stale, a_repeated_settle_is_stale,
                 a_batch_of_settles_is_answered_one_by_one, a_lease_lasts_as_long_as_it_says,
                 a_heartbeat_keeps_the_lease, lost_repeatable_work_is_ready_again, lost_begun_work_is_unknown,

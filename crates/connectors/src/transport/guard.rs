@@ -83,7 +83,7 @@ impl std::error::Error for Refused {}
 
 /// What a failed exchange means. The URL, which may hold a key, leaves the error.
 pub(super) fn unreachable(error: reqwest::Error) -> Error {
-    let error = error;
+    let error = error.without_url();
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = next {
         if let Some(Refused { host, reach }) = cause.downcast_ref() {

@@ -70,7 +70,7 @@ macro_rules! codes {
 
             /// What it means, in one sentence.
             #[must_use]
-            pub const fn title(self) -> &'static str { match self { $( Self::$name => concat!($($doc),+), )+ } }
+            pub const fn title(self) -> &'static str { match self { $( Self::$name => concat!($($doc),+).trim_ascii(), )+ } }
         }
     };
 }

@@ -5,8 +5,10 @@
 //! tried again.
 
 mod code;
+mod details;
 
 pub use code::{Code, Kind};
+pub use details::{ProblemDetails, Verdict};
 
 use crate::Timestamp;
 use std::{error::Error as StdError, fmt};

@@ -40,8 +40,8 @@ pub struct ConnectionSlot {
 /// How the erased configuration of an older version becomes that of this one.
 pub type Migrate = Arc<dyn Fn(Value) -> Result<Value> + Send + Sync>;
 
-/// Whether a configuration has the type that the flows expect.
-pub type CheckConfig = Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>;
+/// Whether a configuration has the type that the flows expect; answers it as that type writes it, defaults filled in.
+pub type CheckConfig = Arc<dyn Fn(&Value) -> Result<Value> + Send + Sync>;
 
 /// A flow as the registry holds it.
 #[derive(Clone)]
@@ -133,7 +133,7 @@ pub struct AnyIntegration {
     pub connections: Vec<ConnectionSlot>,
     /// JSON Schema of its configuration.
     pub config_schema: Schema,
-    /// Whether a configuration is the type that the flows expect; answers every problem it finds.
+    /// Whether a configuration has the type that the flows expect, and what it is with all defaults filled in.
     pub check_config: CheckConfig,
     /// What it does.
     pub flows: Vec<FlowDefinition>,
@@ -194,9 +194,9 @@ impl Integration {
     }
 }
 
-fn check<C: Config>(value: &Value) -> Result<()> {
+fn check<C: Config>(value: &Value) -> Result<Value> {
     match C::deserialize(value) {
-        Ok(_) => Ok(()),
+        Ok(config) => crate::connector::to_value(&config),
         Err(e) => Err(Error::new(Code::ConfigInvalid, "the configuration has the wrong shape")
             .with_problems(vec![Problem::new("", e.to_string())])),
     }

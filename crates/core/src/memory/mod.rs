@@ -25,19 +25,25 @@ use tokio::sync::Notify;
 /// let store: Store = Memory::new().into();
 /// assert_eq!(store.dispatch.capabilities().durability, Durability::None);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Memory {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+/// Says nothing of what is kept: records do not belong in a log.
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     data: Mutex<Data>,
     changed: Notify,
     clock: Arc<dyn Clock>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Data {
     queue: Queue,
     logs: HashMap<InvocationId, Vec<LogEntry>>,

@@ -68,7 +68,7 @@ pub(super) struct Key {
 
 type ReadyRows = BTreeSet<(Reverse<i16>, u64)>;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Queue {
     pub(super) rows: BTreeMap<u64, Row>,
     ids: HashMap<InvocationId, u64>,

@@ -381,7 +381,7 @@ mod tests {
         }
         gate.set_limit(3);
         for drain in drains {
-            drain.await.unwrap();
+            drop(drain.await.unwrap());
         }
         assert_eq!(gate.snapshot().in_flight, 0);
     }

@@ -25,7 +25,6 @@ pub(super) struct Reading {
     pub(super) waiting: u32,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "each part is masked to at most 24 bits")]
 const fn read(word: u64) -> Reading {
     Reading {
         limit: (word & LIMIT) as u32,

@@ -2,29 +2,22 @@
 
 use super::retry_after;
 use bytes::Bytes;
-use crosspoint_core::{Error, Reply};
+use crosspoint_core::{Error, ProblemDetails, Reply};
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 
 /// The answer that stands for an error. Details of failures on our side stay in the log.
 pub(crate) fn problem(error: &Error, after: Option<Duration>) -> Reply {
-    let code = error.code();
-    let mut body = json!({
-        "type": format!("{}/blob/main/docs/errors/{code}.md", env!("CARGO_PKG_REPOSITORY")),
-        "title": code.title().trim(),
-        "status": code.status(),
-        "code": code.as_str(),
-    });
-    if code.status() < 500 && error.message() != code.title() {
-        body["detail"] = Value::from(error.message());
+    let mut details = ProblemDetails::of(error);
+    if details.status >= 500 {
+        details = details.withheld();
     }
-    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, &body);
+    let mut response = bytes(details.status, details.to_json().into());
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
+        HeaderValue::from_static(ProblemDetails::CONTENT_TYPE),
     );
     if let Some(after) = after {
         headers.insert(header::RETRY_AFTER, retry_after(after));
@@ -34,8 +27,12 @@ pub(crate) fn problem(error: &Error, after: Option<Duration>) -> Reply {
 
 /// A JSON answer that no cache keeps.
 pub(crate) fn json(status: StatusCode, body: &Value) -> Reply {
-    let mut response = Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = status;
+    bytes(status.as_u16(), body.to_string().into())
+}
+
+fn bytes(status: u16, body: Bytes) -> Reply {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -67,7 +67,7 @@ impl Route {
         let Some(pattern) = &self.path else { return true };
         let uri = extensions
             .get::<OriginalUri>()
-            .map_or(request.uri(), |original| &original.0);
+            .map_or_else(|| request.uri(), |original| &original.0);
         pattern.matches(uri.path())
     }
 

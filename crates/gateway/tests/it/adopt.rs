@@ -2,7 +2,7 @@
 
 use crate::site::{HOLD, Site, post};
 use crosspoint_core::CallState;
-use crosspoint_testkit::{Method, When};
+use crosspoint_testkit::{Method, When, scope};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -70,4 +70,20 @@ async fn a_route_can_do_without() {
     site.scanner.finish(1);
     assert_eq!(call.await.unwrap().status, 201);
     assert_eq!(site.stats().await.leased, 0);
+}
+
+/// The request of an adopted call is not kept: redriving it must not send an empty one.
+#[tokio::test(start_paused = true)]
+async fn an_adopted_call_cannot_be_redriven_without_its_request() {
+    let site = Site::new();
+    let id = site.call(post(1, "panic")).await.id();
+    site.scanner.finish(1);
+    site.until(|stats| stats.dead == 1).await;
+    let fleet = scope::fleet();
+    let admin = site.store.dispatch.admin().unwrap();
+    let redriven = admin.redrive((&fleet).into(), &[id.parse().unwrap()]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let status = site.status(&redriven[0].unwrap().to_string()).await;
+    assert_eq!(status.state, CallState::Unknown);
+    assert_eq!(site.scanner.count(), 1);
 }

@@ -1,11 +1,14 @@
 //! No permit: stored first, held, answered on the same connection or later by id.
 
-use crate::site::{HOLD, Site, from_ann, post, put, target};
-use axum::body::Body;
-use crosspoint_core::{CallState, Code};
+use crate::site::{HOLD, Site, from_ann, post, put, scan, target};
+use axum::{Router, body::Body, routing::any};
+use crosspoint_core::{CallState, Code, CustomerId, TargetId};
 use crosspoint_testkit::{Method, When};
+use http::Request;
+use http_body_util::BodyExt;
 use std::time::Duration;
 use tokio::time::Instant;
+use tower::ServiceExt;
 
 #[tokio::test(start_paused = true)]
 async fn a_diverted_request_is_replayed_through_the_whole_router_and_answered_on_its_own_connection() {
@@ -202,4 +205,37 @@ async fn only_so_many_clients_are_held() {
     site.scanner.begun(3).await;
     site.until(|stats| stats.ready + stats.leased == 0).await;
     assert_eq!(site.status(&id).await.state, CallState::Completed);
+}
+
+/// Nested routers see a shortened path; what is matched and stored is the path that the client sent.
+#[tokio::test(start_paused = true)]
+async fn a_layer_within_a_nested_router_replays_through_the_outer_one() {
+    let site = Site::new();
+    let nested = TargetId::new("nested").unwrap();
+    let layer = site
+        .gateway
+        .layer(&nested)
+        .path("/api/scan/{id}")
+        .permits(1)
+        .customer(|_| CustomerId::new("acme").ok());
+    let inner = Router::new()
+        .route("/scan/{id}", any(scan))
+        .with_state(site.scanner.clone())
+        .layer(layer);
+    let outer: Router = Router::new().nest("/api", inner);
+    site.gateway.serve_all_queued(&outer).unwrap();
+    let send = |id: u32| {
+        let request = Request::post(format!("/api/scan/{id}?q=1"))
+            .body(Body::empty())
+            .unwrap();
+        tokio::spawn(outer.clone().oneshot(request))
+    };
+    let direct = send(1);
+    site.scanner.begun(1).await;
+    let diverted = send(2);
+    site.scanner.finish(2);
+    for (call, wanted) in [(direct, "1  direct"), (diverted, "2  acme/-/1")] {
+        let body = call.await.unwrap().unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), wanted);
+    }
 }

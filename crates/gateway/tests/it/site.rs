@@ -53,7 +53,7 @@ impl Scanner {
 }
 
 /// Says what it was asked and, on a replay, for whom.
-async fn scan(
+pub(crate) async fn scan(
     State(scanner): State<Scanner>,
     Path(id): Path<String>,
     replayed: Option<Extension<Replayed>>,
@@ -98,7 +98,6 @@ pub(crate) struct Site {
     pub(crate) gateway: Gateway,
     pub(crate) store: Store,
     pub(crate) faults: Arc<Faults>,
-    pub(crate) clock: Arc<VirtualClock>,
     pub(crate) scanner: Scanner,
     pub(crate) app: Router,
 }
@@ -128,10 +127,10 @@ impl Site {
         let mut config = Config::default();
         config.hold = HOLD;
         configure(&mut config);
-        let gateway = Gateway::new(store.dispatch.clone(), clock.clone(), config);
+        let gateway = Gateway::new(store.dispatch.clone(), clock, config);
         let scanner = Scanner::new();
         let layer = gateway
-            .layer(target())
+            .layer(&target())
             .path("/v1/scan/{id}")
             .permits(1)
             .customer(|parts| CustomerId::new(header(parts, "x-customer")?).ok())
@@ -140,13 +139,12 @@ impl Site {
             .route("/v1/scan/{id}", any(scan))
             .with_state(scanner.clone())
             .layer(route(layer));
-        gateway.serve_queued(target(), app.clone()).unwrap();
+        gateway.serve_queued(&target(), app.clone()).unwrap();
         let app = app.nest("/requests", gateway.requests(Arc::new(Headers)));
         Self {
             gateway,
             store,
             faults,
-            clock,
             scanner,
             app,
         }
@@ -178,7 +176,7 @@ impl Site {
     }
 
     /// Waits until the store's counts are as wanted, without letting time pass.
-    pub(crate) async fn until(&self, wanted: impl Fn(&TargetStats) -> bool) {
+    pub(crate) async fn until(&self, wanted: fn(&TargetStats) -> bool) {
         for _ in 0..10_000 {
             if wanted(&self.stats().await) {
                 return;

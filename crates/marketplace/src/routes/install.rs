@@ -41,8 +41,8 @@ pub(crate) async fn create(cx: &Cx, body: Install) -> Result<Installation> {
         record.state = InstallationState::Active;
     }
     record.connections = body.connections;
-    let (settings, problems) = config::split(cx.app.forms.of(&integration)?, config, &record);
-    check(cx, &integration, &record, &settings, problems).await?;
+    let (mut settings, problems) = config::split(cx.app.forms.of(&integration)?, config, &record);
+    check(cx, &integration, &record, &mut settings, problems).await?;
     config::seal(&*cx.app.parts.vault, settings, &mut record).await?;
     let rows = schedules(cx, &record, &integration, now)?;
     save(cx, record, Some(rows)).await?.ok_or_else(stale)
@@ -70,8 +70,8 @@ pub(super) async fn change(cx: Cx, Json(body): Json<Change>) -> Result<Answer<In
     }
     let form = cx.app.forms.of(&integration)?;
     let kept = || record.config.as_object().cloned().unwrap_or_default();
-    let (settings, problems) = config::split(form, body.config.unwrap_or_else(kept), &record);
-    check(&cx, &integration, &record, &settings, problems).await?;
+    let (mut settings, problems) = config::split(form, body.config.unwrap_or_else(kept), &record);
+    check(&cx, &integration, &record, &mut settings, problems).await?;
     config::seal(&*cx.app.parts.vault, settings, &mut record).await?;
     let mended = record.state == InstallationState::NeedsAttention;
     if mended {
@@ -105,8 +105,9 @@ async fn activate(cx: &Cx, mut record: Installation) -> Result<Option<Installati
     record.attention = None;
     record.updated = now;
     let config = record.config.as_object().cloned().unwrap_or_default();
-    let (settings, problems) = config::split(cx.app.forms.of(&integration)?, config, &record);
-    check(cx, &integration, &record, &settings, problems).await?;
+    let (mut settings, problems) = config::split(cx.app.forms.of(&integration)?, config, &record);
+    check(cx, &integration, &record, &mut settings, problems).await?;
+    record.config = settings.config;
     let rows = schedules(cx, &record, &integration, now)?;
     save(cx, record, Some(rows)).await
 }
@@ -144,7 +145,7 @@ async fn check(
     cx: &Cx,
     integration: &AnyIntegration,
     record: &Installation,
-    settings: &Settings,
+    settings: &mut Settings,
     mut problems: Vec<Problem>,
 ) -> Result<()> {
     let completeness = match record.state {
@@ -157,7 +158,12 @@ async fn check(
     problems.extend(found.into_iter().filter(|problem| !told.contains(&problem.pointer)));
     problems.extend(connections(cx, integration, &record.connections, completeness).await?);
     let what = "the settings are not complete, or not right";
-    problems_error(Code::ConfigInvalid, what, problems)
+    problems_error(Code::ConfigInvalid, what, problems)?;
+    if completeness == Completeness::Full {
+        // Scripts see what the type would: with its defaults.
+        settings.config = (integration.check_config)(&settings.config)?;
+    }
+    Ok(())
 }
 
 async fn connections(

@@ -62,17 +62,17 @@ impl Task<'_> {
         let end = std::mem::replace(&mut outcome.end, RunEnd::Stopped(StopReason::LeaseLost));
         let draft = match end {
             RunEnd::Succeeded(output) => self.succeeded(output, &outcome, context, &mut log),
-            RunEnd::Failed(error) => self.failed(error, context, &mut log),
+            RunEnd::Failed(error) => self.failed(&error, context, &mut log),
             RunEnd::Stopped(StopReason::Cancelled) => cancelled(),
             RunEnd::Stopped(StopReason::Deadline) => {
                 let message = format!("it was stopped at its time limit, after {}", seconds(outcome.run));
-                self.failed(Error::new(Code::DeadlineExceeded, message), context, &mut log)
+                self.failed(&Error::new(Code::DeadlineExceeded, message), context, &mut log)
             }
             RunEnd::Stopped(StopReason::Draining) => released(),
             RunEnd::Stopped(StopReason::LeaseLost) => return Err(stale()),
             other => {
                 let message = format!("the runner ended the attempt in a way that is not known here: {other:?}");
-                self.failed(Error::new(Code::Internal, message), context, &mut log)
+                self.failed(&Error::new(Code::Internal, message), context, &mut log)
             }
         };
         if let Some(why) = &draft.attention {
@@ -98,7 +98,7 @@ impl Task<'_> {
     /// The state was changed under the attempt: it is made again with the state as it is now.
     async fn conflicted(&self, mut finish: Finish, context: &Context) -> Result<Reply> {
         let error = Error::new(Code::StateConflict, "the flow's state was changed while it ran");
-        let draft = self.failed(error, context, &mut finish.log);
+        let draft = self.failed(&error, context, &mut finish.log);
         finish.outcome = draft.outcome;
         finish.state = None;
         finish.starts = Vec::new();
@@ -149,7 +149,7 @@ impl Task<'_> {
             Ok(starts) => starts,
             Err(error) => {
                 let message = format!("the flow did its work and then asked for a start that cannot be: {error}");
-                return self.failed(Error::new(Code::SetupInvalid, message), context, log);
+                return self.failed(&Error::new(Code::SetupInvalid, message), context, log);
             }
         };
         let reply = problem::success(&output);
@@ -167,10 +167,10 @@ impl Task<'_> {
         }
     }
 
-    fn failed(&self, error: Error, context: &Context, log: &mut Vec<LogEntry>) -> Draft {
+    fn failed(&self, error: &Error, context: &Context, log: &mut Vec<LogEntry>) -> Draft {
         let now = self.inner.clock.now();
-        let failure = context.redactor.failure(&error);
-        let details = context.redactor.details(&error);
+        let failure = context.redactor.failure(error);
+        let details = context.redactor.details(error);
         log.push(LogEntry::new(now, Level::Error, Audience::Developer, details));
         let next = self.next(&context.retry, error.retry());
         let needs_person = error.retry() == Retry::Reauthorize || error.code() == Code::VersionMissing;

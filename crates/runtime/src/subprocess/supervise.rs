@@ -11,8 +11,8 @@ use super::{
 use crate::redact::Redactor;
 use async_trait::async_trait;
 use crosspoint_core::{
-    Audience, Clock, Code, Error, ErrorExt, Isolation, IsolationReport, Level, Limits, LogEntry, Result, RunEnd,
-    RunHandle, RunOutcome, RunSpec, Script, ScriptSource, StopReason,
+    Audience, Clock, Code, Error, ErrorExt, Isolation, Level, Limits, LogEntry, Result, RunEnd, RunHandle, RunOutcome,
+    RunSpec, Script, ScriptSource, StopReason,
 };
 use rustix::process::{Pid, Signal};
 use serde_json::Value;

@@ -551,7 +551,7 @@ async fn a_flow_reaches_its_provider_through_the_connection() {
     let (failed, _) = world.run(&alone, "send", json!(7)).await;
     assert_eq!(failed.failure.unwrap().code, Code::ConnectionMissing);
     let connection = ConnectionId::mint(&*world.clock);
-    let connected = |i: &mut Installation| drop(i.connections.insert("shop".to_owned(), connection));
+    let connected = |i: &mut Installation| i.connections.extend([("shop".to_owned(), connection)]);
     let installation = world.install_with("demo", config(), connected).await;
     let (_, reply) = world.run(&installation, "send", json!(7)).await;
     assert_eq!((&reply[0]["echoed"], &reply[1]["echoed"]), (&json!(7), &json!(7)));

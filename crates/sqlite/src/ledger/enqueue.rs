@@ -52,18 +52,8 @@ impl Ledger {
     pub(crate) fn enqueue(&mut self, parcel: Parcel) -> Result<Enqueued, Fail> {
         let now = self.now();
         let meta = &parcel.envelope.invocation.meta;
-        // A call without a key finds out at its insert whether its id is known.
-        if meta.idempotency_key.is_some() && self.db.prepare_cached(sql::CALL_KNOWN)?.exists([meta.id.as_bytes()])? {
-            return Ok(Enqueued::Duplicate);
-        }
-        if let Some(key) = &meta.idempotency_key
-            && let Some((fingerprint, id)) = self.key(&key.scope, now)?
-        {
-            return Ok(if fingerprint == key.fingerprint {
-                Enqueued::Attached(id)
-            } else {
-                Enqueued::KeyReused(id)
-            });
+        if let Some(known) = self.recognised(meta, now)? {
+            return Ok(known);
         }
         let lane = self.lane_of(&meta.target, &meta.customer)?;
         let flow = match &parcel.envelope.flow {
@@ -132,6 +122,24 @@ impl Ledger {
                 Ok(Enqueued::New(None))
             }
         }
+    }
+
+    /// What a call with an idempotency key repeats. One without finds out at its insert whether its id is known.
+    fn recognised(&self, meta: &Meta, now: i64) -> Result<Option<Enqueued>, Fail> {
+        let Some(key) = &meta.idempotency_key else {
+            return Ok(None);
+        };
+        if self.db.prepare_cached(sql::CALL_KNOWN)?.exists([meta.id.as_bytes()])? {
+            return Ok(Some(Enqueued::Duplicate));
+        }
+        let known = self.key(&key.scope, now)?;
+        Ok(known.map(|(fingerprint, id)| {
+            if fingerprint == key.fingerprint {
+                Enqueued::Attached(id)
+            } else {
+                Enqueued::KeyReused(id)
+            }
+        }))
     }
 
     /// Where a new row goes, and until when it is leased to whoever stores it.

@@ -4,7 +4,7 @@ use super::{Ledger, Parcel};
 use crate::{fail::Fail, repos::json, sql};
 use crosspoint_core::{
     Connection, ConnectionId, Customer, CustomerId, DataKey, Fire, Health, Installation, InstallationId,
-    SaveInstallation, Saved, Schedule, Timestamp,
+    SaveInstallation, Saved, Schedule, Sealed, Timestamp,
 };
 use rusqlite::{OptionalExtension, params};
 
@@ -136,7 +136,7 @@ impl Ledger {
     /// Creates a connection, or replaces one whose generation is one less.
     pub(crate) fn save_connection(&mut self, new: &Connection) -> Result<Saved, Fail> {
         let (id, variables) = (new.id.as_bytes(), json(&new.variables)?);
-        let sealed = new.sealed.as_ref().map(|sealed| sealed.as_bytes());
+        let sealed = new.sealed.as_ref().map(Sealed::as_bytes);
         let generation = new.generation.cast_signed();
         match self.connection_owner(new.id)? {
             None => self.db.prepare_cached(sql::CONNECTION_ADD)?.execute(params![

@@ -71,6 +71,9 @@ impl RawFinish {
     }
 }
 
+/// Fence and reply of a flow that has ended.
+type FinishedFlow = (i64, Option<Vec<u8>>);
+
 /// The row and the fence that a lease names.
 const fn names(lease: LeaseRef) -> (i64, i64) {
     (lease.token.cast_signed(), lease.fence.get().cast_signed())
@@ -176,7 +179,7 @@ impl Ledger {
     }
 
     /// The fence under which a flow ended, and its reply.
-    fn finished_flow(&self, lease: LeaseRef) -> Result<Option<(i64, Option<Vec<u8>>)>, Fail> {
+    fn finished_flow(&self, lease: LeaseRef) -> Result<Option<FinishedFlow>, Fail> {
         let mut statement = self.db.prepare_cached(sql::DONE_OF_FLOW)?;
         let key = (names(lease).0, lease.id.as_bytes());
         Ok(statement

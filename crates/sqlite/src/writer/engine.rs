@@ -147,7 +147,7 @@ impl Engine {
         }
         self.publish();
         for answer in answers {
-            answer(outcome.as_ref().map(|()| ()));
+            answer(outcome.as_ref().err());
         }
     }
 

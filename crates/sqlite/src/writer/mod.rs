@@ -28,8 +28,8 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Told to each operation of a group after it was committed, or not.
-type Verdict<'a> = Result<(), &'a Error>;
+/// Told to each operation of a group after its commit: what kept it from being committed, if anything did.
+type Verdict<'a> = Option<&'a Error>;
 type Answer = Box<dyn FnOnce(Verdict<'_>) + Send>;
 /// Gets the ledger, or the reason why there is none to be had.
 type Job = Box<dyn FnOnce(Result<&mut Ledger, &Error>) -> Applied + Send>;
@@ -205,7 +205,7 @@ where
     let answer = move |verdict: Verdict<'_>| {
         let answer = match verdict {
             // The one who asked for the impossible gets the cause as well.
-            Err(failed) if answer.is_ok() => Err(shared(failed)),
+            Some(failed) if answer.is_ok() => Err(shared(failed)),
             _ => answer,
         };
         // Nobody listening any more is no error: what was asked for has happened.

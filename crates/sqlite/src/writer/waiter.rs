@@ -75,7 +75,7 @@ fn answer(
     back: mpsc::UnboundedSender<GivenBack>,
 ) -> Answer {
     Box::new(move |verdict: Verdict<'_>| {
-        let answer = verdict.map(|()| leases).map_err(shared);
+        let answer = verdict.map_or(Ok(leases), |failed| Err(shared(failed)));
         if let Err(Ok(leases)) = tell.send(answer) {
             let leases = leases.iter().map(|lease| (lease.seq, lease.fence)).collect();
             // The writer holds the other end as long as it runs.

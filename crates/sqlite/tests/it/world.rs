@@ -23,7 +23,7 @@ pub(crate) const STORE: &str = "CROSSPOINT_TEST_STORE";
 /// Runs one test of this binary in a process of its own, on this store.
 pub(crate) fn child(test: &str, store: &Path) -> Child {
     Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", test, "--nocapture", "--include-ignored"])
+        .args(["--exact", test, "--nocapture"])
         .env(STORE, store)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -3,7 +3,7 @@
 use super::T;
 use crate::{Harness, LEASE, envelope, harness, race};
 use bytes::Bytes;
-use crosspoint_core::{CallState, Enqueue, Enqueued, InvocationId, LeaseRequest, Settled, TargetId};
+use crosspoint_core::{CallState, Enqueue, Enqueued, Finish, InvocationId, Lease, Settle, Settled};
 use std::{sync::Arc, time::Duration};
 
 /// What goes in comes out: request, metadata and terms, byte for byte.
@@ -186,16 +186,27 @@ pub async fn a_delayed_call_waits_for_its_time(h: &Harness) {
     assert_eq!(h.take(T).await.envelope.id(), id);
 }
 
-/// A worker that waits is woken by new work.
-pub async fn a_waiting_worker_is_woken_by_new_work(h: &Harness) {
-    let mut request = LeaseRequest::new(TargetId::new(T).unwrap(), harness::terms("worker"), 1);
-    request.wait = Duration::from_secs(60);
+/// A worker that waits for longer than any test lasts.
+fn waiting(h: &Harness) -> impl Future<Output = Lease> + use<> {
+    let mut request = harness::request(T, 1);
+    request.wait = Duration::from_secs(3600);
     let store = h.store.clone();
     let waiting = tokio::spawn(async move { store.dispatch.lease(request).await.unwrap() });
+    async move {
+        // Not how long it takes is tested: without the limit a worker that is never woken would hang the suite.
+        let leases = tokio::time::timeout(Duration::from_secs(30), waiting)
+            .await
+            .expect("woken");
+        leases.expect("no panic").pop().expect("woken for work")
+    }
+}
+
+/// A worker that waits is woken by new work.
+pub async fn a_waiting_worker_is_woken_by_new_work(h: &Harness) {
+    let waiting = waiting(h);
     tokio::task::yield_now().await;
     let id = h.queue(h.service(T, "acme")).await;
-    let leases = waiting.await.expect("no panic");
-    assert_eq!(leases.first().expect("woken").envelope.id(), id);
+    assert_eq!(waiting.await.envelope.id(), id);
 }
 
 /// A worker that waits is woken when a call before its own, in the same order, ends.
@@ -203,14 +214,29 @@ pub async fn a_waiting_worker_is_woken_by_a_freed_order(h: &Harness) {
     h.queue(envelope::ordered(h.service(T, "acme"), "k")).await;
     let second = h.queue(envelope::ordered(h.service(T, "acme"), "k")).await;
     let first = h.take(T).await;
-    let mut request = harness::request(T, 1);
-    request.wait = Duration::from_secs(60);
-    let store = h.store.clone();
-    let waiting = tokio::spawn(async move { store.dispatch.lease(request).await.unwrap() });
+    let waiting = waiting(h);
     tokio::task::yield_now().await;
     h.complete(first.reference, "one").await;
-    let leases = waiting.await.expect("no panic");
-    assert_eq!(leases.first().expect("woken").envelope.id(), second);
+    assert_eq!(waiting.await.envelope.id(), second);
+}
+
+/// A worker that waits is woken by what another one gives back, and by what a finished flow starts.
+pub async fn a_waiting_worker_is_woken_by_others(h: &Harness) {
+    let id = h.queue(h.service(T, "acme")).await;
+    let lease = h.take(T).await.reference;
+    let woken = waiting(h);
+    tokio::task::yield_now().await;
+    h.settle(Settle::Release { lease }).await;
+    assert_eq!(woken.await.envelope.id(), id);
+
+    let cause = h.start(h.flow("causes", "acme")).await.reference;
+    let mut finish = Finish::new(cause, super::executions::success("ok"));
+    finish.starts = vec![h.flow(T, "acme")];
+    let start = finish.starts.first().expect("one").id();
+    let woken = waiting(h);
+    tokio::task::yield_now().await;
+    super::executions::finish_and_settle(h, finish).await;
+    assert_eq!(woken.await.envelope.id(), start);
 }
 
 /// A wait without work ends empty.
