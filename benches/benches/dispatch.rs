@@ -54,7 +54,7 @@ fn layer(criterion: &mut Criterion) {
     let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
     let customer = CustomerId::new("acme").unwrap();
     let dispatch = gateway
-        .layer(&TargetId::new("noop").unwrap())
+        .layer(TargetId::new("noop").unwrap())
         .permits(PERMITS)
         .customer(move |_| Some(customer.clone()));
     let stack = ServiceBuilder::new()

@@ -40,7 +40,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Gateway::register`].
-    pub fn serve_queued<S, B>(&self, target: &TargetId, service: S) -> Result<()>
+    pub fn serve_queued<S, B>(&self, target: TargetId, service: S) -> Result<()>
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send,
@@ -48,25 +48,22 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let gate = Arc::clone(&self.inner.target(target).gate);
+        let gate = Arc::clone(&self.inner.target(&target).gate);
         let permits = gate.snapshot().limit;
         let replay = Replay {
             service,
             gate,
             max_reply: self.inner.config.max_reply,
         };
-        self.register(
-            target.clone(),
-            Arc::new(replay),
-            TargetConfig::default().permits(permits),
-        )
+        self.register(target, Arc::new(replay), TargetConfig::default().permits(permits))
     }
 
     /// [`Gateway::serve_queued`] for every target that has a layer and is not served yet.
     ///
     /// # Errors
     /// As [`Gateway::register`].
-    pub fn serve_all_queued<S, B>(&self, service: &S) -> Result<()>
+    #[expect(clippy::needless_pass_by_value, reason = "like `serve_queued`")]
+    pub fn serve_all_queued<S, B>(&self, service: S) -> Result<()>
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send,
@@ -76,7 +73,7 @@ impl Gateway {
     {
         for target in self.inner.all() {
             if target.served().is_none() && target.is_layered() {
-                self.serve_queued(&target.id, service.clone())?;
+                self.serve_queued(target.id.clone(), service.clone())?;
             }
         }
         Ok(())

@@ -83,6 +83,15 @@ impl Assets {
         response
     }
 
+    /// The module that loads the element, for the host's own pages: the one address that does not change.
+    pub(crate) fn loader(&self) -> Response {
+        let mut response = text(format!("import \"./ui/{}/element.js\";\n", self.hash).into(), JS);
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+    }
+
     /// A file under the hash that the page names; `None` under any other.
     pub(crate) fn file(&self, hash: &str, name: &str) -> Option<Response> {
         if hash != self.hash {

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { offers, seed } from './data.js';
 
 export const UI = fileURLToPath(new URL('../ui/', import.meta.url));
-export const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; require-trusted-types-for 'script'; trusted-types 'none'";
+export const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; require-trusted-types-for 'script'; trusted-types 'none'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
 const ENDED = ['succeeded', 'failed', 'cancelled', 'expired'];
 const TITLES = { 'input-invalid': 'The input is not what this operation takes.', 'config-invalid': "The configuration does not fit the integration's schema.", 'not-found': 'There is no such thing here.', conflict: 'It clashes with the present state.', 'revision-stale': 'Somebody else changed it in the meantime.', 'revision-required': 'A change needs the revision it starts from, in If-Match.', 'origin-refused': "The request did not come from the host's own pages.", 'store-unavailable': 'The store does not answer.', 'session-missing': 'Nobody is signed in.', 'provider-unreachable': 'The provider could not be reached.', 'capability-missing': 'The signed-in user lacks the capability for this.' };
 

@@ -20,7 +20,10 @@ pub(crate) fn check(path: &Path, any_file_system: bool) -> Result<PathBuf> {
             .with("folder", folder.display())
             .caused_by(e)
     })?;
+    // Two names of one file must lead to the same lock files.
     let path = folder.join(name);
+    let path = path.canonicalize().unwrap_or(path);
+    let folder = path.parent().map_or(folder, Path::to_path_buf);
     if !any_file_system {
         refuse_network(&folder)?;
     }
@@ -142,6 +145,15 @@ mod tests {
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
         assert_eq!(check(&file, false).unwrap_err().code(), Code::StoreReadOnly);
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_link_leads_to_its_file() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, file) = (here.path().join("link.db"), there.path().join("app.db"));
+        std::fs::write(&file, b"").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(check(&link, false).unwrap(), file.canonicalize().unwrap());
     }
 
     #[test]

@@ -79,16 +79,15 @@ impl fmt::Debug for Route {
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> crosspoint_core::Result<()> {
 /// let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
-/// let scan = TargetId::new("scan")?;
 /// let app: Router = Router::new().route("/v1/scan", post(|| async { "clean" })).layer(
 ///     gateway
-///         .layer(&scan)
+///         .layer(TargetId::new("scan")?)
 ///         .path("/v1/scan")
 ///         .permits(16)
 ///         .hold(Duration::from_secs(10))
 ///         .customer(|parts| CustomerId::new(parts.headers.get("x-customer")?.to_str().ok()?).ok()),
 /// );
-/// gateway.serve_queued(&scan, app.clone())?;
+/// gateway.serve_queued(TargetId::new("scan")?, app.clone())?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -99,8 +98,12 @@ pub struct DispatchLayer {
 
 impl Gateway {
     /// A layer that dispatches to `target`. Several layers may share one target, and with it one gate.
-    pub fn layer(&self, target: &TargetId) -> DispatchLayer {
-        let target = self.inner.target(target);
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an id is made for the call: `layer(TargetId::new(..)?)`"
+    )]
+    pub fn layer(&self, target: TargetId) -> DispatchLayer {
+        let target = self.inner.target(&target);
         target.mark_layered();
         DispatchLayer {
             route: Arc::new(Route {

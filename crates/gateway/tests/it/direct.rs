@@ -14,7 +14,7 @@ fn noop_layered(permits: u32) -> impl Service<Request<Body>, Response = Response
     let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
     let customer = CustomerId::new("acme").unwrap();
     let layer = gateway
-        .layer(&target())
+        .layer(target())
         .permits(permits)
         .customer(move |_| Some(customer.clone()));
     layer.layer(service_fn(|_: Request<Body>| {
@@ -91,7 +91,7 @@ async fn a_service_that_is_not_ready_is_waited_for() {
     );
     // Its future is not `Unpin`; a box is what a router would put around it.
     let boxed = tower::util::BoxCloneSyncService::new(limited);
-    let service = gateway.layer(&target()).permits(200).layer(boxed);
+    let service = gateway.layer(target()).permits(200).layer(boxed);
     let calls = (0..200).map(|_| service.clone().oneshot(Request::new(Body::empty())));
     for response in futures_util::future::join_all(calls).await {
         assert_eq!(response.unwrap().status(), 200);

@@ -130,7 +130,7 @@ impl Site {
         let gateway = Gateway::new(store.dispatch.clone(), clock, config);
         let scanner = Scanner::new();
         let layer = gateway
-            .layer(&target())
+            .layer(target())
             .path("/v1/scan/{id}")
             .permits(1)
             .customer(|parts| CustomerId::new(header(parts, "x-customer")?).ok())
@@ -139,7 +139,7 @@ impl Site {
             .route("/v1/scan/{id}", any(scan))
             .with_state(scanner.clone())
             .layer(route(layer));
-        gateway.serve_queued(&target(), app.clone()).unwrap();
+        gateway.serve_queued(target(), app.clone()).unwrap();
         let app = app.nest("/requests", gateway.requests(Arc::new(Headers)));
         Self {
             gateway,

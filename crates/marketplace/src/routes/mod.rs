@@ -47,6 +47,12 @@ fn public() -> Vec<Route> {
         ),
         Route::public(
             "the files are the same for everybody",
+            "text/javascript",
+            get("/element.js", "element", "The custom element, at an address that stays, for the host's own pages"),
+            |cx| async move { Ok(cx.app.assets.loader()) },
+        ),
+        Route::public(
+            "the files are the same for everybody",
             "*/*",
             get("/ui/{hash}/{file}", "asset", "A file of the user interface"),
             |cx| async move { asset(&cx) },

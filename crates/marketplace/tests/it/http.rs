@@ -211,6 +211,8 @@ async fn the_page_may_do_what_it_needs_and_no_more() {
             .iter()
             .all(|script| script.contains("src=\"") && script.contains("></script>"))
     );
+    let loader = world.get("/element.js").await.expect(200);
+    assert_eq!(loader.header("cache-control"), "no-cache");
     let source = page.text.split("src=\"").nth(1).unwrap().split('"').next().unwrap();
     let script = world.get(source).await.expect(200);
     assert_eq!(script.header("content-type"), "text/javascript; charset=utf-8");

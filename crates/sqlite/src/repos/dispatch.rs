@@ -11,8 +11,8 @@ use crate::{
 use async_trait::async_trait;
 use crosspoint_core::{
     CallStatus, Cancel, Capabilities, DispatchAdmin, DispatchStore, Durability, Enqueue, Enqueued, Extended,
-    InvocationId, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, TargetId, TargetStats,
-    Timestamp,
+    InvocationId, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, Start, TargetId,
+    TargetStats, Timestamp,
 };
 use rusqlite::Connection;
 use std::time::Duration;
@@ -27,8 +27,23 @@ impl DispatchStore for Sqlite {
     }
 
     async fn enqueue(&self, items: Vec<Enqueue>) -> Result<Vec<Enqueued>> {
+        let adopted: Vec<bool> = items.iter().map(|item| matches!(item.start, Start::Adopt(_))).collect();
         let parcels = items.into_iter().map(Parcel::new).collect();
-        self.write(move |ledger| ledger.enqueue_all(parcels)).await
+        let left = move |answers: Vec<Enqueued>| {
+            // What was adopted runs, whoever hears of it; the rest was started by nobody.
+            let unheard = answers.into_iter().zip(adopted).filter(|(_, adopted)| !adopted);
+            let leases = unheard.filter_map(|(answer, _)| match answer {
+                Enqueued::New(Some(lease)) => Some(lease.reference),
+                _ => None,
+            });
+            leases
+                .map(|lease| (lease.token.cast_signed(), lease.fence.get().cast_signed()))
+                .collect()
+        };
+        let stored = self
+            .writer()
+            .write_or(Inbox::Work, move |ledger| ledger.enqueue_all(parcels), left);
+        stored.await
     }
 
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>> {

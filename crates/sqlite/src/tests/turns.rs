@@ -1,7 +1,7 @@
 //! Sequence numbers, callers that left, and jumps of the machine's clock.
 
-use super::{LEASE, queued, request, store};
-use crosspoint_core::{Clock, DispatchStore, Extended, Settle, Settled};
+use super::{LEASE, queued, request, store, terms};
+use crosspoint_core::{Clock, DispatchStore, Extended, Settle, Settled, Start};
 use crosspoint_testkit::envelope;
 use std::time::Duration;
 
@@ -51,6 +51,31 @@ async fn a_caller_that_left_gets_nothing() {
         1,
         "not stuck with the one who left"
     );
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_hears_of_waits_for_a_worker() {
+    let (_folder, clock, store) = store().await;
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let mut blocked = Box::pin(store.write(move |_| {
+        held.recv().unwrap_or_default();
+        Ok(())
+    }));
+    let mut item = queued(&clock, "t", "acme");
+    item.start = Start::Lease(terms());
+    let mut left = Box::pin(store.enqueue(vec![item]));
+    tokio::select! {
+        biased;
+        _ = &mut blocked => panic!("it is held"),
+        _ = &mut left => panic!("it stands behind the other"),
+        () = tokio::task::yield_now() => {}
+    }
+    drop((left, hold));
+    blocked.await.unwrap();
+    // The call and what its caller left unheard were two groups.
+    store.write(|_| Ok(())).await.unwrap();
+    let lease = store.lease(request("t", 1)).await.unwrap().remove(0);
+    assert_eq!((lease.attempt, lease.reference.fence.get()), (1, 2));
 }
 
 #[tokio::test]

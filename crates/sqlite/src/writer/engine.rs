@@ -1,9 +1,6 @@
 //! The thread's loop.
 
-use super::{
-    Answer, Command, Job, LeaseCall, Shared,
-    waiter::{GivenBack, Tried},
-};
+use super::{Answer, Command, GivenBack, Job, LeaseCall, Shared, waiter::Tried};
 use crate::{
     fail::{Fail, shared},
     ledger::Ledger,
@@ -38,13 +35,16 @@ pub(super) struct Engine {
     sick: bool,
 }
 
+/// Where leases go whose takers have left.
+pub(super) type Back = mpsc::UnboundedSender<GivenBack>;
+
 /// What is to be done: taken from the inboxes, waiting, come back.
 struct Desk {
     shared: Arc<Shared>,
     heartbeats: VecDeque<Job>,
     work: VecDeque<Command>,
     waiting: VecDeque<LeaseCall>,
-    back: mpsc::UnboundedSender<GivenBack>,
+    back: Back,
     came_back: mpsc::UnboundedReceiver<GivenBack>,
 }
 
@@ -56,10 +56,11 @@ enum Wake {
 }
 
 impl Engine {
-    pub(super) fn new(ledger: Ledger, turnstile: Turnstile, shared: Arc<Shared>, watch_clock: bool) -> Self {
+    pub(super) fn new(ledger: Ledger, turnstile: Turnstile, shared: Arc<Shared>, watch_clock: bool) -> (Self, Back) {
         let (back, came_back) = mpsc::unbounded_channel();
+        let returns = back.clone();
         let seen = watch_clock.then(|| (ledger.now(), Instant::now()));
-        Self {
+        let engine = Self {
             ledger,
             turnstile,
             desk: Desk {
@@ -72,7 +73,8 @@ impl Engine {
             },
             seen,
             sick: false,
-        }
+        };
+        (engine, returns)
     }
 
     pub(super) fn run(mut self) {

@@ -17,7 +17,7 @@ use crate::{
     turnstile::Turnstile,
 };
 use crosspoint_core::{Code, Error, Result};
-use engine::Engine;
+use engine::{Back, Engine};
 use std::{
     collections::VecDeque,
     fmt,
@@ -30,6 +30,8 @@ use tokio::sync::oneshot;
 
 /// Told to each operation of a group after its commit: what kept it from being committed, if anything did.
 type Verdict<'a> = Option<&'a Error>;
+/// Leases by row and fence.
+pub(crate) type GivenBack = Vec<(i64, i64)>;
 type Answer = Box<dyn FnOnce(Verdict<'_>) + Send>;
 /// Gets the ledger, or the reason why there is none to be had.
 type Job = Box<dyn FnOnce(Result<&mut Ledger, &Error>) -> Applied + Send>;
@@ -100,6 +102,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    back: Back,
 }
 
 impl Writer {
@@ -110,12 +113,12 @@ impl Writer {
             bell: Condvar::new(),
             due: AtomicI64::new(ledger.due()),
         });
-        let engine = Engine::new(ledger, turnstile, Arc::clone(&shared), watch_clock);
+        let (engine, back) = Engine::new(ledger, turnstile, Arc::clone(&shared), watch_clock);
         std::thread::Builder::new()
             .name("crosspoint-sqlite".to_owned())
             .spawn(move || engine.run())
             .map_err(|e| Error::new(Code::StoreUnavailable, "the writer's thread could not be started").caused_by(e))?;
-        Ok(Self { shared })
+        Ok(Self { shared, back })
     }
 
     /// Runs `f` in the next group and answers when it is durable.
@@ -124,7 +127,24 @@ impl Writer {
         F: FnOnce(&mut Ledger) -> Result<T, Fail> + Send + 'static,
         T: Send + 'static,
     {
+        self.write_or(inbox, f, |_| GivenBack::new()).await
+    }
+
+    /// The same; if whoever asked has left by the time of the commit, the leases that `left` finds in the answer come
+    /// back at once, instead of when they end.
+    pub(crate) async fn write_or<T, F, L>(&self, inbox: Inbox, f: F, left: L) -> Result<T>
+    where
+        F: FnOnce(&mut Ledger) -> Result<T, Fail> + Send + 'static,
+        L: FnOnce(T) -> GivenBack + Send + 'static,
+        T: Send + 'static,
+    {
         let (tell, told) = oneshot::channel();
+        let back = self.back.clone();
+        let tell = move |answer| {
+            if let Err(Ok(unheard)) = tell.send(answer) {
+                give_back(&back, left(unheard));
+            }
+        };
         self.post(inbox, Box::new(move |ledger| apply(f, ledger, tell)))?;
         told.await.unwrap_or_else(|_| Err(closed()))
     }
@@ -188,9 +208,17 @@ impl Drop for Writer {
     }
 }
 
-fn apply<T, F>(f: F, ledger: Result<&mut Ledger, &Error>, tell: oneshot::Sender<Result<T>>) -> Applied
+/// The writer's thread holds the other end as long as it runs.
+fn give_back(back: &Back, leases: GivenBack) {
+    if !leases.is_empty() && back.send(leases).is_err() {
+        tracing::debug!("leases that nobody took end by themselves");
+    }
+}
+
+fn apply<T, F, S>(f: F, ledger: Result<&mut Ledger, &Error>, tell: S) -> Applied
 where
     F: FnOnce(&mut Ledger) -> Result<T, Fail>,
+    S: FnOnce(Result<T>) + Send + 'static,
     T: Send + 'static,
 {
     let outcome = match ledger {
@@ -208,8 +236,7 @@ where
             Some(failed) if answer.is_ok() => Err(shared(failed)),
             _ => answer,
         };
-        // Nobody listening any more is no error: what was asked for has happened.
-        drop(tell.send(answer));
+        tell(answer);
     };
     Applied {
         spoilt,

@@ -1,6 +1,6 @@
 //! Leases: the only operation that may wait inside the writer.
 
-use super::{Answer, Verdict, Writer};
+use super::{Answer, GivenBack, Verdict, Writer, give_back};
 use crate::{
     fail::{Fail, closed, shared},
     ledger::{Ledger, RawLease},
@@ -35,9 +35,6 @@ pub(super) enum Tried {
     /// The group is spoilt.
     Spoilt(Error, Answer),
 }
-
-/// Leases by row and fence.
-pub(super) type GivenBack = Vec<(i64, i64)>;
 
 impl LeaseCall {
     /// Tries once; `back` takes the leases whose taker has gone by the time of the commit.
@@ -78,8 +75,7 @@ fn answer(
         let answer = verdict.map_or(Ok(leases), |failed| Err(shared(failed)));
         if let Err(Ok(leases)) = tell.send(answer) {
             let leases = leases.iter().map(|lease| (lease.seq, lease.fence)).collect();
-            // The writer holds the other end as long as it runs.
-            drop(back.send(leases));
+            give_back(&back, leases);
         }
     })
 }
@@ -101,7 +97,8 @@ impl Writer {
         tokio::select! {
             biased;
             answer = &mut told => return answer.unwrap_or_else(|_| Err(closed())),
-            _ = is_parked => {}
+            // An error means that the answer is on its way, and only disables this branch.
+            Ok(()) = is_parked => {}
         }
         if let Ok(answer) = timeout(wait, &mut told).await {
             return answer.unwrap_or_else(|_| Err(closed()));
