@@ -135,6 +135,11 @@ describe('flow', { concurrency: 3, ...needed() }, () => {
     await page.getByRole('button', { name: 'Connect', exact: true }).click();
     await page.getByText('The connection does not work. Chatterbox answered 401: the key is not known.').waitFor();
     await page.getByText('Reconnect needed').waitFor();
+    await page.getByRole('button', { name: 'Reconnect' }).click();
+    await page.getByLabel('API key', { exact: true }).fill('right and long');
+    await page.getByRole('button', { name: 'Reconnect', exact: true }).last().click();
+    await page.getByText('The connection works (120 ms).').waitFor();
+    assert.equal(await page.getByRole('radio').count(), 1);
     await page.getByRole('button', { name: 'Use another account' }).click();
     await page.getByLabel('Way to sign in').selectOption('User name and password');
     await page.getByLabel('User name').fill('ann');

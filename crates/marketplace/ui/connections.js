@@ -123,33 +123,39 @@ export function slotPicker(cx, slot, all, chosen, changed) {
   const check = (id) => async (event) => {
     await busy(event.currentTarget, async () => { result.replaceChildren((await test(cx, id)).node); });
   };
+  /** `making`: whether to show a form for a new connection, or the connection to connect again. */
   const draw = (making) => {
     const mine = all.filter((one) => one.connector === slot.connector);
     const options = mine.map((one) => {
       const id = uid();
       const input = h('input', { type: 'radio', name, id, part: 'radio', checked: one.id === chosen, 'data-k': one.id, onchange: () => { choose(one.id); result.replaceChildren(); draw(false); } });
       return h('div', { class: 'radio' }, input, h('label', { for: id, class: 'grow' }, one.label || title), badge(cx, 'health', one.health),
+        one.id === chosen && one.health === 'needs-reconnect' && button(cx.t('connection.reconnect'), () => make(one), { class: 'small' }),
         one.id === chosen && button(cx.t('connection.test'), check(one.id), { class: 'small', 'data-k': `test ${one.id}` }));
     });
     const fresh = !mine.length || making;
     const form = fresh && connectForm(cx, slot, {
+      existing: making === true ? undefined : making || undefined,
       cancel: mine.length ? () => draw(false) : undefined,
       done: async (made) => {
-        all.unshift(made);
+        const old = all.findIndex((one) => one.id === made.id);
+        all.splice(Math.max(old, 0), old < 0 ? 0 : 1, made);
         choose(made.id);
         const { ok, node: words } = await test(cx, made.id);
         const tested = await cx.api.get('connections?limit=100', cx.signal).catch(() => null);
         const now = tested?.items.find((one) => one.id === made.id);
-        all[0] = now ?? { ...made, health: ok ? 'connected' : made.health };
+        Object.assign(made, now ?? { health: ok ? 'connected' : made.health });
         result.replaceChildren(words);
         draw(false);
         node.querySelector('input:checked')?.focus();
       },
     });
-    swap(place, mine.length > 0 && h('div', { class: 'radios' }, options), form || button(cx.t('connection.another'), () => {
-      draw(true);
-      place.querySelector('form input, form select')?.focus();
-    }, { class: 'small', picture: 'plus' }));
+    swap(place, mine.length > 0 && h('div', { class: 'radios' }, options), form || button(cx.t('connection.another'), () => make(true), { class: 'small', picture: 'plus' }));
+  };
+  const make = (making) => {
+    result.replaceChildren();
+    draw(making);
+    place.querySelector('form input, form select')?.focus();
   };
   if (!cx.may('connection-manage') && !all.some((one) => one.connector === slot.connector)) append(place, [h('p', { class: 'muted' }, cx.t('may-not'))]);
   else draw(false);

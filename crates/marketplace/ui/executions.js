@@ -147,7 +147,8 @@ function row(cx, item, wake) {
       data('flow', h('span', { class: 'strong' }, words(item.flow)), h('span', { class: 'muted small block' }, cx.t(`trigger.${item.trigger}`))),
       data('started', moment(cx, item.started ?? item.created)),
       data('duration', total > 0 ? [cx.i18n.duration(total), bar(times)] : h('span', { class: 'muted' }, '–')),
-      data('attempt', cx.t('executions.of', { n: item.attempt, most: item.max_attempts })),
+      // A limit that nobody reaches says nothing.
+      data('attempt', item.max_attempts < 100 ? cx.t('executions.of', { n: item.attempt, most: item.max_attempts }) : cx.i18n.numbers.format(item.attempt)),
       h('td', { role: 'cell', class: 'c-actions' },
         button(cx.t('details'), () => toggle(!open), { class: 'small', 'aria-expanded': String(open), 'data-k': 'details', 'aria-label': `${cx.t('details')}: ${about}` }),
         run && (ended(item)

@@ -78,6 +78,16 @@ impl Form {
         }
         problems
     }
+
+    /// A configuration without problems, with the defaults of its type filled in: scripts see the same as Rust flows.
+    /// A secret that is not set has no place in it.
+    pub(crate) fn filled(&self, integration: &AnyIntegration, config: &Value) -> Result<Value> {
+        let mut config = (integration.check_config)(config)?;
+        if let Some(config) = config.as_object_mut() {
+            config.retain(|name, value| !(value.is_null() && self.secrets.contains(name)));
+        }
+        Ok(config)
+    }
 }
 
 fn present(config: &Value, pointer: &str) -> bool {

@@ -160,8 +160,7 @@ async fn check(
     let what = "the settings are not complete, or not right";
     problems_error(Code::ConfigInvalid, what, problems)?;
     if completeness == Completeness::Full {
-        // Scripts see what the type would: with its defaults.
-        settings.config = (integration.check_config)(&settings.config)?;
+        settings.config = form.filled(integration, &settings.config)?;
     }
     Ok(())
 }

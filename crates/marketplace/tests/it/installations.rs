@@ -43,6 +43,16 @@ async fn an_installation_comes_back_as_it_was_made() {
 }
 
 #[tokio::test]
+async fn what_was_left_out_is_stored_with_its_default() {
+    let world = World::new();
+    let connection = world.connect("admin:acme", "shop").await;
+    let mut body = installing(&connection);
+    body["config"].as_object_mut().unwrap().remove("minimum");
+    let made = world.post("v1/installations", body).await.expect(201);
+    assert_eq!(made.json()["config"]["minimum"], 0, "a script would not see the default otherwise");
+}
+
+#[tokio::test]
 async fn every_problem_of_a_set_up_is_told_at_once() {
     let world = World::new();
     let other = world.connect("admin:acme", "own").await;

@@ -174,7 +174,7 @@ impl Answer {
         let problem = self.json();
         assert_eq!(problem["status"], self.status.as_u16());
         let code = problem["code"].as_str().unwrap().to_owned();
-        assert!(problem["type"].as_str().unwrap().ends_with(&format!("#{code}")));
+        assert_eq!(problem["type"], format!("urn:crosspoint:error:{code}"));
         code
     }
     /// The pointers of the problems of an input.
