@@ -37,13 +37,22 @@ impl Flow for Welcome {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let welcome = Integration::new("welcome", "1.0.0")
-        .config::<Settings>()
-        .flow("welcome", Trigger::event::<UserJoined>(), Welcome);
-    let platform = Platform::builder().store(Memory::new()).keys(KeyRing::generate()?).integration(welcome).start().await?;
+    let welcome = Integration::new("welcome", "1.0.0").config::<Settings>().flow(
+        "welcome",
+        Trigger::event::<UserJoined>(),
+        Welcome,
+    );
+    let platform = Platform::builder()
+        .store(Memory::new())
+        .keys(KeyRing::generate()?)
+        .integration(welcome)
+        .start()
+        .await?;
 
     let acme = CustomerId::new("acme")?;
-    platform.install(&acme, "welcome", serde_json::json!({ "greeting": "Hello" })).await?;
+    platform
+        .install(&acme, "welcome", serde_json::json!({ "greeting": "Hello" }))
+        .await?;
     for id in platform.emit(&acme, UserJoined { name: "Ann".to_owned() }).await? {
         let reply = platform.wait(&acme, id, std::time::Duration::from_secs(5)).await?;
         println!("execution {id}: {}", String::from_utf8_lossy(reply.body()));

@@ -81,13 +81,38 @@ impl Flow for BookOrder {
     async fn run(&self, cx: &FlowContext<BookingSettings>, order: OrderCreated) -> Result<Option<Booking>> {
         let settings = cx.config();
         if order.cents < u64::from(settings.minimum) * 100 {
-            cx.log(Level::Info, format!("Order {} is below the smallest amount and was not booked", order.id));
+            cx.log(
+                Level::Info,
+                format!("Order {} is below the smallest amount and was not booked", order.id),
+            );
             return Ok(None);
         }
-        let text = format!("{} order {}: {}", settings.text.as_deref().unwrap_or(""), order.id, order.item);
-        let booking = NewBooking { account: settings.account, text: text.trim().to_owned(), cents: order.cents };
-        let booked = cx.action(Book).on("ledger").call(serde_json::to_value(booking).unwrap_or_default()).await?;
-        cx.log(Level::Info, format!("Order {} ({}.{:02}) was booked as {}", order.id, order.cents / 100, order.cents % 100, booked.number));
+        let text = format!(
+            "{} order {}: {}",
+            settings.text.as_deref().unwrap_or(""),
+            order.id,
+            order.item
+        );
+        let booking = NewBooking {
+            account: settings.account,
+            text: text.trim().to_owned(),
+            cents: order.cents,
+        };
+        let booked = cx
+            .action(Book)
+            .on("ledger")
+            .call(serde_json::to_value(booking).unwrap_or_default())
+            .await?;
+        cx.log(
+            Level::Info,
+            format!(
+                "Order {} ({}.{:02}) was booked as {}",
+                order.id,
+                order.cents / 100,
+                order.cents % 100,
+                booked.number
+            ),
+        );
         Ok(Some(booked))
     }
 }

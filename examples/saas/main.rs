@@ -23,7 +23,7 @@ use provider::Ledgerly;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use session::{Sessions, USERS, User};
-use std::{error::Error as StdError, future::IntoFuture, path::PathBuf, time::Duration};
+use std::{error::Error as StdError, future::IntoFuture, io::IsTerminal, path::PathBuf, time::Duration};
 
 #[derive(Clone)]
 struct App {
@@ -36,7 +36,11 @@ struct App {
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn StdError>> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,crosspoint=info".to_owned());
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stdout().is_terminal())
+        .init();
     let metrics = PrometheusBuilder::new().install_recorder()?;
 
     let (data, _temporary) = data_folder()?;
@@ -50,11 +54,18 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
     // An order that was written down just before a crash may not have been announced. Announcing one twice does nothing.
     for user in USERS {
         for order in orders.list(&user.customer_id()) {
-            platform.emit_once(&user.customer_id(), &format!("order-{}", order.id), order.event()).await?;
+            platform
+                .emit_once(&user.customer_id(), &format!("order-{}", order.id), order.event())
+                .await?;
         }
     }
 
-    let app = App { platform: platform.clone(), orders, sessions: Sessions::default(), ledgerly: ledgerly.clone() };
+    let app = App {
+        platform: platform.clone(),
+        orders,
+        sessions: Sessions::default(),
+        ledgerly: ledgerly.clone(),
+    };
     let metrics = get(move || std::future::ready(metrics.render()));
     let router = router(app)?.route("/metrics", metrics);
     platform.serve_queued(router.clone())?;
@@ -77,7 +88,9 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
         println!("Draining: finishing what runs, leaving the rest in the queue");
         let _ = stopping.send(());
     };
-    let serve = axum::serve(listener, router).with_graceful_shutdown(interrupted).into_future();
+    let serve = axum::serve(listener, router)
+        .with_graceful_shutdown(interrupted)
+        .into_future();
     let drain = async {
         let _ = stopped.await;
         platform.shutdown().await
@@ -102,7 +115,10 @@ fn data_folder() -> std::io::Result<(PathBuf, Option<tempfile::TempDir>)> {
 }
 
 async fn platform(data: &std::path::Path, ledgerly: &Ledgerly, isolation: Isolation) -> Result<Platform> {
-    let python = std::process::Command::new("python3").arg("--version").output().is_ok_and(|out| out.status.success());
+    let python = std::process::Command::new("python3")
+        .arg("--version")
+        .output()
+        .is_ok_and(|out| out.status.success());
     let mut builder = Platform::builder()
         .store(Sqlite::open(data.join("crosspoint.db")).await?)
         .keys(KeyRing::from_file(data.join("keys"))?)
@@ -173,7 +189,10 @@ async fn home(State(app): State<App>, parts: Parts) -> Response {
 }
 
 async fn settings(State(app): State<App>, parts: Parts) -> Response {
-    app.sessions.user(&parts).map_or_else(|_| Redirect::to("/").into_response(), |user| pages::integrations(user).into_response())
+    app.sessions.user(&parts).map_or_else(
+        |_| Redirect::to("/").into_response(),
+        |user| pages::integrations(user).into_response(),
+    )
 }
 
 #[derive(Deserialize)]
@@ -209,24 +228,49 @@ struct Created {
 async fn create(app: &App, user: User, new: NewOrder) -> std::result::Result<Created, Response> {
     let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
     let customer = user.customer_id();
-    let order = app.orders.create(&customer, &new.item, new.cents).map_err(|e| failed(e.to_string()))?;
-    let executions = app.platform.emit_once(&customer, &format!("order-{}", order.id), order.event()).await;
-    Ok(Created { id: order.id, executions: executions.map_err(|e| failed(e.to_string()))? })
+    let order = app
+        .orders
+        .create(&customer, &new.item, new.cents)
+        .map_err(|e| failed(e.to_string()))?;
+    let executions = app
+        .platform
+        .emit_once(&customer, &format!("order-{}", order.id), order.event())
+        .await;
+    Ok(Created {
+        id: order.id,
+        executions: executions.map_err(|e| failed(e.to_string()))?,
+    })
 }
 
 async fn create_order(State(app): State<App>, parts: Parts, Form(new): Form<NewOrder>) -> Response {
-    let Ok(user) = app.sessions.user(&parts) else { return Redirect::to("/").into_response() };
-    create(&app, user, new).await.map_or_else(|error| error, |_| Redirect::to("/").into_response())
+    let Ok(user) = app.sessions.user(&parts) else {
+        return Redirect::to("/").into_response();
+    };
+    create(&app, user, new)
+        .await
+        .map_or_else(|error| error, |_| Redirect::to("/").into_response())
 }
 
 async fn create_order_json(State(app): State<App>, parts: Parts, Json(new): Json<NewOrder>) -> Response {
-    let Ok(user) = app.sessions.user(&parts) else { return StatusCode::UNAUTHORIZED.into_response() };
-    create(&app, user, new).await.map_or_else(|error| error, |created| (StatusCode::CREATED, Json(created)).into_response())
+    let Ok(user) = app.sessions.user(&parts) else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
+    create(&app, user, new).await.map_or_else(
+        |error| error,
+        |created| (StatusCode::CREATED, Json(created)).into_response(),
+    )
 }
 
 async fn list_orders(State(app): State<App>, parts: Parts) -> Response {
-    let Ok(user) = app.sessions.user(&parts) else { return StatusCode::UNAUTHORIZED.into_response() };
-    let orders: Vec<_> = app.orders.list(&user.customer_id()).iter().map(orders::Order::event).collect();
+    let Ok(user) = app.sessions.user(&parts) else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
+    let orders: Vec<_> = app
+        .orders
+        .list(&user.customer_id())
+        .iter()
+        .map(orders::Order::event)
+        .collect();
     Json(orders).into_response()
 }
 

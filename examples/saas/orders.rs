@@ -35,8 +35,17 @@ impl Orders {
         let folder = self.0.lock().unwrap();
         let path = folder.join(format!("{customer}.csv"));
         let id = read(&path).len() as u64 + 1;
-        let item: String = item.chars().filter(|c| !c.is_control() && !",\"".contains(*c)).take(60).collect();
-        let order = Order { id, created: SystemClock::new().now().to_string(), item, cents };
+        let item: String = item
+            .chars()
+            .filter(|c| !c.is_control() && !",\"".contains(*c))
+            .take(60)
+            .collect();
+        let order = Order {
+            id,
+            created: SystemClock::new().now().to_string(),
+            item,
+            cents,
+        };
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
         writeln!(file, "{},{},{},{}", order.id, order.created, order.item, order.cents)?;
         file.sync_data()?;
@@ -46,7 +55,11 @@ impl Orders {
 
 impl Order {
     pub fn event(&self) -> OrderCreated {
-        OrderCreated { id: self.id, item: self.item.clone(), cents: self.cents }
+        OrderCreated {
+            id: self.id,
+            item: self.item.clone(),
+            cents: self.cents,
+        }
     }
 }
 

@@ -45,11 +45,16 @@ fn page(title: &str, user: Option<User>, here: &str, body: &str) -> Html<String>
 }
 
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 pub fn login() -> Html<String> {
-    let mut body = "<h1>Sign in</h1><div class=\"card\"><p>Orderly is a small SaaS for the demonstration. Choose who you are:</p>".to_owned();
+    let mut body =
+        "<h1>Sign in</h1><div class=\"card\"><p>Orderly is a small SaaS for the demonstration. Choose who you are:</p>"
+            .to_owned();
     for user in USERS {
         let role = if user.admin { "administrator" } else { "may look" };
         let _ = write!(
@@ -65,10 +70,23 @@ pub fn login() -> Html<String> {
 pub fn orders(user: User, orders: &[Order], provider_runs: bool, bookings: &[Value]) -> Html<String> {
     let mut rows = String::new();
     for order in orders.iter().rev().take(50) {
-        let (id, item, created) = (order.id, escape(&order.item), escape(order.created.get(..19).unwrap_or_default()));
-        let _ = write!(rows, "<tr><td>{id}</td><td>{item}</td><td>{}.{:02}</td><td>{created}</td></tr>", order.cents / 100, order.cents % 100);
+        let (id, item, created) = (
+            order.id,
+            escape(&order.item),
+            escape(order.created.get(..19).unwrap_or_default()),
+        );
+        let _ = write!(
+            rows,
+            "<tr><td>{id}</td><td>{item}</td><td>{}.{:02}</td><td>{created}</td></tr>",
+            order.cents / 100,
+            order.cents % 100
+        );
     }
-    let (state, path, action) = if provider_runs { ("is running", "stop", "Stop it") } else { ("is stopped", "start", "Start it") };
+    let (state, path, action) = if provider_runs {
+        ("is running", "stop", "Stop it")
+    } else {
+        ("is stopped", "start", "Start it")
+    };
     let body = format!(
         "<h1>Orders</h1><div class=\"card\"><form class=\"row\" method=\"post\" action=\"/orders\">\
          <label>Item<input name=\"item\" required maxlength=\"60\" value=\"City bike\"></label>\

@@ -43,7 +43,12 @@ impl Ledgerly {
                 booked.insert(booking["key"].as_str().unwrap_or_default().to_owned(), booking);
             }
         }
-        let inner = Inner { address: listener.local_addr()?, file, booked: Mutex::new(booked), stop: Mutex::new(None) };
+        let inner = Inner {
+            address: listener.local_addr()?,
+            file,
+            booked: Mutex::new(booked),
+            stop: Mutex::new(None),
+        };
         let provider = Self(Arc::new(inner));
         provider.serve(listener);
         Ok(provider)
@@ -79,7 +84,10 @@ impl Ledgerly {
     }
 
     fn serve(&self, listener: TcpListener) {
-        let app = Router::new().route("/v1/me", get(me)).route("/v1/bookings", post(book)).with_state(self.clone());
+        let app = Router::new()
+            .route("/v1/me", get(me))
+            .route("/v1/bookings", post(book))
+            .with_state(self.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         *self.0.stop.lock().unwrap() = Some(stop);
         tokio::spawn(async move {
@@ -94,7 +102,8 @@ impl Ledgerly {
 fn refuse(headers: &HeaderMap) -> Option<Response> {
     let expected = format!("Bearer {API_KEY}");
     let given = headers.get("authorization").and_then(|value| value.to_str().ok());
-    (given != Some(expected.as_str())).then(|| (StatusCode::UNAUTHORIZED, Json(json!({ "error": "unknown key" }))).into_response())
+    (given != Some(expected.as_str()))
+        .then(|| (StatusCode::UNAUTHORIZED, Json(json!({ "error": "unknown key" }))).into_response())
 }
 
 async fn me(headers: HeaderMap) -> Response {
@@ -106,16 +115,31 @@ async fn book(State(provider): State<Ledgerly>, headers: HeaderMap, Json(order):
     if let Some(refusal) = refuse(&headers) {
         return refusal;
     }
-    let Some(key) = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).map(str::to_owned) else {
-        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "an Idempotency-Key header is required" }))).into_response();
+    let Some(key) = headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
+    else {
+        return (
+            StatusCode::BAD_REQUEST,
+            Json(json!({ "error": "an Idempotency-Key header is required" })),
+        )
+            .into_response();
     };
     let mut booked = provider.0.booked.lock().unwrap();
     let number = booked.len() + 1;
     if !booked.contains_key(&key) {
         let booking = json!({ "key": key, "number": format!("L-{number:04}"), "order": order });
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&provider.0.file);
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&provider.0.file);
         if let Err(error) = file.and_then(|mut file| writeln!(file, "{booking}")) {
-            return (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": error.to_string() }))).into_response();
+            return (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Json(json!({ "error": error.to_string() })),
+            )
+                .into_response();
         }
         booked.insert(key.clone(), booking);
     }

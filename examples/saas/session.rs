@@ -19,9 +19,24 @@ pub struct User {
 }
 
 pub const USERS: &[User] = &[
-    User { name: "ann", customer: "acme", company: "Acme Bikes", admin: true },
-    User { name: "ben", customer: "acme", company: "Acme Bikes", admin: false },
-    User { name: "gus", customer: "globex", company: "Globex Foods", admin: true },
+    User {
+        name: "ann",
+        customer: "acme",
+        company: "Acme Bikes",
+        admin: true,
+    },
+    User {
+        name: "ben",
+        customer: "acme",
+        company: "Acme Bikes",
+        admin: false,
+    },
+    User {
+        name: "gus",
+        customer: "globex",
+        company: "Globex Foods",
+        admin: true,
+    },
 ];
 
 const LIFETIME: Duration = Duration::from_secs(8 * 3600);
@@ -35,7 +50,10 @@ impl Sessions {
         let token = uuid::Uuid::new_v4().to_string();
         let expires = SystemClock::new().now().plus(LIFETIME);
         self.0.lock().unwrap().insert(token.clone(), (user, expires));
-        format!("session={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}", LIFETIME.as_secs())
+        format!(
+            "session={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}",
+            LIFETIME.as_secs()
+        )
     }
 
     pub fn sign_out(&self, parts: &Parts) {
@@ -64,7 +82,9 @@ impl User {
 
 fn token(parts: &Parts) -> Option<&str> {
     let cookies = parts.headers.get(COOKIE)?.to_str().ok()?;
-    cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix("session="))
+    cookies
+        .split(';')
+        .find_map(|cookie| cookie.trim().strip_prefix("session="))
 }
 
 #[async_trait]

@@ -96,6 +96,9 @@ pub(crate) fn stale(target: &str) {
 
 /// Brings the gauges up to date until the gateway is gone.
 pub(crate) async fn publish_always(gateway: Weak<Inner>) {
+    if let Some(inner) = gateway.upgrade() {
+        inner.publish();
+    }
     loop {
         tokio::time::sleep(PERIOD).await;
         let Some(inner) = gateway.upgrade() else { return };

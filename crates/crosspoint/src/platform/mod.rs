@@ -5,11 +5,11 @@ mod upkeep;
 
 pub use builder::Builder;
 
-use axum::Router;
+use axum::{Router, http::request};
 use crosspoint_connectors::ConnectorEngine;
 use crosspoint_core::{
-    Authenticate, Clock, Code, CustomerId, CustomerScope, Error, Event, InvocationId, IsolationReport, Registry, Reply,
-    Result, Runner, StopReason, StopSource, Store, SystemClock, TargetId, Vault,
+    Authenticate, Clock, Code, CustomerId, CustomerScope, Error, Event, InstallationId, InvocationId, IsolationReport,
+    Principal, Registry, Reply, Result, Runner, StopReason, StopSource, Store, SystemClock, TargetId, Vault,
 };
 use crosspoint_gateway::{DispatchLayer, Gateway};
 use crosspoint_marketplace::{Install, Marketplace, Parts};
@@ -126,12 +126,7 @@ impl Platform {
     ///
     /// # Errors
     /// As [`Platform::emit`].
-    pub async fn emit_once<E: Event>(
-        &self,
-        customer: &CustomerId,
-        id: &str,
-        event: E,
-    ) -> Result<Vec<InvocationId>> {
+    pub async fn emit_once<E: Event>(&self, customer: &CustomerId, id: &str, event: E) -> Result<Vec<InvocationId>> {
         let value = serde_json::to_value(&event)
             .map_err(|e| Error::new(Code::InputInvalid, "the event does not serialise").caused_by(e))?;
         self.inner.runtime.emit_value(customer, id, E::NAME, &value).await
@@ -141,12 +136,7 @@ impl Platform {
     ///
     /// # Errors
     /// [`Code::ConfigInvalid`] with every problem; [`Code::InputInvalid`] if there is no such integration.
-    pub async fn install(
-        &self,
-        customer: &CustomerId,
-        integration: &str,
-        config: Value,
-    ) -> Result<crosspoint_core::InstallationId> {
+    pub async fn install(&self, customer: &CustomerId, integration: &str, config: Value) -> Result<InstallationId> {
         let wish = Install::new(integration, config);
         self.market(Arc::new(Nobody)).install(customer, wish).await
     }
@@ -203,7 +193,7 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl Authenticate for Nobody {
-    async fn authenticate(&self, _: &axum::http::request::Parts) -> Result<crosspoint_core::Principal> {
+    async fn authenticate(&self, _: &request::Parts) -> Result<Principal> {
         Err(Error::new(Code::SessionMissing, "this marketplace serves no requests"))
     }
 }

@@ -146,7 +146,10 @@ mod loom_tests {
 
     #[test]
     fn never_more_in_flight_than_the_limit() {
-        loom::model(|| {
+        // Three threads: unbounded, this alone takes minutes.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
             let word = Arc::new(Word::new(1));
             let inside = Arc::new(AtomicUsize::new(0));
             let call = |word: Arc<Word>, inside: Arc<AtomicUsize>, drain: bool| {

@@ -1,0 +1,5 @@
+//! The platform as a host uses it.
+
+mod dispatch;
+mod flows;
+mod setup;
