@@ -39,7 +39,7 @@ fn page(title: &str, user: Option<User>, here: &str, body: &str) -> Html<String>
         );
     }
     Html(format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><link rel=\"icon\" href=\"data:,\">\
          <title>{title} · Orderly</title><style>{STYLE}</style></head><body><header><b>Orderly</b>{head}</header><main>{body}</main></body></html>"
     ))
 }

@@ -148,12 +148,10 @@ fn strangers_and_other_companies_see_nothing() {
     assert_eq!(refused.json()["code"], "capability-missing");
     let nobody = ann.as_user("nobody");
     assert_eq!(nobody.get(&ours).expect(401).json()["code"], "session-missing");
-    assert!(
-        ann.get("/metrics")
-            .expect(200)
-            .body
-            .contains("crosspoint_dispatch_requests_total")
-    );
+    until("the first metrics are published", || {
+        let metrics = ann.get("/metrics").expect(200).body;
+        metrics.contains("crosspoint_dispatch_requests_total").then_some(())
+    });
     assert_eq!(
         ann.get(&format!("{API}/openapi.json")).expect(200).json()["openapi"],
         "3.1.0"

@@ -19,7 +19,7 @@ impl Dice {
     }
     fn bytes(&mut self, limit: usize) -> Vec<u8> {
         let length = self.below(limit);
-        (0..length).map(|_| (self.roll() >> 24) as u8).collect()
+        (0..length).map(|_| self.roll().to_le_bytes()[3]).collect()
     }
     fn text(&mut self) -> String {
         let length = 1 + self.below(20);
@@ -75,7 +75,7 @@ impl Dice {
         let mut meta = Meta::new(self.id(), customer, TargetId::new(self.text()).unwrap());
         meta.run_key = RunKey::from_uuid(*self.id().as_uuid());
         meta.route_class = self.text().into();
-        meta.priority = self.roll() as i16;
+        meta.priority = i16::from_le_bytes(self.array()[..2].try_into().unwrap());
         (meta.deadline, meta.trace) = (self.time(), self.word());
         (meta.ordering_key, meta.principal) = (self.word(), self.word());
         if self.roll() & 1 == 0 {
@@ -85,7 +85,7 @@ impl Dice {
         let created = Timestamp::from_millis(self.roll().cast_signed() >> 12);
         let mut envelope = Envelope::service(Invocation::new(meta, self.request()), created);
         (envelope.not_before, envelope.expires) = (self.time(), self.time());
-        envelope.max_attempts = self.roll() as u32;
+        envelope.max_attempts = u32::from_le_bytes(self.array()[..4].try_into().unwrap());
         envelope.repeatable = self.roll() & 1 == 0;
         envelope.origin = match self.below(3) {
             0 => Origin::First,

@@ -255,7 +255,10 @@ pub(crate) async fn settle(inner: &Inner, target: &Target, held: &Held, settle: 
         match inner.store.settle(vec![settle.clone()]).await {
             Ok(answers) => {
                 let answer = answers.into_iter().next()?;
-                if answer == Settled::Stale {
+                if answer == Settled::Stale && matches!(settle, Settle::Release { .. }) {
+                    // The handler has given it back itself.
+                    tracing::debug!(id = %held.lease.id, "the lease was over already");
+                } else if answer == Settled::Stale {
                     metric::stale(target.id.as_str());
                     tracing::warn!(id = %held.lease.id, "a result came too late and was not stored");
                 } else if matches!(settle, Settle::Release { .. } | Settle::Retry { .. }) {
