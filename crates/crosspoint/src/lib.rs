@@ -23,7 +23,8 @@ pub mod prelude {
     pub use crosspoint_core::{
         Action, AuthScheme, Authenticate, Clock, Code, ConnectionClient, Connector, CustomerId, EgressPolicy, Error,
         Event, Flow, FlowContext, FlowOptions, Integration, InvocationId, Isolation, Level, Memory, Permission,
-        Principal, Result, RetryPolicy, ScheduleSpec, Script, SecretRef, SystemClock, Tick, Timestamp, Trigger,
+        Principal, Result, RetryPolicy, ScheduleSpec, Script, SecretRef, Submitted, SystemClock, Tick, Timestamp,
+        Trigger,
     };
     #[cfg(feature = "sqlite")]
     pub use crosspoint_sqlite::Sqlite;

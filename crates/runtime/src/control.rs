@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crosspoint_core::{
     Cancel, Code, Control, CustomerId, CustomerScope, Enqueued, Envelope, Error, ErrorExt, Event, Failure,
     Installation, InstallationId, InstallationState, InvocationId, Origin, Page, ReplayOptions, Result, ScheduleSpec,
-    Scope, StopReason, Submit, Timestamp, Timetable,
+    Scope, StopReason, Submit, Submitted, Timestamp, Timetable,
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -80,6 +80,41 @@ impl Runtime {
         let installations = self.installations((&scope).into()).await?;
         let envelopes = self.inner.starter.for_event(&installations, id, name, value)?;
         self.enqueue(envelopes).await
+    }
+
+    /// Calls a flow of an active installation and waits up to `hold` for its reply. It is stored first, and run at once
+    /// if there is capacity; what takes longer goes on and is found by its id.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if the customer has no such installation, or it no such flow; [`Code::Conflict`] unless it is
+    /// active; whatever the store meets.
+    pub async fn call(
+        &self,
+        customer: &CustomerId,
+        installation: InstallationId,
+        flow: &str,
+        input: &Value,
+        hold: Duration,
+    ) -> Result<Submitted> {
+        let scope = crate::scope::of(customer);
+        let envelope = self.envelope(&scope, installation, flow, input).await?;
+        self.submit.submit(envelope, hold).await
+    }
+
+    async fn envelope(
+        &self,
+        scope: &CustomerScope,
+        installation: InstallationId,
+        flow: &str,
+        input: &Value,
+    ) -> Result<Envelope> {
+        let found = self.inner.store.installations.get(scope.into(), installation).await?;
+        let installation = found.ok_or_else(|| not_found("installation"))?;
+        if installation.state != InstallationState::Active {
+            let state = installation.state.as_str();
+            return Err(Error::new(Code::Conflict, "only an active installation can be run").with("state", state));
+        }
+        self.inner.starter.for_call(&installation, flow, input)
     }
 
     async fn enqueue(&self, envelopes: Vec<Envelope>) -> Result<Vec<InvocationId>> {
@@ -177,13 +212,7 @@ impl Control for Runtime {
         flow: &str,
         input: Value,
     ) -> Result<InvocationId> {
-        let found = self.inner.store.installations.get(scope.into(), installation).await?;
-        let installation = found.ok_or_else(|| not_found("installation"))?;
-        if installation.state != InstallationState::Active {
-            let state = installation.state.as_str();
-            return Err(Error::new(Code::Conflict, "only an active installation can be run").with("state", state));
-        }
-        let envelope = self.inner.starter.for_call(&installation, flow, &input)?;
+        let envelope = self.envelope(scope, installation, flow, &input).await?;
         let id = envelope.id();
         self.enqueue(vec![envelope]).await?;
         Ok(id)

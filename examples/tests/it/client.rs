@@ -164,6 +164,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         if let Some(answer) = ask() {
             return answer;
         }
+        #[expect(clippy::disallowed_methods, reason = "a plain thread asks another process")]
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!("not within a minute: {what}");

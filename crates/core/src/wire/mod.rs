@@ -1,7 +1,7 @@
 //! How stores and relays write calls as bytes: compact, versioned, and refused rather than guessed at when damaged.
 //!
 //! Every value starts with two bytes, its kind and the version of the layout; a value of an unknown kind or version is
-//! [`Code::StoreCorrupt`](crate::Code::StoreCorrupt), and so is one that is cut short, goes on behind its end or holds
+//! [`Code::StoreCorrupt`], and so is one that is cut short, goes on behind its end or holds
 //! something that its type does not allow. Nothing is reserved on the word of a length that was read.
 //!
 //! HTTP version and extensions are not written: a call is replayed in whatever version its new connection speaks.

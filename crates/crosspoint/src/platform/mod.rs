@@ -9,7 +9,7 @@ use axum::{Router, http::request};
 use crosspoint_connectors::ConnectorEngine;
 use crosspoint_core::{
     Authenticate, Clock, Code, CustomerId, CustomerScope, Error, Event, InstallationId, InvocationId, IsolationReport,
-    Principal, Registry, Reply, Result, Runner, StopReason, StopSource, Store, SystemClock, TargetId, Vault,
+    Principal, Registry, Reply, Result, Runner, StopReason, StopSource, Store, Submitted, SystemClock, TargetId, Vault,
 };
 use crosspoint_gateway::{DispatchLayer, Gateway};
 use crosspoint_marketplace::{Install, Marketplace, Parts};
@@ -139,6 +139,22 @@ impl Platform {
     pub async fn install(&self, customer: &CustomerId, integration: &str, config: Value) -> Result<InstallationId> {
         let wish = Install::new(integration, config);
         self.market(Arc::new(Nobody)).install(customer, wish).await
+    }
+
+    /// Calls a flow of an active installation and waits up to `hold` for its reply; what takes longer goes on, and
+    /// [`Platform::wait`] finds it by its id.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`], [`Code::Conflict`] unless the installation is active, and whatever the store meets.
+    pub async fn call(
+        &self,
+        customer: &CustomerId,
+        installation: InstallationId,
+        flow: &str,
+        input: &Value,
+        hold: Duration,
+    ) -> Result<Submitted> {
+        self.inner.runtime.call(customer, installation, flow, input, hold).await
     }
 
     /// Waits for the reply of a call or an execution.

@@ -113,6 +113,42 @@ async fn an_event_with_an_id_starts_everything_once() {
     platform.shutdown().await.unwrap();
 }
 
+/// Answers by call, without any event.
+struct Double;
+
+#[async_trait]
+impl Flow for Double {
+    type Config = crosspoint::core::NoConfig;
+    type Input = u64;
+    type Output = u64;
+
+    async fn run(&self, _: &FlowContext<Self::Config>, number: u64) -> Result<u64> {
+        Ok(number * 2)
+    }
+}
+
+#[tokio::test]
+async fn a_flow_can_be_called_and_answers() {
+    let double = Integration::new("double", "1.0.0").flow("double", Trigger::call::<u64>(), Double);
+    let builder = Platform::builder()
+        .store(Memory::new())
+        .keys(KeyRing::generate().unwrap());
+    let platform = builder.integration(double).start().await.unwrap();
+    let id = platform.install(&acme(), "double", json!({})).await.unwrap();
+    let hold = Duration::from_secs(20);
+    let answer = platform.call(&acme(), id, "double", &json!(21), hold).await.unwrap();
+    assert!(matches!(answer, Submitted::Answered(reply) if reply.body().as_ref() == b"42"));
+    let error = platform
+        .call(&acme(), id, "no-such-flow", &json!(1), hold)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    let globex = CustomerId::new("globex").unwrap();
+    let error = platform.call(&globex, id, "double", &json!(1), hold).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    platform.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn settings_are_checked_as_in_the_marketplace() {
     let platform = platform().await;

@@ -48,7 +48,11 @@ fn public() -> Vec<Route> {
         Route::public(
             "the files are the same for everybody",
             "text/javascript",
-            get("/element.js", "element", "The custom element, at an address that stays, for the host's own pages"),
+            get(
+                "/element.js",
+                "element",
+                "The custom element, at an address that stays, for the host's own pages",
+            ),
             |cx| async move { Ok(cx.app.assets.loader()) },
         ),
         Route::public(

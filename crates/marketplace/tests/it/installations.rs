@@ -49,7 +49,11 @@ async fn what_was_left_out_is_stored_with_its_default() {
     let mut body = installing(&connection);
     body["config"].as_object_mut().unwrap().remove("minimum");
     let made = world.post("v1/installations", body).await.expect(201);
-    assert_eq!(made.json()["config"]["minimum"], 0, "a script would not see the default otherwise");
+    assert_eq!(
+        made.json()["config"]["minimum"],
+        0,
+        "a script would not see the default otherwise"
+    );
 }
 
 #[tokio::test]

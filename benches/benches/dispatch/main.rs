@@ -3,6 +3,8 @@
 //! Group `layer`: the direct path, in thread processor time. `tower_stack` is what a host would otherwise mount:
 //! `load_shed` + `concurrency_limit` + `timeout`.
 
+mod flow;
+
 use axum::body::Body;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use crosspoint_benches::thread_time;
@@ -69,5 +71,5 @@ fn layer(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, layer);
+criterion_group!(benches, layer, flow::group);
 criterion_main!(benches);
