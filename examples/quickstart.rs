@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use crosspoint::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 struct Settings {
@@ -42,19 +43,14 @@ async fn main() -> Result<()> {
         Trigger::event::<UserJoined>(),
         Welcome,
     );
-    let platform = Platform::builder()
-        .store(Memory::new())
-        .keys(KeyRing::generate()?)
-        .integration(welcome)
-        .start()
-        .await?;
+    let builder = Platform::builder().store(Memory::new()).keys(KeyRing::generate()?);
+    let platform = builder.integration(welcome).start().await?;
 
     let acme = CustomerId::new("acme")?;
-    platform
-        .install(&acme, "welcome", serde_json::json!({ "greeting": "Hello" }))
-        .await?;
-    for id in platform.emit(&acme, UserJoined { name: "Ann".to_owned() }).await? {
-        let reply = platform.wait(&acme, id, std::time::Duration::from_secs(5)).await?;
+    let settings = serde_json::json!({ "greeting": "Hello" });
+    platform.install(&acme, "welcome", settings).await?;
+    for id in platform.emit(&acme, UserJoined { name: "Ann".into() }).await? {
+        let reply = platform.wait(&acme, id, Duration::from_secs(5)).await?;
         println!("execution {id}: {}", String::from_utf8_lossy(reply.body()));
     }
     platform.shutdown().await

@@ -51,12 +51,9 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
 
     let report = Platform::probe().await;
     let platform = platform(&data, &ledgerly, report.level).await?;
-    // An order that was written down just before a crash may not have been announced. Announcing one twice does nothing.
     for user in USERS {
-        for order in orders.list(&user.customer_id()) {
-            platform
-                .emit_once(&user.customer_id(), &format!("order-{}", order.id), order.event())
-                .await?;
+        for order in orders.unannounced(&user.customer_id()) {
+            announce(&platform, &orders, &user.customer_id(), &order).await?;
         }
     }
 
@@ -224,22 +221,34 @@ struct Created {
     executions: Vec<InvocationId>,
 }
 
+/// Tells the customer's integrations of an order: each is told once, however often this is done.
+async fn announce(
+    platform: &Platform,
+    orders: &Orders,
+    customer: &CustomerId,
+    order: &orders::Order,
+) -> std::result::Result<Vec<InvocationId>, Box<dyn StdError>> {
+    let executions = platform
+        .emit_once(customer, &format!("order-{}", order.id), order.event())
+        .await?;
+    orders.announced(customer, order.id)?;
+    Ok(executions)
+}
+
 /// Writes the order down, then announces it to the integrations that the customer has installed.
 async fn create(app: &App, user: User, new: NewOrder) -> std::result::Result<Created, Response> {
-    let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
     let customer = user.customer_id();
-    let order = app
-        .orders
-        .create(&customer, &new.item, new.cents)
-        .map_err(|e| failed(e.to_string()))?;
-    let executions = app
-        .platform
-        .emit_once(&customer, &format!("order-{}", order.id), order.event())
-        .await;
-    Ok(Created {
-        id: order.id,
-        executions: executions.map_err(|e| failed(e.to_string()))?,
-    })
+    let created = async {
+        let order = app.orders.create(&customer, &new.item, new.cents)?;
+        let executions = announce(&app.platform, &app.orders, &customer, &order).await?;
+        Ok::<_, Box<dyn StdError>>(Created {
+            id: order.id,
+            executions,
+        })
+    };
+    created
+        .await
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response())
 }
 
 async fn create_order(State(app): State<App>, parts: Parts, Form(new): Form<NewOrder>) -> Response {

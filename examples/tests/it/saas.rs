@@ -71,6 +71,7 @@ fn orders_are_booked_and_exported_and_nothing_is_lost_by_kill_9() {
         .unwrap()
         .port();
     let saas = Saas::start(data, "ann", port);
+    order(&saas, "before anything is installed");
     let booking = install_booking(&saas);
     install(&saas, "csv-export", &json!({}), &json!({}));
     order(&saas, "first");
@@ -102,7 +103,7 @@ fn orders_are_booked_and_exported_and_nothing_is_lost_by_kill_9() {
     );
     let texts = booked(data);
     assert_eq!(texts.len(), 6, "each order is booked once: {texts:?}");
-    until("all orders are exported", || (exported(data) == 6).then_some(()));
+    until("all orders are exported", || (exported(data) == 7).then_some(()));
     assert!(saas.interrupt(), "Ctrl-C drains and ends well");
 }
 

@@ -4,11 +4,11 @@ use super::{Inner, Platform, upkeep};
 use crosspoint_connectors::{ConnectorEngine, EnvelopeVault, HttpClient};
 use crosspoint_core::{
     AnyIntegration, Clock, Code, Connector, Credentials, EgressPolicy, Error, KeyWrap, Registry, Result, Runner,
-    StopSource, Store, Submit, SystemClock, Vault, Work,
+    StopSource, Store, Submit, SystemClock, TargetId, Vault, Work,
 };
 use crosspoint_gateway::{Config, Gateway, Settles, TargetConfig};
-use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime, target_of};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime};
+use std::{sync::Arc, time::Duration};
 
 /// Puts a platform together; made by [`Platform::builder`].
 #[derive(Debug)]
@@ -148,9 +148,10 @@ impl Builder {
         let runtime = Runtime::new(&handler, submit);
         runtime.check_installations().await?;
 
-        for (target, permits) in targets(&registry, self.flows, self.scripts) {
+        // Both, whatever is registered: an older release may have queued work for either, and somebody has to close it.
+        for (target, permits) in [("flows", self.flows), ("scripts", self.scripts)] {
             let config = TargetConfig::default().permits(permits).settles(Settles::Handler);
-            gateway.register(target, Arc::new(handler.clone()), config)?;
+            gateway.register(TargetId::new(target)?, Arc::new(handler.clone()), config)?;
         }
         let stop = StopSource::new();
         let scheduler = runtime.clone();
@@ -213,17 +214,4 @@ async fn prepare(registry: &Registry, runners: &dyn Runner) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The targets that flows run at, and how many at once.
-fn targets(registry: &Registry, flows: u32, scripts: u32) -> BTreeMap<crosspoint_core::TargetId, u32> {
-    let all = registry.integrations().flat_map(|integration| &integration.flows);
-    all.map(|flow| {
-        let permits = match &flow.work {
-            Work::Script(_) => scripts,
-            _ => flows,
-        };
-        (target_of(&flow.work), permits)
-    })
-    .collect()
 }
