@@ -112,7 +112,7 @@ impl Adoption {
                 let holding: Holding = inner.hold_lease(&lease, sent);
                 drop(tell.send(Adopted::Accepted));
                 let kept = async { keep(work.await).await };
-                let outcome = supervise(kept, &holding, None, inner.config.stop_grace).await;
+                let outcome = supervise(kept, &holding, None, Some(inner.config.stop_grace)).await;
                 drop(permit);
                 conclude(&inner, &target, &holding, job(lease.attempt), outcome).await;
             }

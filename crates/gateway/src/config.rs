@@ -32,7 +32,8 @@ pub struct Config {
     pub retry_after: Duration,
     /// The largest reply of a queued call that is stored, in bytes. Default 1 MiB.
     pub max_reply: usize,
-    /// How long an attempt that was told to stop may take before it is dropped. Default 5 s.
+    /// How long an attempt that was told to stop may take before it is dropped. Default 15 s. Attempts of targets that
+    /// settle by themselves ([`Settles::Handler`]) are never dropped for this: they may take until their lease is lost.
     pub stop_grace: Duration,
     /// For how long an `Idempotency-Key` is recognised. Default 48 h.
     pub key_retention: Duration,
@@ -51,7 +52,7 @@ impl Default for Config {
             max_held: 10_000,
             retry_after: Duration::from_secs(2),
             max_reply: 1024 * 1024,
-            stop_grace: Duration::from_secs(5),
+            stop_grace: Duration::from_secs(15),
             key_retention: Duration::from_secs(48 * 60 * 60),
             requests_path: "/requests".to_owned(),
         }
@@ -136,7 +137,8 @@ pub enum Settles {
     /// [`Code::ShuttingDown`](crosspoint_core::Code::ShuttingDown),
     /// [`Code::TargetSaturated`](crosspoint_core::Code::TargetSaturated) or
     /// [`Code::TargetUnavailable`](crosspoint_core::Code::TargetUnavailable), the attempt was not begun and its lease is
-    /// given back; after any other error the gateway leaves the lease to the handler.
+    /// given back; after any other error the gateway leaves the lease to the handler. An attempt that was told to stop
+    /// keeps its lease until the handler has returned: nobody else begins work that may still be running.
     Handler,
 }
 

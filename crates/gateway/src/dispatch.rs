@@ -7,6 +7,7 @@ use crate::{
     inbox::{Answer, Waiter},
     metric,
     target::Target,
+    wait::from_now,
     worker,
 };
 use async_trait::async_trait;
@@ -31,7 +32,7 @@ pub(crate) struct Accepted {
 impl Inner {
     /// Stores an envelope durably and keeps the caller for up to `hold`. With `run`, a free permit spares it the queue.
     pub(crate) async fn accept(self: &Arc<Self>, envelope: Envelope, run: bool, hold: Duration) -> Result<Accepted> {
-        let until = Instant::now() + hold;
+        let until = from_now(hold);
         let id = envelope.id();
         let target = self.target(&envelope.invocation.meta.target);
         let waiter = self.inbox.register(id);
@@ -45,16 +46,24 @@ impl Inner {
             Enqueued::New(_) => {}
             Enqueued::Attached(other) => {
                 waiter = self.inbox.register(other);
-                self.look(other).await;
+                self.look_again(other).await?;
             }
             Enqueued::KeyReused(_) => return Err(Error::new(Code::KeyReused, Code::KeyReused.title())),
-            _ => self.look(waiter.id()).await,
+            _ => self.look_again(waiter.id()).await?,
         }
         let answer = self.hold(&mut waiter, until).await;
         Ok(Accepted {
             id: waiter.id(),
             answer,
         })
+    }
+
+    /// Looks for the answer of a call that was accepted before. What has been deleted since will never be answered.
+    async fn look_again(&self, id: InvocationId) -> Result<()> {
+        if self.look(id).await {
+            return Ok(());
+        }
+        Err(Error::new(Code::Gone, "the call was accepted before and is no longer kept").with("id", id))
     }
 
     async fn store_one(self: &Arc<Self>, target: &Arc<Target>, envelope: Envelope, run: bool) -> Result<Enqueued> {

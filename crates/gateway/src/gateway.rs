@@ -1,11 +1,12 @@
 //! The gateway of one process: its targets, its leases and whoever waits in it.
 
 use crate::{
-    Config, TargetConfig,
+    Config, Settles, TargetConfig,
     gate::{Mode, Snapshot},
     inbox::Inbox,
     metric,
     target::Target,
+    wait::from_now,
     worker::{self, Leases},
 };
 use crosspoint_core::{Clock, Code, DispatchStore, Error, FleetScope, Handler, Result, StopReason, TargetId};
@@ -17,10 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::watch, time::timeout_at};
 
 /// Dispatches calls: straight to a target while it has capacity, through the store when it has none. Cheap to clone;
 /// all clones are one gateway.
@@ -158,9 +156,12 @@ impl Gateway {
     /// Prepares for the end of the process. From now on nothing is leased and diverted calls are answered 202 at once.
     /// Running attempts may finish until `timeout` has passed; then they are told to stop, and their work goes back to
     /// the queue once they have. Direct calls go on: the server's own graceful shutdown ends those.
+    ///
+    /// This ends soon after `timeout` and [`Config::stop_grace`], whatever attempts do. An attempt of a target that settles
+    /// by itself and has not stopped by then keeps its lease, which runs out once the process is gone.
     pub async fn drain(&self, timeout: Duration) {
         let inner = &self.inner;
-        let deadline = Instant::now() + timeout;
+        let deadline = from_now(timeout);
         inner.enter(Stage::Draining);
         let finish = async {
             inner.loops.closed().await;
@@ -170,9 +171,17 @@ impl Gateway {
             tracing::info!(attempts = inner.leases.count(), "stopping attempts that still run");
             inner.enter(Stage::Closing);
             inner.leases.stop_all(StopReason::Draining);
-            inner.loops.closed().await;
-            inner.leases.stop_all(StopReason::Draining);
-            inner.leases.empty().await;
+            let stop = async {
+                inner.loops.closed().await;
+                inner.leases.stop_all(StopReason::Draining);
+                inner.leases.empty().await;
+            };
+            // Attempts that are dropped after the grace still have to be settled.
+            let most = inner.config.stop_grace.saturating_add(inner.config.margin());
+            if timeout_at(from_now(most), stop).await.is_err() {
+                let attempts = inner.leases.count();
+                tracing::warn!(attempts, "attempts did not stop; their leases are left to run out");
+            }
         }
         inner.enter(Stage::Closing);
         inner.publish();
@@ -187,6 +196,7 @@ impl Gateway {
         tokio::spawn(worker::heartbeats(Arc::downgrade(&self.inner)));
         tokio::spawn(worker::watch_answers(Arc::downgrade(&self.inner)));
         tokio::spawn(metric::publish_always(Arc::downgrade(&self.inner)));
+        tokio::spawn(metric::count_always(Arc::downgrade(&self.inner)));
     }
 }
 
@@ -201,6 +211,13 @@ impl Inner {
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Target::new(id.clone(), TargetConfig::default().permits));
         Arc::clone(targets.entry(id.clone()).or_insert_with(new))
+    }
+
+    /// Whether a target's handler here writes its results itself. Does not make the target known.
+    pub(crate) fn settles_itself(&self, id: &TargetId) -> bool {
+        let known = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        let served = known.get(id).and_then(|target| target.served());
+        served.is_some_and(|served| served.settles == Settles::Handler)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Target>> {

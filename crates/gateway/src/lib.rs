@@ -14,6 +14,7 @@ mod replay;
 mod reply;
 mod status;
 mod target;
+mod wait;
 mod worker;
 
 pub use config::{CallPolicy, Config, Settles, TargetConfig};

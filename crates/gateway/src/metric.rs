@@ -20,8 +20,11 @@ const GATE: &str = "crosspoint_dispatch_gate_state";
 const REDELIVERIES: &str = "crosspoint_dispatch_redeliveries_total";
 const DUPLICATES: &str = "crosspoint_dispatch_duplicate_completions_total";
 
-/// How often gauges are brought up to date.
+/// How often the gauges of the gates are brought up to date.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// How often the store is asked to count: it may have to read every call that it keeps.
+const COUNT_PERIOD: Duration = Duration::from_secs(15);
 
 /// How a call was answered, as in the label `path`.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +97,7 @@ pub(crate) fn stale(target: &str) {
     counter!(DUPLICATES, "target" => target.to_owned()).increment(1);
 }
 
-/// Brings the gauges up to date until the gateway is gone.
+/// Brings the gauges of the gates up to date until the gateway is gone.
 pub(crate) async fn publish_always(gateway: Weak<Inner>) {
     if let Some(inner) = gateway.upgrade() {
         inner.publish();
@@ -103,6 +106,16 @@ pub(crate) async fn publish_always(gateway: Weak<Inner>) {
         tokio::time::sleep(PERIOD).await;
         let Some(inner) = gateway.upgrade() else { return };
         inner.publish();
+    }
+}
+
+/// Brings the gauges of the queues up to date until the gateway is gone.
+pub(crate) async fn count_always(gateway: Weak<Inner>) {
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = COUNT_PERIOD;
+        let Some(inner) = gateway.upgrade() else { return };
         let store = std::sync::Arc::clone(&inner.store);
         let now = inner.clock.now();
         drop(inner);

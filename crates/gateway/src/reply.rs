@@ -1,9 +1,8 @@
 //! Waiting for the reply of a call that somebody else submitted.
 
-use crate::Gateway;
+use crate::{Gateway, wait::from_now};
 use crosspoint_core::{CallStatus, Code, CustomerScope, Error, InvocationId, Reply, Result, Scope};
 use std::time::Duration;
-use tokio::time::Instant;
 
 impl Gateway {
     /// Waits up to `wait` for the stored reply of a call or an execution of this customer.
@@ -13,7 +12,7 @@ impl Gateway {
     /// ended without a reply, the failure that is recorded.
     pub async fn reply(&self, scope: &CustomerScope, id: InvocationId, wait: Duration) -> Result<Reply> {
         self.start_tasks();
-        let until = Instant::now() + wait;
+        let until = from_now(wait);
         let mut waiter = self.inner.inbox.register(id);
         let mut status = self.status(scope, id).await?;
         if !status.state.is_terminal() {

@@ -6,6 +6,7 @@ use crate::{
     gateway::Stage,
     http::{Prefer, json, problem, retry_after},
     inbox::Answer,
+    wait::from_now,
 };
 use axum::{Router, extract::State, http::request::Parts, routing::get};
 use crosspoint_core::{
@@ -13,7 +14,6 @@ use crosspoint_core::{
 };
 use http::{HeaderValue, Response, StatusCode, header};
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
 
 #[derive(Debug, Clone)]
 struct Requests {
@@ -31,7 +31,8 @@ impl Gateway {
     ///   ended.
     ///
     /// Calls of other customers, and of other users where the layer was told who sent them, answer 404, as do unknown
-    /// ones.
+    /// ones. So do, for everybody, calls of the targets that settle by themselves here
+    /// ([`Settles::Handler`](crate::Settles::Handler)): who may see or cancel a flow is for its own API to decide.
     pub fn requests(&self, auth: Arc<dyn Authenticate>) -> Router {
         let state = Requests {
             gateway: self.clone(),
@@ -135,7 +136,7 @@ impl Requests {
             return Ok(status);
         }
         self.gateway.start_tasks();
-        let until = Instant::now() + wait.min(inner.config.hold);
+        let until = from_now(wait.min(inner.config.hold));
         let mut waiter = inner.inbox.register(status.id);
         // It may have ended between the first look and the registration.
         inner.look(status.id).await;
@@ -155,7 +156,8 @@ impl Requests {
         let id = id(parts.uri.path()).ok_or_else(not_found)?;
         let status = self.gateway.inner.store.get(Scope::Customer(&scope), id).await?;
         let owned = |status: &CallStatus| status.principal.as_deref().is_none_or(|owner| owner == principal.user);
-        match status.filter(owned) {
+        let plain = |status: &CallStatus| !self.gateway.inner.settles_itself(&status.target);
+        match status.filter(owned).filter(plain) {
             Some(status) => Ok((scope, status)),
             None => Err(not_found()),
         }

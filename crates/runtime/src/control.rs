@@ -172,6 +172,22 @@ impl Runtime {
         }
         Ok(parked)
     }
+
+    /// The second half of [`Runtime::check_installations`]. A process that goes on running parks nothing: another one may
+    /// have what it lacks.
+    pub(crate) async fn release_installations(&self) -> Result<()> {
+        let fleet = crate::scope::fleet();
+        let store = &*self.inner.store.installations;
+        for installation in self.installations((&fleet).into()).await? {
+            let (name, version) = (&installation.integration, &installation.version);
+            if installation.state == InstallationState::NeedsAttention
+                && self.inner.registry.integration(name, version).is_some()
+            {
+                attention::release(store, (&fleet).into(), installation.id).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn not_found(what: &str) -> Error {

@@ -3,10 +3,11 @@
 
 use crate::{Runtime, attention};
 use crosspoint_core::{
-    Code, Envelope, ExecutionFilter, ExecutionStatus, Failure, Fire, Installation, InstallationState, Missed, Overlap,
-    Page, Result, Schedule, StopSignal, Timestamp, Timetable,
+    Code, Envelope, ExecutionFilter, ExecutionStatus, Failure, Fire, Installation, InstallationId, InstallationState,
+    Missed, Overlap, Page, Result, Schedule, StopSignal, Timestamp, Timetable,
 };
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
+use tokio::time::Instant;
 
 /// A tick that is fired later than this was missed.
 const LATE: Duration = Duration::from_secs(60);
@@ -14,14 +15,27 @@ const LATE: Duration = Duration::from_secs(60);
 /// Schedules that are read at once.
 const BATCH: usize = 100;
 
+/// How often installations that were parked for want of their version are looked at again.
+const RELEASE: Duration = Duration::from_secs(60);
+
 impl Runtime {
     /// Fires schedules until it is told to stop.
     ///
     /// Of several ticks that passed while no scheduler ran, only the last one counts. It is fired as any other, unless it
     /// is more than a minute late and the schedule says [`Missed::Skip`]. What the store fails to do is tried again at the
-    /// next look.
+    /// next look. A tick of a version that is not registered here is left to a process that has it.
+    ///
+    /// Once a minute it also lets installations run again that were parked because their version was missing, if that
+    /// version is registered here.
     pub async fn run_scheduler(&self, stop: StopSignal) {
+        let mut release = Instant::now() + RELEASE;
         while stop.reason().is_none() {
+            if Instant::now() >= release {
+                release = Instant::now() + RELEASE;
+                if let Err(error) = self.release_installations().await {
+                    tracing::warn!(?error, "parked installations could not be looked at");
+                }
+            }
             let wait = match self.fire_due().await {
                 Ok(wait) => wait,
                 Err(error) => {
@@ -40,23 +54,33 @@ impl Runtime {
     async fn fire_due(&self) -> Result<Duration> {
         let fleet = crate::scope::fleet();
         let schedules = &self.inner.store.schedules;
+        // What stays due: it must neither be tried twice in one look nor keep others from being read.
+        let mut left: HashSet<(InstallationId, String)> = HashSet::new();
         loop {
             let now = self.inner.clock.now();
-            let due = schedules.due(&fleet, now, BATCH).await?;
-            let mut failed = false;
-            for schedule in &due {
-                if let Err(error) = self.fire(schedule, now).await {
-                    let installation = schedule.installation;
-                    tracing::warn!(%installation, flow = schedule.flow, ?error, "a schedule could not be fired");
-                    failed = true;
+            let limit = BATCH + left.len();
+            let due = schedules.due(&fleet, now, limit).await?;
+            let read = due.len();
+            for schedule in due {
+                let (installation, flow) = (schedule.installation, schedule.flow.clone());
+                if left.contains(&(installation, flow.clone())) {
+                    continue;
+                }
+                if let Err(error) = self.fire(&schedule, now).await {
+                    if error.code() == Code::VersionMissing {
+                        tracing::debug!(%installation, flow, ?error, "a tick is left to another process");
+                    } else {
+                        tracing::warn!(%installation, flow, ?error, "a schedule could not be fired");
+                    }
+                    left.insert((installation, flow));
                 }
             }
-            if failed {
-                return Ok(self.poll);
-            }
-            if due.len() < BATCH {
+            if read < limit {
                 break;
             }
+        }
+        if !left.is_empty() {
+            return Ok(self.poll);
         }
         let soonest = schedules.soonest(&fleet).await?;
         let now = self.inner.clock.now();
@@ -83,7 +107,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// What a tick starts: one execution, or none.
+    /// What a tick starts: one execution, or none. [`Code::VersionMissing`] means that this process cannot tell.
     async fn starts(&self, schedule: &Schedule, tick: Timestamp, now: Timestamp) -> Result<Vec<Envelope>> {
         let fleet = crate::scope::fleet();
         let found = self
@@ -101,10 +125,7 @@ impl Runtime {
         }
         match self.inner.starter.for_tick(&installation, schedule, tick) {
             Ok(envelope) => Ok(vec![envelope]),
-            Err(error) if error.code() == Code::VersionMissing => {
-                self.park(schedule, &Failure::from(&error)).await?;
-                Ok(Vec::new())
-            }
+            Err(error) if error.code() == Code::VersionMissing => Err(error),
             Err(error) => {
                 tracing::warn!(installation = %installation.id, ?error, "a schedule names a flow that is not there");
                 Ok(Vec::new())

@@ -58,7 +58,7 @@ impl Starter {
     }
 
     /// One envelope for every flow of an active installation that reacts to the event. Installations whose version is not
-    /// registered here are left out.
+    /// registered here are left out, with a warning in the trace: nobody here knows which flows they have.
     ///
     /// # Errors
     /// [`Code::Internal`] if the event does not serialise.
@@ -75,6 +75,13 @@ impl Starter {
                 .registry
                 .integration(&installation.integration, &installation.version)
             else {
+                tracing::warn!(
+                    installation = %installation.id,
+                    integration = installation.integration,
+                    version = installation.version,
+                    event = name,
+                    "an event passes by an installation whose version is not registered here"
+                );
                 continue;
             };
             let listening = integration

@@ -82,7 +82,8 @@ statements! { HOT:
     QUEUE_MOVE = "UPDATE cp_queue SET state = ?2, due = ?3, attempt = ?4, begun = 0, close = ?5, since = ?6, note = ?7 \
                   WHERE seq = ?1";
     QUEUE_STOP = "UPDATE cp_queue SET stop = 1 WHERE seq = ?1";
-    QUEUE_UNREADABLE = "UPDATE cp_queue SET state = 9, due = NULL WHERE seq = ?1 AND fence = ?2";
+    QUEUE_UNREADABLE = "UPDATE cp_queue SET state = 9, due = NULL, attempt = attempt - (close = 0) \
+                        WHERE seq = ?1 AND fence = ?2 AND state = 1";
     QUEUE_DELETE = "DELETE FROM cp_queue WHERE seq = ?1";
     DONE_ADD = "INSERT INTO cp_done (seq, state, fence, attempt, started, finished, note, reply) \
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -183,6 +184,9 @@ statements! { RARE:
                     ON CONFLICT (customer, number) DO NOTHING";
     DATA_KEY_SET = "UPDATE cp_data_key SET wrapped = ?4 WHERE customer = ?1 AND number = ?2 AND wrapped = ?3";
 }
+
+/// What is set aside because it could not be read. Reads the whole queue, once for each start of a process.
+pub(crate) const SET_ASIDE: &str = row!("WHERE state = 9");
 
 /// Counts for operators: reads the whole (hot, small) queue and the dead letters, and sorts them.
 pub(crate) const STATS: &str = "SELECT t.name, q.ready, q.delayed, q.leased, q.oldest, d.dead FROM cp_target t \

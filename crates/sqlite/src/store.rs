@@ -94,7 +94,13 @@ impl Sqlite {
         let readers = (0..options.readers.clamp(1, 16)).map(|_| connect::reader(&path));
         let readers: Vec<Connection> = readers.collect::<Result<_>>().map_err(at)?;
         drop(turn);
-        let ledger = Ledger::open(db, Arc::clone(&options.clock)).map_err(at)?;
+        let mut ledger = Ledger::open(db, Arc::clone(&options.clock)).map_err(at)?;
+        // Looked for without a turn, because others would wait for it.
+        if ledger.has_set_aside().map_err(at)? {
+            let turn = turnstile.enter()?;
+            ledger.take_up_now().map_err(at)?;
+            drop(turn);
+        }
         let writer = Writer::start(ledger, turnstile, options.machine_clock)?;
         Ok(Self {
             inner: Arc::new(Inner {

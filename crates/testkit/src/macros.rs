@@ -33,9 +33,9 @@ macro_rules! conformance {
                 a_heartbeat_keeps_the_lease, lost_repeatable_work_is_ready_again, lost_begun_work_is_unknown,
                 lost_unbegun_work_is_ready_again, begin_makes_prefetched_work_begun, lost_leases_use_up_the_attempts,
                 a_worker_may_settle_as_unknown, a_start_is_leased_and_begun_at_once, a_start_waits_behind_its_lane,
-                a_start_waits_behind_its_ordering_key, a_delayed_start_waits;
+                a_start_waits_behind_its_ordering_key, a_delayed_start_waits, an_expired_start_is_not_leased;
             retries: a_retry_waits_for_its_time, a_retry_may_be_due_at_once, a_release_does_not_count,
-                used_up_attempts_make_a_dead_letter, a_worker_may_give_up, a_service_expires_in_the_queue,
+                used_up_attempts_make_a_dead_letter, a_dead_letter_keeps_the_last_failure, a_worker_may_give_up, a_service_expires_in_the_queue,
                 begun_work_does_not_expire, a_later_attempt_may_succeed;
             order: a_lane_is_served_in_order, customers_take_turns, a_batch_is_shared_between_customers,
                 an_idle_customer_saves_nothing_up, turns_are_charged_at_the_lease, starts_are_charged,
@@ -66,7 +66,8 @@ macro_rules! conformance {
                 they_keep_their_terms, an_announced_start_is_a_duplicate;
             close: exhausted_by_failures, exhausted_by_lost_workers, a_lost_close_comes_again, expired,
                 cancelled_while_waiting, cancelled_while_delayed, a_success_wins_over_a_cancel,
-                a_stopped_attempt_ends_it, a_failure_after_a_cancel_closes, a_worker_lost_after_a_cancel,
+                a_stopped_attempt_ends_it, a_failure_after_a_cancel_closes, giving_up_after_a_cancel_closes,
+                giving_up_a_close_keeps_its_reason, a_worker_lost_after_a_cancel,
                 a_close_is_an_ordinary_lease, a_prefetched_close_can_be_begun;
             installations: a_record_is_kept_whole, a_stale_save_writes_nothing, a_save_knows_whether_it_creates,
                 a_race_has_one_winner, starts_come_with_the_save, schedules_are_replaced_with_it,
@@ -78,6 +79,7 @@ macro_rules! conformance {
             customers: a_customer_is_made_once, customers_are_listed_by_id;
             data_keys: keys_are_kept_by_number, a_race_for_a_number_has_one_winner, a_key_is_wrapped_anew_once,
                 customers_do_not_share_keys;
+            pages: a_foreign_cursor_is_refused;
             scopes: calls, dead_letters, executions, logs_and_state, state_without_an_installation, installations,
                 schedules, connections, customers, a_cancel_stays_at_home;
             chaos: every_execution_ends_once;

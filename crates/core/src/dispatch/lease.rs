@@ -42,7 +42,7 @@ impl LeaseRequest {
 pub struct Lease {
     /// The work.
     pub envelope: Envelope,
-    /// Names the lease in [`DispatchStore::extend`] and [`DispatchStore::settle`].
+    /// Names the lease in [`DispatchStore::extend`](crate::DispatchStore::extend) and [`DispatchStore::settle`](crate::DispatchStore::settle).
     pub reference: LeaseRef,
     /// The number of this attempt, from 1.
     pub attempt: u32,
@@ -57,7 +57,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// For implementations of [`DispatchStore`].
+    /// For implementations of [`DispatchStore`](crate::DispatchStore).
     pub const fn new(
         envelope: Envelope,
         reference: LeaseRef,
@@ -90,7 +90,7 @@ pub struct LeaseRef {
 }
 
 impl LeaseRef {
-    /// For implementations of [`DispatchStore`].
+    /// For implementations of [`DispatchStore`](crate::DispatchStore).
     #[must_use]
     pub const fn new(id: InvocationId, fence: Fence, token: u64) -> Self {
         Self { id, fence, token }

@@ -67,7 +67,7 @@ pub struct CallStatus {
 }
 
 impl CallStatus {
-    /// For implementations of [`DispatchStore`].
+    /// For implementations of [`DispatchStore`](crate::DispatchStore).
     #[must_use]
     pub const fn new(
         id: InvocationId,

@@ -46,7 +46,10 @@ impl Data {
             Start::Queue => false,
             Start::Adopt(_) => true,
             Start::Lease(_) => {
-                !self.queue.lane_waits(row) && self.queue.is_head(row) && not_before.is_none_or(|at| at <= now)
+                !self.queue.lane_waits(row)
+                    && self.queue.is_head(row)
+                    && not_before.is_none_or(|at| at <= now)
+                    && row.envelope.expires.is_none_or(|at| at > now)
             }
         });
         match start {
@@ -89,7 +92,12 @@ impl Data {
                 Settled::Stale
             };
         };
-        let (seq, flow) = (row.seq, row.is_flow());
+        let (seq, flow, stop) = (row.seq, row.is_flow(), row.stop);
+        let close = flow.then_some(if stop {
+            CloseReason::Cancelled
+        } else {
+            CloseReason::Exhausted
+        });
         match settle {
             Settle::Complete { .. } if flow => return Settled::Stale,
             Settle::Complete { reply, .. } => self.queue.end(
@@ -108,16 +116,17 @@ impl Data {
             Settle::Release { .. } => self.queue.release(seq, now),
             Settle::Dead { failure, .. } => {
                 self.queue.fail(seq, failure);
-                self.give_up(seq, flow, CallState::Dead, now);
+                self.give_up(seq, close, CallState::Dead, now);
             }
-            Settle::Unknown { .. } => self.give_up(seq, flow, CallState::Unknown, now),
+            Settle::Unknown { .. } => self.give_up(seq, close, CallState::Unknown, now),
         }
         Settled::Applied
     }
 
-    fn give_up(&mut self, seq: u64, flow: bool, state: CallState, now: Timestamp) {
-        if flow {
-            self.queue.close(seq, CloseReason::Exhausted, now);
+    /// A flow is closed, for the reason given; a service has ended.
+    fn give_up(&mut self, seq: u64, close: Option<CloseReason>, state: CallState, now: Timestamp) {
+        if let Some(why) = close {
+            self.queue.close(seq, why, now);
         } else {
             self.queue.end(
                 seq,
@@ -291,7 +300,7 @@ impl DispatchAdmin for Memory {
         let dead = dead.filter(|row| {
             scope.covers(row.envelope.customer()) && row.done().is_some_and(|done| done.state == CallState::Dead)
         });
-        Ok(page_of(dead.map(|row| (row.seq.to_string(), row.status())), &page))
+        page_of(dead.map(|row| (row.seq, row.status())), &page)
     }
 
     async fn redrive(&self, scope: Scope<'_>, ids: &[InvocationId]) -> Result<Vec<Option<InvocationId>>> {

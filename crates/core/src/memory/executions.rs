@@ -167,21 +167,21 @@ impl Executions for Memory {
     }
 
     async fn list(&self, scope: Scope<'_>, filter: &ExecutionFilter, page: Page) -> Result<Paged<Execution>> {
-        Ok(self.transact(|data, _| {
+        self.transact(|data, _| {
             let rows = data
                 .queue
                 .rows
                 .values()
                 .rev()
                 .filter(|row| scope.covers(row.envelope.customer()));
-            let executions = rows.filter_map(|row| Some((row.seq.to_string(), row.execution()?)));
+            let executions = rows.filter_map(|row| Some((row.seq, row.execution()?)));
             let wanted = executions.filter(|(_, execution)| {
                 filter.installation.is_none_or(|id| id == execution.installation)
                     && filter.flow.as_ref().is_none_or(|flow| *flow == execution.flow)
                     && !(filter.active && execution.status.is_terminal())
             });
             page_of(wanted, &page)
-        }))
+        })
     }
 
     async fn active(&self, _: &FleetScope, installation: InstallationId, flow: &str) -> Result<u64> {

@@ -8,12 +8,13 @@ mod platform;
 mod queue;
 
 use crate::{
-    BusinessLog, Clock, Connection, ConnectionId, Customer, CustomerId, DataKey, Installation, InstallationId,
-    InvocationId, LogEntry, Page, Paged, Schedule, StateSnapshot, Store, SystemClock,
+    BusinessLog, Clock, Code, Connection, ConnectionId, Customer, CustomerId, DataKey, Error, Installation,
+    InstallationId, InvocationId, LogEntry, Page, Paged, Result, Schedule, StateSnapshot, Store, SystemClock,
 };
 use queue::Queue;
 use std::{
     collections::{BTreeMap, HashMap},
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
@@ -103,11 +104,21 @@ impl From<Memory> for Store {
     }
 }
 
-/// A page of what an iterator yields behind the cursor; `key` is an item's place in the list.
-fn page_of<T>(items: impl Iterator<Item = (String, T)>, page: &Page) -> Paged<T> {
+/// A page of what an iterator yields behind the cursor; the key is an item's place in the list.
+///
+/// # Errors
+/// [`Code::InputInvalid`] for a cursor that cannot be a key of this list.
+fn page_of<K, T>(items: impl Iterator<Item = (K, T)>, page: &Page) -> Result<Paged<T>>
+where
+    K: FromStr + PartialEq + ToString,
+{
+    let after: Option<K> = match &page.after {
+        None => None,
+        Some(cursor) => Some(cursor.parse().map_err(|_| bad_cursor())?),
+    };
     let mut items = items
-        .skip_while(|(key, _)| page.after.as_ref().is_some_and(|after| after != key))
-        .skip(usize::from(page.after.is_some()));
+        .skip_while(|(key, _)| after.as_ref().is_some_and(|after| after != key))
+        .skip(usize::from(after.is_some()));
     let mut taken = Vec::new();
     let mut last = None;
     for (key, item) in items.by_ref().take(page.limit) {
@@ -115,7 +126,14 @@ fn page_of<T>(items: impl Iterator<Item = (String, T)>, page: &Page) -> Paged<T>
         taken.push(item);
     }
     let more = items.next().is_some();
-    Paged::new(taken, last.filter(|_| more))
+    Ok(Paged::new(taken, last.filter(|_| more).map(|key| key.to_string())))
+}
+
+fn bad_cursor() -> Error {
+    Error::new(
+        Code::InputInvalid,
+        "the cursor is not one that a page of this list gave",
+    )
 }
 
 #[async_trait::async_trait]
@@ -126,7 +144,7 @@ impl BusinessLog for Memory {
         execution: InvocationId,
         audience: crate::Audience,
         page: Page,
-    ) -> crate::Result<Paged<LogEntry>> {
+    ) -> Result<Paged<LogEntry>> {
         let data = self.data();
         let visible = data
             .queue
@@ -142,7 +160,7 @@ impl BusinessLog for Memory {
             .iter()
             .enumerate()
             .filter(|(_, line)| audience == crate::Audience::Developer || line.audience == audience)
-            .map(|(n, line)| (n.to_string(), line.clone()));
-        Ok(page_of(lines, &page))
+            .map(|(n, line)| (n, line.clone()));
+        page_of(lines, &page)
     }
 }

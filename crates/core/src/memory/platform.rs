@@ -58,12 +58,12 @@ impl Customers for Memory {
 
     async fn list(&self, _: &FleetScope, page: Page) -> Result<Paged<Customer>> {
         let data = self.data();
-        Ok(page_of(
+        page_of(
             data.customers
                 .values()
-                .map(|customer| (customer.id.to_string(), customer.clone())),
+                .map(|customer| (customer.id.clone(), customer.clone())),
             &page,
-        ))
+        )
     }
 }
 
@@ -90,7 +90,7 @@ impl Installations for Memory {
             .filter(|i| scope.covers(&i.customer))
             .collect();
         all.sort_by_key(|i| std::cmp::Reverse((i.created, i.id)));
-        Ok(page_of(all.into_iter().map(|i| (i.id.to_string(), i.clone())), &page))
+        page_of(all.into_iter().map(|i| (i.id, i.clone())), &page)
     }
 
     async fn remove(&self, scope: Scope<'_>, id: InstallationId, revision: u64) -> Result<Saved> {
@@ -148,7 +148,7 @@ impl Connections for Memory {
             .filter(|c| scope.covers(&c.customer))
             .collect();
         all.sort_by_key(|c| std::cmp::Reverse((c.created, c.id)));
-        Ok(page_of(all.into_iter().map(|c| (c.id.to_string(), c.clone())), &page))
+        page_of(all.into_iter().map(|c| (c.id, c.clone())), &page)
     }
 
     async fn set_health(&self, scope: Scope<'_>, id: ConnectionId, health: Health) -> Result<()> {

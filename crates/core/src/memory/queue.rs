@@ -349,10 +349,10 @@ impl Queue {
         );
     }
 
-    /// A flow is never ended here: it is delivered once more to be closed.
+    /// A flow is never ended here: it is delivered once more to be closed. A reason once given stays.
     pub(super) fn close(&mut self, seq: u64, why: CloseReason, now: Timestamp) {
         if let Some(row) = self.rows.get_mut(&seq) {
-            row.close = Some(why);
+            row.close.get_or_insert(why);
         }
         self.place(seq, None, now);
     }

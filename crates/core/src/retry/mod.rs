@@ -90,7 +90,8 @@ pub enum Jitter {
 pub enum Next {
     /// Nothing: the same attempt would fail in the same way.
     Never,
-    /// It waits until somebody has authorised the connection again, however long that takes.
+    /// Nothing by itself: only a person can make another attempt worth it, by authorising the connection again. A service
+    /// and a flow both end the work as failed; whoever reconnects runs it again.
     Reauthorize,
     /// Another attempt at this time.
     At(Timestamp),
@@ -240,7 +241,10 @@ impl RetryPolicy {
     ///
     /// A time that lies ahead in [`Retry::At`] (a provider's `Retry-After`) replaces the computed delay, whether it is
     /// shorter or longer. The number of attempts and the total time hold for it as for any other.
-    /// [`Next::Reauthorize`] comes back even after the last attempt: it waits for a person and not for a timer.
+    /// [`Next::Reauthorize`] comes back even after the last attempt: it is for a person and not for a timer.
+    ///
+    /// Who does not keep when the first attempt was begun passes the begin of this one for attempt 1, and the time of
+    /// acceptance for later ones, so that a long wait in a queue never uses up the first retry.
     ///
     /// ```
     /// use crosspoint_core::{Retry, RetryPolicy, Timestamp, retry::Next};

@@ -19,6 +19,13 @@ const OF_THE_CONNECTION: [HeaderName; 9] = [
 /// Credentials are not written to a store; the replay says who called.
 const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
+/// They set or prove a login. Whoever fetches a stored reply is not always the browser that they were meant for.
+const OF_THE_SESSION: [HeaderName; 3] = [
+    header::SET_COOKIE,
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("authentication-info"),
+];
+
 /// A request's headers as they are stored: without credentials and without what belongs to the connection.
 pub(crate) fn for_storage(headers: &mut HeaderMap) {
     for_reply(headers);
@@ -29,7 +36,7 @@ pub(crate) fn for_storage(headers: &mut HeaderMap) {
     headers.remove(crate::replay::WITHOUT_REQUEST);
 }
 
-/// A reply's headers as they are stored.
+/// A reply's headers without what belongs to the connection.
 pub(crate) fn for_reply(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -39,6 +46,14 @@ pub(crate) fn for_reply(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .collect();
     for name in OF_THE_CONNECTION.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// A reply's headers as they are stored: also without what sets or proves a login.
+pub(crate) fn for_stored_reply(headers: &mut HeaderMap) {
+    for_reply(headers);
+    for name in &OF_THE_SESSION {
         headers.remove(name);
     }
 }
@@ -73,6 +88,26 @@ mod tests {
         let mut kept: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         kept.sort_unstable();
         assert_eq!(kept, ["content-type", "x-request"]);
+    }
+
+    #[test]
+    fn a_stored_reply_sets_no_session_but_still_says_how_to_log_in() {
+        let mut headers = HeaderMap::new();
+        for name in [
+            "set-cookie",
+            "set-cookie",
+            "authentication-info",
+            "proxy-authenticate",
+            "proxy-authentication-info",
+            "www-authenticate",
+            "etag",
+        ] {
+            headers.append(name, HeaderValue::from_static("x"));
+        }
+        for_stored_reply(&mut headers);
+        let mut kept: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["etag", "www-authenticate"]);
     }
 
     #[test]

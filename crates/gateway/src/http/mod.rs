@@ -5,7 +5,7 @@ mod key;
 mod prefer;
 mod problem;
 
-pub(crate) use headers::{for_reply, for_storage, retry_after};
+pub(crate) use headers::{for_reply, for_storage, for_stored_reply, retry_after};
 pub(crate) use key::{KEY_HEADER, KeyScope, idempotency_key};
 pub(crate) use prefer::Prefer;
 pub(crate) use problem::{json, problem};

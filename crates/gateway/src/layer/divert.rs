@@ -9,6 +9,7 @@ use crate::{
     http::{KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after},
     inbox::Answer,
     metric, replay,
+    wait::after,
     worker::{Job, conclude, supervise},
 };
 use axum::extract::OriginalUri;
@@ -258,7 +259,7 @@ where
         tokio::spawn(attempt(Arc::clone(&route), envelope, service, request, permit, tell));
         let lost = |e| Error::new(Code::Internal, "storing the call failed").caused_by(e);
         let enqueued = told.await.map_err(lost)??;
-        inner.wait(waiter, enqueued, began + held).await
+        inner.wait(waiter, enqueued, after(began, held)).await
     };
     let accepted = accepted.await;
     route.answer(Why::Recorded, &prefer, held, began, accepted)
@@ -297,7 +298,7 @@ async fn attempt<S, B, R>(
         let Ok(response) = service.call(request).await;
         replay::collect(response, inner.config.max_reply).await
     };
-    let outcome = supervise(work, &holding, None, inner.config.stop_grace).await;
+    let outcome = supervise(work, &holding, None, Some(inner.config.stop_grace)).await;
     drop(permit);
     let job = Job {
         id,

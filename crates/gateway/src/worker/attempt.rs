@@ -1,14 +1,17 @@
 //! One attempt under one lease: run, watch, settle, wake.
 
 use super::Holding;
-use crate::{Settles, gate::Permit, gateway::Inner, inbox::Answer, metric, target::Target, worker::leases::Held};
+use crate::{
+    Settles, gate::Permit, gateway::Inner, http::for_stored_reply, inbox::Answer, metric, target::Target,
+    worker::leases::Held,
+};
 use crosspoint_core::{
     CallState, CloseReason, Code, Delivery, Error, Failure, InvocationId, Lease, Reply, Result, Retry, Settle, Settled,
     StopReason, Timestamp, retry::Next,
 };
 use futures_util::FutureExt;
 use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tracing::Instrument;
 
 /// How long an attempt that was not begun keeps its permit before its lease is given back, so that a target that
@@ -83,7 +86,9 @@ impl Attempt {
         let deadline = invocation.meta.deadline.filter(|_| lease.close.is_none());
         let left = deadline.map(|deadline| deadline.since(self.inner.clock.now()));
         let work = served.handler.handle(invocation);
-        let outcome = supervise(work, &self.holding, left, self.inner.config.stop_grace).await;
+        // What a handler that settles by itself has set going may outlive its future.
+        let grace = (served.settles == Settles::Gateway).then_some(self.inner.config.stop_grace);
+        let outcome = supervise(work, &self.holding, left, grace).await;
         match served.settles {
             Settles::Gateway => {
                 drop(permit);
@@ -113,8 +118,7 @@ impl Attempt {
                     self.inner.look(id).await;
                 }
             }
-            Outcome::Abandoned(StopReason::Draining) => self.give_back().await,
-            // The lease runs out, and the store counts the attempt.
+            // The lease is not given back, because the work may still run: it runs out, and the store counts the attempt.
             Outcome::Panicked => tracing::error!("the handler panicked"),
             Outcome::Abandoned(reason) => tracing::warn!(?reason, "the attempt did not stop and was dropped"),
         }
@@ -145,13 +149,13 @@ fn not_begun(error: &Error) -> bool {
     )
 }
 
-/// Runs `work` until it ends, or until it was told to stop and did not within the grace. When this returns, the work has
-/// stopped: its future has ended or was dropped.
+/// Runs `work` until it ends, or until it was told to stop and did not within the grace; without a grace, until its lease
+/// is lost as well. When this returns, the future of the work has ended or was dropped.
 pub(crate) async fn supervise(
     work: impl Future<Output = Result<Reply>>,
     held: &Held,
     deadline: Option<Duration>,
-    grace: Duration,
+    grace: Option<Duration>,
 ) -> Outcome {
     let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
     let ended = |result: std::thread::Result<Result<Reply>>| result.map_or(Outcome::Panicked, Outcome::Ended);
@@ -170,16 +174,19 @@ pub(crate) async fn supervise(
         () = late => StopReason::Deadline,
     };
     held.stop.stop(reason);
-    let grace = if reason == StopReason::LeaseLost {
-        grace.min(held.reserve)
-    } else {
-        grace
+    let patience = async {
+        match grace {
+            _ if reason == StopReason::LeaseLost => {
+                sleep(grace.map_or(held.reserve, |most| held.reserve.min(most))).await
+            }
+            Some(grace) => sleep(grace).await,
+            None => std::future::pending().await,
+        }
     };
-    let until = Instant::now() + grace;
     tokio::select! {
         biased;
         result = &mut work => ended(result),
-        () = sleep_until(until) => Outcome::Abandoned(reason),
+        () = patience => Outcome::Abandoned(reason),
         // Stopped for another reason first: the lease does not wait for the grace to pass.
         () = held.lapsed(), if reason != StopReason::LeaseLost => Outcome::Abandoned(StopReason::LeaseLost),
     }
@@ -204,7 +211,9 @@ pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: J
         Some(settled) => match answer.filter(|_| settled == Settled::Applied) {
             Some(answer) => inner.inbox.answer(job.id, answer),
             // Given back or to be tried again, which the store may have turned into an end.
-            None if inner.inbox.is_awaited(job.id) => inner.look(job.id).await,
+            None if inner.inbox.is_awaited(job.id) => {
+                inner.look(job.id).await;
+            }
             None => {}
         },
     }
@@ -214,7 +223,10 @@ pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: J
 fn verdict(inner: &Inner, target: &Target, held: &Held, job: Job, outcome: Outcome) -> Settle {
     let lease = held.lease;
     let error = match outcome {
-        Outcome::Ended(Ok(reply)) => return Settle::Complete { lease, reply },
+        Outcome::Ended(Ok(mut reply)) => {
+            for_stored_reply(reply.headers_mut());
+            return Settle::Complete { lease, reply };
+        }
         Outcome::Ended(Err(error)) if error.code() == Code::OutcomeUnknown => {
             if !job.repeatable {
                 tracing::warn!(%error, "the outcome is unknown");

@@ -1,5 +1,6 @@
 //! The leases that this process holds, and their heartbeats.
 
+use crate::wait::after;
 use crosspoint_core::{DispatchStore, Extended, InvocationId, LeaseRef, StopReason, StopSource};
 use std::{
     collections::HashMap,
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 
@@ -18,27 +19,32 @@ pub(crate) struct Held {
     pub(crate) stop: StopSource,
     /// How long an attempt may go on after the lease has lapsed here, while the store still keeps it.
     pub(crate) reserve: Duration,
-    until: Mutex<Instant>,
+    until: watch::Sender<Instant>,
 }
 
 impl Held {
     /// Until when this process may act under the lease, by its own monotonic clock.
     pub(crate) fn until(&self) -> Instant {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.until.borrow()
     }
 
     fn prolong(&self, until: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        self.until.send_replace(until);
     }
 
-    /// Resolves when the lease can no longer be relied on.
+    /// Resolves when the lease can no longer be relied on: at once when the store says that it is lost.
     pub(crate) async fn lapsed(&self) {
+        let mut changes = self.until.subscribe();
         loop {
-            let until = self.until();
+            let until = *changes.borrow_and_update();
             if Instant::now() >= until {
                 return;
             }
-            sleep_until(until).await;
+            tokio::select! {
+                () = sleep_until(until) => {}
+                // The sender lives in `self`: this ends with a new moment, never with an error.
+                _ = changes.changed() => {}
+            }
         }
     }
 
@@ -68,7 +74,7 @@ impl Leases {
             lease,
             stop: StopSource::new(),
             reserve,
-            until: Mutex::new(until),
+            until: watch::Sender::new(until),
         });
         self.lock().insert(lease, Arc::clone(&held));
         Holding {
@@ -121,9 +127,9 @@ impl Leases {
         };
         for (held, answer) in all.iter().zip(answers) {
             match answer {
-                Extended::Extended => held.prolong(sent + length.saturating_sub(margin)),
+                Extended::Extended => held.prolong(after(sent, length.saturating_sub(margin))),
                 Extended::CancelRequested => {
-                    held.prolong(sent + length.saturating_sub(margin));
+                    held.prolong(after(sent, length.saturating_sub(margin)));
                     held.stop.stop(StopReason::Cancelled);
                 }
                 _ => {

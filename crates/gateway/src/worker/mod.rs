@@ -18,6 +18,7 @@ use crate::{
     inbox::Answer,
     metric,
     target::Target,
+    wait::after,
 };
 use crosspoint_core::{Lease, LeaseRequest, LeaseTerms, Scope};
 use std::{
@@ -131,7 +132,7 @@ impl Inner {
     /// Takes a lease that was asked for at `sent` into the heartbeat.
     pub(crate) fn hold_lease(&self, lease: &Lease, sent: Instant) -> Holding {
         let margin = self.config.margin();
-        let until = sent + self.config.lease.saturating_sub(margin);
+        let until = after(sent, self.config.lease.saturating_sub(margin));
         self.leases.hold(lease.reference, until, margin / 2)
     }
 }
@@ -167,16 +168,18 @@ pub(crate) async fn watch_answers(gateway: Weak<Inner>) {
 }
 
 impl Inner {
-    /// Wakes whoever waits for a call if the store says that it has ended.
-    pub(crate) async fn look(&self, id: crosspoint_core::InvocationId) {
+    /// Wakes whoever waits for a call if the store says that it has ended. False if the store has no such call; true also
+    /// if the store could not be asked.
+    pub(crate) async fn look(&self, id: crosspoint_core::InvocationId) -> bool {
         match self.store.get(Scope::Fleet(&self.fleet), id).await {
             Ok(Some(status)) => {
                 if let Some(answer) = Answer::of(status) {
                     self.inbox.answer(id, answer);
                 }
             }
-            Ok(None) => {}
+            Ok(None) => return false,
             Err(error) => tracing::warn!(%error, %id, "the answer could not be looked up"),
         }
+        true
     }
 }

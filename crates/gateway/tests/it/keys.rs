@@ -2,8 +2,11 @@
 
 use crate::site::{Site, from_ann, post};
 use axum::body::Body;
+use crosspoint_core::Clock;
 use crosspoint_gateway::Keys;
+use crosspoint_testkit::VirtualClock;
 use http::Request;
+use std::time::Duration;
 
 fn keyed(id: u32, key: &str, body: &'static str) -> Request<Body> {
     let request = from_ann("POST", &format!("/v1/scan/{id}")).header("idempotency-key", key);
@@ -84,4 +87,19 @@ async fn a_malformed_key_is_refused() {
     assert_eq!((answer.status, answer.code().as_str()), (422, "input-invalid"));
     assert_eq!(site.scanner.count(), 0);
     assert_eq!(site.gate().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_of_a_call_that_is_no_longer_kept_is_told_so_at_once() {
+    let site = Site::with(|layer| layer.keys(Keys::Gateway));
+    site.scanner.finish(1);
+    assert_eq!(site.call(keyed(1, "k", "x")).await.status, 201);
+    let later = VirtualClock::new().now().plus(Duration::from_secs(60));
+    let admin = site.store.dispatch.admin().unwrap();
+    assert_eq!(admin.purge(later, 10).await.unwrap(), 1);
+    let began = tokio::time::Instant::now();
+    let repeat = site.call(keyed(1, "k", "x")).await;
+    assert_eq!((repeat.status, repeat.code().as_str()), (410, "gone"));
+    assert_eq!(began.elapsed(), Duration::ZERO, "not held");
+    assert_eq!(site.scanner.count(), 1, "nor begun again");
 }

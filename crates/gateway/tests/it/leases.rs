@@ -12,7 +12,7 @@ use crosspoint_testkit::{Faults, Method, VirtualClock, When, envelope, scope};
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -57,9 +57,11 @@ impl Handler for Scripted {
 
 /// A store whose heartbeats fail while the switch is on.
 #[derive(Debug)]
-struct Deaf {
-    inner: Arc<dyn DispatchStore>,
-    deaf: Arc<AtomicBool>,
+pub(crate) struct Deaf {
+    pub(crate) inner: Arc<dyn DispatchStore>,
+    pub(crate) deaf: Arc<AtomicBool>,
+    /// How often somebody wanted to act as an operator.
+    pub(crate) admin: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -89,6 +91,7 @@ impl DispatchStore for Deaf {
         self.inner.cancel(scope, id).await
     }
     fn admin(&self) -> Option<&dyn DispatchAdmin> {
+        self.admin.fetch_add(1, Ordering::Relaxed);
         self.inner.admin()
     }
 }
@@ -98,6 +101,7 @@ struct Bench {
     store: Store,
     faults: Arc<Faults>,
     deaf: Arc<AtomicBool>,
+    admin: Arc<AtomicUsize>,
     clock: Arc<VirtualClock>,
     stopped: Arc<Mutex<Vec<StopReason>>>,
 }
@@ -107,9 +111,11 @@ impl Bench {
         let clock = Arc::new(VirtualClock::new());
         let (store, faults) = Faults::wrap(&Memory::with_clock(clock.clone()).into());
         let deaf = Arc::new(AtomicBool::new(false));
+        let admin = Arc::default();
         let hearing = Deaf {
             inner: store.dispatch.clone(),
             deaf: deaf.clone(),
+            admin: Arc::clone(&admin),
         };
         let gateway = Gateway::new(Arc::new(hearing), clock.clone(), Config::default());
         let stopped = Arc::default();
@@ -125,6 +131,7 @@ impl Bench {
             store,
             faults,
             deaf,
+            admin,
             clock,
             stopped,
         }
@@ -298,4 +305,25 @@ async fn a_call_from_code_is_direct_adopted_or_queued_like_any_other() {
     assert!(matches!(accepted, Ok(Submitted::Accepted { id: stored, .. }) if stored == id));
     bench.gateway.set_available(&target(), true);
     bench.gateway.drain(Duration::from_secs(60)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_without_an_end_are_allowed() {
+    let bench = Bench::new(|_, _| Step::Reply("at once"));
+    let call = bench.call();
+    let id = call.id();
+    assert_eq!(body(bench.gateway.submit(call, Duration::MAX).await), "at once");
+    let reply = bench.gateway.reply(&scope::customer("acme"), id, Duration::MAX).await;
+    assert_eq!(reply.unwrap().body(), "at once");
+    let direct = bench.call().invocation;
+    let policy = CallPolicy::default().hold(Duration::MAX);
+    assert_eq!(body(bench.gateway.call(direct, policy).await), "at once");
+    bench.gateway.drain(Duration::MAX).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_is_asked_to_count_every_fifteen_seconds() {
+    let bench = Bench::new(|_, _| Step::Reply("unused"));
+    sleep(Duration::from_secs(44)).await;
+    assert_eq!(bench.admin.load(Ordering::Relaxed), 3);
 }

@@ -10,4 +10,5 @@ mod keys;
 mod leases;
 mod site;
 mod status;
+mod stubborn;
 mod submit;

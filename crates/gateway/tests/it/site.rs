@@ -73,6 +73,7 @@ pub(crate) async fn scan(
     Response::builder()
         .status(201)
         .header("x-scanner", "1")
+        .header("set-cookie", "session=1")
         .body(Body::from(text))
         .unwrap()
 }
@@ -90,7 +91,11 @@ impl Authenticate for Headers {
     async fn authenticate(&self, parts: &Parts) -> Result<Principal> {
         let missing = || Error::new(Code::SessionMissing, "no x-customer");
         let customer = CustomerId::new(header(parts, "x-customer").ok_or_else(missing)?)?;
-        Ok(Principal::admin(customer, header(parts, "x-user").unwrap_or("ann")))
+        let user = header(parts, "x-user").unwrap_or("ann");
+        Ok(match header(parts, "x-role") {
+            Some("viewer") => Principal::viewer(customer, user),
+            _ => Principal::admin(customer, user),
+        })
     }
 }
 

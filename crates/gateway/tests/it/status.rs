@@ -1,9 +1,13 @@
 //! The status resource.
 
 use crate::site::{Site, from_ann, post};
+use async_trait::async_trait;
 use axum::body::Body;
-use crosspoint_core::CallState;
+use crosspoint_core::{CallState, ExecutionStatus, Handler, Invocation, Reply, Result, Submit, Submitted, TargetId};
+use crosspoint_gateway::{Settles, TargetConfig};
+use crosspoint_testkit::{VirtualClock, envelope, scope};
 use http::Request;
+use std::{sync::Arc, time::Duration};
 
 /// A stored call that waits behind a running one.
 async fn queued(site: &Site) -> String {
@@ -54,7 +58,7 @@ async fn a_call_that_waits_can_be_cancelled_and_whoever_waits_for_it_is_told() {
     let id = queued(&site).await;
     let poll = from_ann("GET", &format!("/requests/{id}")).header("prefer", "wait=9");
     let poll = site.send(poll.body(Body::empty()).unwrap());
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!poll.is_finished());
     let cancelled = site.call(delete(&id)).await;
     assert_eq!(
@@ -66,7 +70,7 @@ async fn a_call_that_waits_can_be_cancelled_and_whoever_waits_for_it_is_told() {
     assert_eq!((answer.status, answer.code().as_str()), (409, "cancelled"));
     assert_eq!(site.call(delete(&id)).await.status, 409, "it has ended");
     site.scanner.finish(2);
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(site.scanner.count(), 1, "it never ran");
 }
 
@@ -79,7 +83,7 @@ async fn a_call_that_runs_is_asked_to_stop_and_dropped_after_the_grace() {
     let answer = site.call(delete(&id)).await;
     assert_eq!((answer.status, answer.code().as_str()), (409, "conflict"));
     // The next heartbeat brings the wish, and after the grace the attempt is dropped.
-    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(site.status(&id).await.state, CallState::Cancelled);
     assert_eq!(site.gate().in_flight, 0);
 }
@@ -93,4 +97,68 @@ async fn a_long_poll_that_times_out_says_what_it_waited() {
     let answer = site.call(poll.body(Body::empty()).unwrap()).await;
     assert_eq!(began.elapsed().as_secs(), 2);
     assert_eq!((answer.status, answer.header("preference-applied")), (200, "wait=2"));
+}
+
+/// A flow that never ends.
+#[derive(Debug)]
+struct Endless;
+
+#[async_trait]
+impl Handler for Endless {
+    async fn handle(&self, _: Invocation) -> Result<Reply> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flows_are_not_served_here_to_anybody() {
+    let site = Site::new();
+    let flows = TargetId::new("flows").unwrap();
+    let config = TargetConfig::default().settles(Settles::Handler);
+    site.gateway.register(flows, Arc::new(Endless), config).unwrap();
+    let flow = envelope::flow(&VirtualClock::new(), "flows", "acme");
+    let id = flow.id();
+    let accepted = site.gateway.submit(flow, Duration::ZERO).await.unwrap();
+    assert!(matches!(accepted, Submitted::Accepted { .. }));
+    for role in ["viewer", "admin"] {
+        for (method, path) in [
+            ("GET", format!("/requests/{id}")),
+            ("GET", format!("/requests/{id}/response")),
+            ("DELETE", format!("/requests/{id}")),
+        ] {
+            let request = from_ann(method, &path).header("x-role", role);
+            let answer = site.call(request.body(Body::empty()).unwrap()).await;
+            let told = (answer.status, answer.code());
+            assert_eq!(told, (404, "not-found".to_owned()), "{role} {method} {path}");
+        }
+    }
+    // The next heartbeat would bring the wish to stop.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let fleet = scope::fleet();
+    let execution = site.store.executions.get((&fleet).into(), id).await.unwrap().unwrap();
+    assert_eq!(execution.status, ExecutionStatus::Running, "nobody cancelled it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_reply_sets_no_cookie() {
+    let site = Site::new();
+    let direct = site.send(post(1, ""));
+    site.scanner.begun(1).await;
+    let held = site.send(post(2, ""));
+    site.until(|stats| stats.ready == 1).await;
+    site.scanner.finish(2);
+    assert_eq!(direct.await.unwrap().header("set-cookie"), "session=1", "not touched");
+    let held = held.await.unwrap();
+    assert_eq!(
+        (held.header("x-scanner"), held.header("set-cookie")),
+        ("1", ""),
+        "queued"
+    );
+
+    let adopted = site.send(post(3, "")).await.unwrap().id();
+    site.scanner.finish(1);
+    site.until(|stats| stats.leased == 0).await;
+    let reply = site.get(&format!("/requests/{adopted}/response")).await;
+    assert_eq!((reply.status, reply.header("x-scanner")), (201, "1"));
+    assert_eq!(reply.header("set-cookie"), "", "adopted");
 }

@@ -3,14 +3,14 @@
 use super::{Redactor, Task};
 use crosspoint_core::{
     AnyIntegration, Code, ConnectionId, Error, ErrorExt, ExposeSecret, FlowDefinition, Installation, InstallationState,
-    Isolation, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec, SealContext, SecretString, Source,
-    StopReason, StopSignal, TriggerKind, Work,
+    Isolation, Kind, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec, SealContext, SecretString,
+    Source, StopReason, StopSignal, TriggerKind, Work,
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// When an installation's version is looked for again.
-const VERSION_RETRY: Duration = Duration::from_secs(60);
+/// How long work waits before it is looked at again whether somebody has mended the credentials.
+const CREDENTIALS_WAIT: Duration = Duration::from_secs(60);
 
 /// What was learnt on the way, whether or not the attempt got to run.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Context {
     pub(super) redactor: Redactor,
     /// The version of the state that the flow has read.
     pub(super) state_version: Option<u64>,
+    /// The flow is a script, which uses credentials without anybody else judging them.
+    pub(super) script: bool,
 }
 
 /// How the attempt went.
@@ -44,17 +46,13 @@ impl Ran {
 
 impl Task<'_> {
     pub(super) async fn attempt(&self, body: &[u8], context: &mut Context) -> Result<Ran> {
+        self.in_time()?;
         let installation = self.installation().await?;
         let installation = &*context.installation.insert(installation);
-        let (integration, flow) = self.inner.starter.find(installation, &self.flow.flow).map_err(|e| {
-            let again = self.inner.clock.now().plus(VERSION_RETRY);
-            if e.code() == Code::VersionMissing {
-                e.with_retry(Retry::At(again))
-            } else {
-                e
-            }
-        })?;
+        let (integration, flow) = self.inner.starter.find(installation, &self.flow.flow)?;
         context.retry = flow.options.retry.clone();
+        context.script = matches!(flow.work, Work::Script(_));
+        self.mended(installation)?;
         let mut spec = self.spec(installation, integration, flow, body)?;
         spec.secrets = Arc::new(self.secrets(installation, integration, flow).await?);
         context.redactor = Redactor::new(&spec.secrets);
@@ -114,6 +112,30 @@ impl Task<'_> {
         Ok(installation)
     }
 
+    /// Looked at before anything is loaded, so that work which is put back again and again ends at its deadline.
+    fn in_time(&self) -> Result<()> {
+        let now = self.inner.clock.now();
+        if self.meta.deadline.is_some_and(|deadline| deadline <= now) {
+            let message = "the call's deadline passed before it could be run";
+            return Err(Error::new(Code::DeadlineExceeded, message).with_retry(Retry::Never));
+        }
+        Ok(())
+    }
+
+    /// Keeps what is queued away from a provider that is known to refuse the credentials.
+    fn mended(&self, installation: &Installation) -> Result<()> {
+        let why = installation.attention.as_ref();
+        let why = why.filter(|why| why.code.kind() == Kind::Credentials);
+        match (installation.state, why) {
+            (InstallationState::NeedsAttention, Some(why)) => {
+                let again = self.inner.clock.now().plus(CREDENTIALS_WAIT);
+                let message = "the installation waits until somebody has connected it again";
+                Err(Error::new(why.code, message).with_retry(Retry::At(again)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn spec(
         &self,
         installation: &Installation,
@@ -128,13 +150,6 @@ impl Task<'_> {
         let now = self.inner.clock.now();
         let wall = now.plus(flow.options.limits.wall());
         let deadline = self.meta.deadline.map_or(wall, |deadline| deadline.min(wall));
-        if deadline <= now {
-            return Err(Error::new(
-                Code::DeadlineExceeded,
-                "the call's deadline passed before it could be run",
-            )
-            .with_retry(Retry::Never));
-        }
         let customer = self.meta.customer.clone();
         let mut spec = RunSpec::new(
             self.meta.id,

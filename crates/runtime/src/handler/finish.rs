@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{attention, problem};
 use crosspoint_core::{
-    Audience, Begun, CloseReason, Code, Envelope, Error, ExecutionStatus, Failure, Finish, Finished, Kind, Level,
-    LogEntry, Outcome, Reply, Result, Retry, RetryPolicy, RunEnd, RunOutcome, Settle, StateSnapshot, StopReason,
+    Audience, Begun, CloseReason, Code, Envelope, Error, ExecutionStatus, Failure, Finish, Finished, Health, Kind,
+    Level, LogEntry, Outcome, Reply, Result, Retry, RetryPolicy, RunEnd, RunOutcome, Settle, StateSnapshot, StopReason,
     Timestamp, Timings, retry::Next,
 };
 use serde_json::Value;
@@ -25,7 +25,7 @@ enum Verdict {
 }
 
 /// The answer of the store to a finish.
-enum Written {
+pub(super) enum Written {
     Applied,
     /// It had ended already, with this reply.
     Ended(Reply),
@@ -75,9 +75,6 @@ impl Task<'_> {
                 self.failed(&Error::new(Code::Internal, message), context, &mut log)
             }
         };
-        if let Some(why) = &draft.attention {
-            self.park(why).await;
-        }
         let mut finish = Finish::new(self.delivery.lease, draft.outcome);
         finish.timings = timings;
         finish.isolation = isolation;
@@ -88,7 +85,12 @@ impl Task<'_> {
             .state
             .map(|value| StateSnapshot::new(context.state_version.unwrap_or(0), value));
         match self.write(&finish).await? {
-            Written::Applied => draft.verdict.into(),
+            Written::Applied => {
+                if let Some(why) = &draft.attention {
+                    self.park(why, context).await;
+                }
+                draft.verdict.into()
+            }
             Written::Ended(reply) => Ok(reply),
             Written::StateConflict => self.conflicted(finish, context).await,
             Written::Stale => Err(stale()),
@@ -173,8 +175,7 @@ impl Task<'_> {
         let details = context.redactor.details(error);
         log.push(LogEntry::new(now, Level::Error, Audience::Developer, details));
         let next = self.next(&context.retry, error.retry());
-        let needs_person = error.retry() == Retry::Reauthorize || error.code() == Code::VersionMissing;
-        let attention = needs_person.then(|| failure.clone());
+        let attention = (error.retry() == Retry::Reauthorize).then(|| failure.clone());
         if let Next::At(at) = next {
             let closing = format!("Failed: {}. Next try at {at}.", failure.message.trim_end_matches('.'));
             return Draft {
@@ -207,14 +208,21 @@ impl Task<'_> {
 
     fn next(&self, policy: &RetryPolicy, verdict: Retry) -> Next {
         let seed = self.meta.id.as_uuid().as_u64_pair().1;
-        policy.next(self.inner.clock.now(), self.created, self.meta.attempt, verdict, seed)
+        // Nobody keeps when the first attempt was begun. For later ones the acceptance stands in for it, but a long wait
+        // in the queue must not use up the time of all retries before the first attempt.
+        let first = if self.meta.attempt <= 1 {
+            self.began
+        } else {
+            self.created
+        };
+        policy.next(self.inner.clock.now(), first, self.meta.attempt, verdict, seed)
     }
 
     fn customer_line(&self, (level, message): (Level, String)) -> LogEntry {
         LogEntry::new(self.inner.clock.now(), level, Audience::Customer, message)
     }
 
-    fn timings(queue_ms: u64, setup: Duration, run: Duration) -> Timings {
+    pub(super) fn timings(queue_ms: u64, setup: Duration, run: Duration) -> Timings {
         let mut timings = Timings::default();
         timings.queue_ms = queue_ms;
         timings.setup_ms = millis(setup);
@@ -223,17 +231,41 @@ impl Task<'_> {
     }
 
     /// Whatever comes of it, the execution itself is finished.
-    async fn park(&self, why: &Failure) {
-        let installations = &*self.inner.store.installations;
-        let parked = attention::park(installations, (&self.scope).into(), self.flow.installation, why).await;
-        if let Err(error) = parked {
+    async fn park(&self, why: &Failure, context: &Context) {
+        let parked = async {
+            if self.still_holds(why, context).await? {
+                let installations = &*self.inner.store.installations;
+                attention::park(installations, (&self.scope).into(), self.flow.installation, why).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = parked.await {
             tracing::warn!(installation = %self.flow.installation, ?error, "an installation could not be parked");
         }
     }
 
+    /// Whether a person is needed even now. Somebody may have authorised the connection again while the attempt ran, and a
+    /// refusal that no connection has met is the flow's own word. A script is believed, as nobody else sees its calls.
+    async fn still_holds(&self, why: &Failure, context: &Context) -> Result<bool> {
+        if why.code != Code::CredentialsRefused {
+            return Ok(true);
+        }
+        let used = context.installation.iter().flat_map(|used| used.connections.values());
+        let mut replaced = false;
+        for id in used {
+            let connection = self.inner.store.connections.get((&self.scope).into(), *id).await?;
+            let Some(connection) = connection else { continue };
+            if connection.health == Health::NeedsReconnect {
+                return Ok(true);
+            }
+            replaced |= connection.updated >= self.began;
+        }
+        Ok(context.script && !replaced)
+    }
+
     /// Finishes, and settles where queue and records do not share the commit. A store that does not answer is asked again,
     /// for as long as the lease is ours.
-    async fn write(&self, finish: &Finish) -> Result<Written> {
+    pub(super) async fn write(&self, finish: &Finish) -> Result<Written> {
         let fleet = crate::scope::fleet();
         let mut tries = 0;
         let finished = loop {

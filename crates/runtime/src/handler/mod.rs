@@ -1,10 +1,11 @@
 //! From a delivery of the queue to a finished execution.
 //!
 //! [`attempt`] loads what the flow needs and runs it; [`finish`] writes everything that it leaves behind in one
-//! transaction.
+//! transaction; [`putback`] gives back what this process could not begin.
 
 mod attempt;
 mod finish;
+mod putback;
 mod running;
 
 pub(crate) use running::Running;
@@ -80,7 +81,11 @@ impl Parts {
 /// [`Code::ShuttingDown`] it went back to the queue. Settling again is harmless: the lease is over and the store answers
 /// `Stale`.
 ///
-/// Executions that are queued when an installation is paused still run; when it is removed, they fail.
+/// Executions that are queued when an installation is paused still run; when it is removed, they fail. While it waits for
+/// somebody to connect it again, they wait as well, a minute at a time and for as long as the flow's retry policy allows.
+///
+/// What could not be begun, because the store failed or this process does not have the installed version, goes back to
+/// the queue after a pause of some seconds. That is no attempt, and `Err` carries the reason.
 ///
 /// Dropping the future kills the attempt and writes nothing.
 #[derive(Debug, Clone)]
@@ -145,6 +150,8 @@ struct Task<'a> {
     created: Timestamp,
     scope: CustomerScope,
     arrived: Instant,
+    /// `arrived` on the clock that the records are written by.
+    began: Timestamp,
     queue_ms: u64,
 }
 
@@ -158,7 +165,8 @@ impl Handler for FlowHandler {
             let message = "a flow runs from the store only: enqueue its envelope";
             return Err(Error::new(Code::SetupInvalid, message));
         };
-        let waited = inner.clock.now().since(delivery.queued);
+        let began = inner.clock.now();
+        let waited = began.since(delivery.queued);
         if !delivery.begun {
             match inner
                 .store
@@ -188,6 +196,7 @@ impl Handler for FlowHandler {
             flow,
             created,
             arrived,
+            began,
             queue_ms: millis(waited),
         };
         let span = tracing::info_span!(
@@ -227,6 +236,7 @@ impl Task<'_> {
         let mut context = attempt::Context::default();
         let ran = match self.attempt(body, &mut context).await {
             Ok(ran) => ran,
+            Err(error) if putback::not_ours(&error) => return self.put_back(error).await,
             Err(error) => Ran::failed(error, self.arrived.elapsed()),
         };
         self.conclude(ran, &context).await

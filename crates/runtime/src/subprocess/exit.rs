@@ -1,7 +1,12 @@
 //! What the end of a script means.
 
 use crosspoint_core::{Code, Error, Retry, StopReason};
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
+use rustix::io::Errno;
+use std::{
+    io::{self, ErrorKind},
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+};
 
 /// How a script ended, before anybody looks at what it left behind.
 #[derive(Debug)]
@@ -80,9 +85,44 @@ fn crashed(signal: Option<i32>) -> Error {
     Error::new(Code::ScriptCrashed, format!("the script was killed by {name}")).with("signal", signal)
 }
 
+/// Whether a program that the system did not start may start later. A machine that is short of processes, descriptors or
+/// memory recovers; a program that is missing or cannot be executed is a mistake in the set-up.
+pub(super) fn unstarted(error: &io::Error) -> Retry {
+    let lasting = matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::InvalidInput
+            | ErrorKind::NotADirectory
+            | ErrorKind::ArgumentListTooLong
+    );
+    if lasting || Errno::from_io_error(error) == Some(Errno::NOEXEC) {
+        Retry::Never
+    } else {
+        Retry::Backoff
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_is_short_of_something_gets_another_try() {
+        let cases = [
+            (Errno::AGAIN, Retry::Backoff),
+            (Errno::MFILE, Retry::Backoff),
+            (Errno::NOMEM, Retry::Backoff),
+            (Errno::TXTBSY, Retry::Backoff),
+            (Errno::NOENT, Retry::Never),
+            (Errno::ACCESS, Retry::Never),
+            (Errno::NOEXEC, Retry::Never),
+            (Errno::INVAL, Retry::Never),
+        ];
+        for (errno, retry) in cases {
+            assert_eq!(unstarted(&errno.into()), retry, "{errno}");
+        }
+    }
 
     fn exit(code: i32, stop: Option<StopReason>) -> Exit {
         interpret(ExitStatus::from_raw(code << 8), stop)

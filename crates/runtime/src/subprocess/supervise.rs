@@ -131,12 +131,11 @@ impl Start {
             .process_group(0)
             .kill_on_drop(true);
         let child = command.spawn().map_err(|e| {
-            Error::new(
-                Code::ScriptNotStarted,
-                "the script or its interpreter could not be started",
-            )
-            .with("program", self.program.display())
-            .caused_by(e)
+            let message = "the script or its interpreter could not be started";
+            Error::new(Code::ScriptNotStarted, message)
+                .with_retry(exit::unstarted(&e))
+                .with("program", self.program.display())
+                .caused_by(e)
         })?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| Error::new(Code::Internal, "a process without a number was started"))?;

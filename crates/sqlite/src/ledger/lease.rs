@@ -4,7 +4,10 @@ use super::{
     DoneState, Ledger, Note, Row,
     row::{close_number, close_reason, state},
 };
-use crate::{fail::Fail, sql};
+use crate::{
+    fail::{Fail, store_error},
+    sql,
+};
 use bytes::Bytes;
 use crosspoint_core::{
     CloseReason, Code, Failure, Fence, InvocationId, Lease, LeaseRef, LeaseRequest, Result, Timestamp, wire,
@@ -163,9 +166,30 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes a call out of the way that cannot be decoded. It is kept as it is, for a release that can.
+    /// Takes a call out of the way that cannot be decoded. It is kept as it is, for a release that can, and the attempt
+    /// does not count.
     pub(crate) fn set_aside(&mut self, seq: i64, fence: i64) -> Result<(), Fail> {
         self.db.prepare_cached(sql::QUEUE_UNREADABLE)?.execute((seq, fence))?;
+        Ok(())
+    }
+
+    /// Whether any call is set aside.
+    pub(crate) fn has_set_aside(&self) -> Result<bool> {
+        let mut statement = self.db.prepare(sql::SET_ASIDE).map_err(store_error)?;
+        statement.exists([]).map_err(store_error)
+    }
+
+    /// Makes what is set aside ready again: this release may be one that can read it. What it cannot read either is set
+    /// aside again when it is leased.
+    pub(crate) fn take_up(&mut self) -> Result<(), Fail> {
+        let now = self.now();
+        let mut statement = self.db.prepare(sql::SET_ASIDE)?;
+        let rows: Vec<Row> = statement.query_map([], Row::read)?.collect::<rusqlite::Result<_>>()?;
+        drop(statement);
+        for row in &rows {
+            self.place(row, None, now)?;
+        }
+        tracing::info!(calls = rows.len(), "calls that could not be read are tried again");
         Ok(())
     }
 }

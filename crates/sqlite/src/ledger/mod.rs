@@ -95,6 +95,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// [`Ledger::take_up`] in a transaction of its own. The caller holds the turnstile.
+    pub(crate) fn take_up_now(&mut self) -> Result<()> {
+        self.start()?;
+        let done = match self.take_up() {
+            Ok(()) => self.commit(),
+            Err(Fail::Refused(error) | Fail::Group(error)) => Err(error),
+        };
+        if done.is_err() {
+            self.roll_back();
+        }
+        done
+    }
+
     /// Undoes everything since [`Ledger::start`] and forgets what it had learnt.
     pub(crate) fn roll_back(&mut self) {
         if !self.db.is_autocommit()

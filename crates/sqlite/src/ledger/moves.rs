@@ -97,8 +97,9 @@ impl Ledger {
         self.place(&row, None, now)
     }
 
-    /// The attempt failed; the next comes at `at`, if there is one left and nobody wants it to stop.
-    pub(super) fn retry(&mut self, mut row: Row, at: i64, now: i64) -> Result<(), Fail> {
+    /// The attempt failed; the next comes at `at`, if there is one left and nobody wants it to stop. A dead letter keeps
+    /// the failure of its last attempt.
+    pub(super) fn retry(&mut self, row: Row, at: i64, now: i64) -> Result<(), Fail> {
         let (flow, running) = (row.flow.is_some(), !row.closing());
         if flow && running && row.stop {
             return self.close(row, CloseReason::Cancelled, now);
@@ -110,11 +111,6 @@ impl Ledger {
             return self.end(&row, DoneState::Cancelled, None, now);
         }
         if !flow && row.used_up() {
-            let note = Note::read(row.note.as_deref());
-            let message = note.failure().map_or_else(String::new, |failure| failure.message);
-            row.note = note
-                .failed(Some(&Failure::new(Code::AttemptsExhausted, message)))
-                .write();
             return self.end(&row, DoneState::Dead, None, now);
         }
         self.place(&row, Some(at), now)

@@ -56,7 +56,10 @@ impl DispatchStore for Sqlite {
                 Err(error) => {
                     // One damaged call must not keep its whole lane from being served.
                     tracing::error!(%error, seq, "a stored call cannot be read and is set aside");
-                    self.write(move |ledger| ledger.set_aside(seq, fence)).await?;
+                    if let Err(error) = self.write(move |ledger| ledger.set_aside(seq, fence)).await {
+                        // The others of the batch are leased to the caller already. This one is lost with its lease.
+                        tracing::warn!(%error, seq, "a call that cannot be read could not be set aside");
+                    }
                 }
             }
         }

@@ -171,6 +171,7 @@ impl BusinessLog for Sqlite {
         page: Page,
     ) -> Result<Paged<LogEntry>> {
         let owner = owner(scope);
+        let behind = cursor(&page, 0)?;
         self.read(move |db| {
             let mut statement = db.prepare_cached(sql::CALL_OWNER).map_err(store_error)?;
             let call: Option<(i64, String)> = statement
@@ -178,7 +179,7 @@ impl BusinessLog for Sqlite {
                 .optional()
                 .map_err(store_error)?;
             match call {
-                Some((seq, customer)) if covers(owner.as_ref(), &customer) => lines(db, seq, audience, &page),
+                Some((seq, customer)) if covers(owner.as_ref(), &customer) => lines(db, seq, audience, behind, &page),
                 _ => Ok(Paged::new(Vec::new(), None)),
             }
         })
@@ -186,9 +187,9 @@ impl BusinessLog for Sqlite {
     }
 }
 
-fn lines(db: &Connection, seq: i64, audience: Audience, page: &Page) -> Result<Paged<LogEntry>> {
+fn lines(db: &Connection, seq: i64, audience: Audience, behind: i64, page: &Page) -> Result<Paged<LogEntry>> {
     type Line = (i64, i64, String, String, String);
-    let (behind, limit) = (cursor(page, 0)?, one_more(page));
+    let limit = one_more(page);
     let line = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Line> {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
     };

@@ -71,7 +71,10 @@ impl Customers for Sqlite {
 
     async fn list(&self, _: &FleetScope, page: Page) -> Result<Paged<Customer>> {
         self.read(move |db| {
-            let behind = page.after.clone().unwrap_or_default();
+            let behind = match &page.after {
+                None => String::new(),
+                Some(cursor) => CustomerId::new(cursor.as_str()).map_err(|_| bad_cursor())?.to_string(),
+            };
             let found = all(db, sql::CUSTOMERS, (behind, one_more(&page)), |row| {
                 Ok(Customer::new(
                     customer_id(row, 0)?,

@@ -1,27 +1,71 @@
 //! Rows that cannot be read, and groups that fail.
 
 use super::{queued, request, store};
-use crate::fail::Fail;
+use crate::{Options, Sqlite, fail::Fail};
 use crosspoint_core::{Code, DispatchStore, Error};
+use crosspoint_testkit::ManualClock;
+
+/// Two calls, of which the first cannot be read as long as it is damaged.
+async fn damaged_and_healthy(clock: &ManualClock, store: &Sqlite) {
+    let both = vec![queued(clock, "t", "acme"), queued(clock, "t", "acme")];
+    store.enqueue(both).await.unwrap();
+    let damage = "CREATE TABLE kept AS SELECT request FROM cp_call WHERE seq = 1;
+        UPDATE cp_call SET request = x'51ff' WHERE seq = 1";
+    run(store, damage).await;
+}
+
+async fn run(store: &Sqlite, text: &'static str) {
+    let done = store.write(move |ledger| Ok(ledger.db.execute_batch(text)?));
+    done.await.unwrap();
+}
 
 #[tokio::test]
 async fn a_damaged_call_does_not_hold_up_its_lane() {
     let (_folder, clock, store) = store().await;
-    store
-        .enqueue(vec![queued(&clock, "t", "acme"), queued(&clock, "t", "acme")])
-        .await
-        .unwrap();
-    let damage = store.write(|ledger| {
-        ledger
-            .db
-            .execute("UPDATE cp_call SET request = x'51ff' WHERE seq = 1", [])?;
-        Ok(())
-    });
-    damage.await.unwrap();
+    damaged_and_healthy(&clock, &store).await;
     assert_eq!(store.lease(request("t", 2)).await.unwrap().len(), 1, "the healthy one");
     clock.advance(super::LEASE * 2);
     let again = store.lease(request("t", 2)).await.unwrap();
     assert!(again.is_empty(), "the damaged one stays aside: {again:?}");
+}
+
+#[tokio::test]
+async fn what_was_set_aside_is_tried_again_at_the_next_start() {
+    let (folder, clock, store) = store().await;
+    damaged_and_healthy(&clock, &store).await;
+    assert_eq!(store.lease(request("t", 2)).await.unwrap().len(), 1, "the healthy one");
+    let open = || {
+        let options = Options::new().clock(clock.clone());
+        Sqlite::open_with(folder.path().join("app.db"), options)
+    };
+    store.close().await;
+    let store = open().await.unwrap();
+    assert!(store.lease(request("t", 2)).await.unwrap().is_empty(), "still damaged");
+    run(
+        &store,
+        "UPDATE cp_call SET request = (SELECT request FROM kept) WHERE seq = 1",
+    )
+    .await;
+    assert!(store.lease(request("t", 2)).await.unwrap().is_empty(), "still aside");
+    store.close().await;
+    let store = open().await.unwrap();
+    let leases = store.lease(request("t", 2)).await.unwrap();
+    let served: Vec<_> = leases
+        .iter()
+        .map(|lease| (lease.reference.token, lease.attempt))
+        .collect();
+    assert_eq!(served, [(1, 1)], "what could not be read was no attempt");
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_set_aside_takes_no_others_with_it() {
+    let (_folder, clock, store) = store().await;
+    damaged_and_healthy(&clock, &store).await;
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE OF state ON cp_queue WHEN new.state = 9
+        BEGIN SELECT RAISE(ABORT, 'no'); END";
+    run(&store, refuse).await;
+    let leases = store.lease(request("t", 2)).await.unwrap();
+    assert_eq!(leases.len(), 1, "the healthy one is handed out");
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{Harness, LEASE, envelope, harness, scope};
 use crosspoint_core::{
-    CallState, Cancel, CloseReason, ExecutionStatus, Extended, Finish, InvocationId, Lease, Outcome,
+    CallState, Cancel, CloseReason, ExecutionStatus, Extended, Finish, InvocationId, Lease, LeaseRef, Outcome, Settle,
+    Settled,
 };
 use std::time::Duration;
 
@@ -29,7 +30,14 @@ async fn close(h: &Harness, lease: &Lease, status: ExecutionStatus) {
     finish_and_settle(h, Finish::new(lease.reference, closed(status))).await;
     let id = lease.envelope.id();
     assert_eq!(h.execution(id).await.status, status);
-    assert!(h.status(id).await.state.is_terminal());
+    let call = h.status(id).await;
+    let state = match status {
+        ExecutionStatus::Cancelled => CallState::Cancelled,
+        ExecutionStatus::Expired => CallState::Expired,
+        _ => CallState::Dead,
+    };
+    assert_eq!(call.state, state);
+    assert_eq!(&call.reply.expect("its reply is kept").body()[..], b"closed");
     assert!(h.try_take(T).await.is_none(), "it is over");
 }
 
@@ -158,6 +166,40 @@ pub async fn a_failure_after_a_cancel_closes(h: &Harness) {
         let lease = take_closing(h, id, CloseReason::Cancelled).await;
         close(h, &lease, ExecutionStatus::Cancelled).await;
     }
+}
+
+/// A worker that gives up after the wish leaves a cancelled flow, not one that was tried too often.
+pub async fn giving_up_after_a_cancel_closes(h: &Harness) {
+    for unknown in [false, true] {
+        let id = h.queue(h.flow(T, "acme")).await;
+        let lease = h.take(T).await.reference;
+        assert_eq!(h.cancel(id).await, Cancel::Requested);
+        assert_eq!(h.settle(given_up(lease, unknown)).await, Settled::Applied);
+        let lease = take_closing(h, id, CloseReason::Cancelled).await;
+        close(h, &lease, ExecutionStatus::Cancelled).await;
+    }
+}
+
+/// Who gives up while closing leaves the reason as it was.
+pub async fn giving_up_a_close_keeps_its_reason(h: &Harness) {
+    let mut work = h.flow(T, "acme");
+    work.expires = Some(h.now().plus(Duration::from_secs(5)));
+    let id = h.queue(work).await;
+    h.advance(Duration::from_secs(6));
+    for unknown in [false, true] {
+        let lease = take_closing(h, id, CloseReason::Expired).await.reference;
+        assert_eq!(h.settle(given_up(lease, unknown)).await, Settled::Applied);
+    }
+    let lease = take_closing(h, id, CloseReason::Expired).await;
+    close(h, &lease, ExecutionStatus::Expired).await;
+}
+
+fn given_up(lease: LeaseRef, unknown: bool) -> Settle {
+    if unknown {
+        return Settle::Unknown { lease };
+    }
+    let failure = harness::failure("no runner");
+    Settle::Dead { lease, failure }
 }
 
 /// A worker that dies after the wish leaves it to the next one to close.

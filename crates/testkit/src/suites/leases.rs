@@ -2,7 +2,9 @@
 
 use super::T;
 use crate::{Harness, LEASE, envelope, harness, scope};
-use crosspoint_core::{Begun, CallState, Enqueue, Enqueued, Extended, Fence, LeaseRef, Settle, Settled};
+use crosspoint_core::{
+    Begun, CallState, CloseReason, Enqueue, Enqueued, Envelope, Extended, Fence, LeaseRef, Settle, Settled,
+};
 use std::time::Duration;
 
 /// Every lease of an id has a higher fence than all before it, however it came about.
@@ -213,4 +215,24 @@ pub async fn a_delayed_start_waits(h: &Harness) {
     assert!(h.try_take(T).await.is_none());
     h.advance(LEASE);
     assert!(h.try_take(T).await.is_some());
+}
+
+/// A start that comes too late is not run: it goes into the queue, where it expires.
+pub async fn an_expired_start_is_not_leased(h: &Harness) {
+    let late = |mut work: Envelope| {
+        work.expires = Some(h.now());
+        Enqueue::leased(work, harness::terms("starter"))
+    };
+    let service = late(h.service(T, "acme"));
+    let id = service.envelope.id();
+    let refused = h.enqueue(service).await;
+    assert!(matches!(refused, Enqueued::New(None)), "{refused:?}");
+    assert_eq!(h.status(id).await.state, CallState::Queued);
+    assert!(h.try_take(T).await.is_none());
+    assert_eq!(h.status(id).await.state, CallState::Expired);
+
+    let refused = h.enqueue(late(h.flow(T, "acme"))).await;
+    assert!(matches!(refused, Enqueued::New(None)), "{refused:?}");
+    let lease = h.take(T).await;
+    assert_eq!((lease.close, lease.attempt), (Some(CloseReason::Expired), 0));
 }

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod leases;
 pub mod logs;
 pub mod order;
+pub mod pages;
 pub mod queue;
 pub mod retention;
 pub mod retries;

@@ -58,8 +58,21 @@ pub async fn used_up_attempts_make_a_dead_letter(h: &Harness) {
     let status = h.status(id).await;
     assert_eq!((status.state, status.attempt), (CallState::Dead, 2));
     assert_eq!(status.finished, Some(h.now()));
-    let code = status.failure.expect("kept").code;
-    assert!(matches!(code, Code::FlowFailed | Code::AttemptsExhausted), "{code}");
+    assert_eq!(status.failure.expect("kept").code, Code::FlowFailed);
+}
+
+/// The failure that a dead letter keeps is the one with which its last attempt was settled, code and all.
+pub async fn a_dead_letter_keeps_the_last_failure(h: &Harness) {
+    let mut work = h.service(T, "acme");
+    work.max_attempts = 2;
+    let id = h.queue(work).await;
+    let last = Failure::new(Code::TargetUnavailable, "nobody answered the second time");
+    for failure in [harness::failure("the first time"), last.clone()] {
+        let (lease, at) = (h.take(T).await.reference, h.now());
+        assert_eq!(h.settle(Settle::Retry { lease, at, failure }).await, Settled::Applied);
+    }
+    let status = h.status(id).await;
+    assert_eq!((status.state, status.failure), (CallState::Dead, Some(last)));
 }
 
 /// A worker may give up before the attempts are used up.
