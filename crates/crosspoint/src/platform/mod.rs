@@ -183,8 +183,8 @@ impl Platform {
         &self.inner.store
     }
 
-    /// Stops: nothing new is leased, running attempts may finish for a while (30 s unless set), the rest goes back to the
-    /// queue.
+    /// Stops: nothing new is leased, running attempts may finish for a while (30 s unless set), then they are told to
+    /// stop and their work goes back to the queue. What has not stopped some 20 s later keeps its lease until that ends.
     ///
     /// # Errors
     /// None at present; the result is there for stores that must be closed.

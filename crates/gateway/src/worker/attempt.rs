@@ -177,7 +177,7 @@ pub(crate) async fn supervise(
     let patience = async {
         match grace {
             _ if reason == StopReason::LeaseLost => {
-                sleep(grace.map_or(held.reserve, |most| held.reserve.min(most))).await
+                sleep(grace.map_or(held.reserve, |most| held.reserve.min(most))).await;
             }
             Some(grace) => sleep(grace).await,
             None => std::future::pending().await,

@@ -45,7 +45,15 @@ impl Handler for Stubborn {
         let why = delivery.stop.stopped().await;
         self.told.lock().unwrap().push(why);
         self.go.acquire().await.unwrap().forget();
-        let finish = Finish::new(delivery.lease, Outcome::Released);
+        let outcome = match why {
+            StopReason::Draining => Outcome::Released,
+            _ => Outcome::Ended {
+                status: ExecutionStatus::Cancelled,
+                reply: Reply::default(),
+                failure: None,
+            },
+        };
+        let finish = Finish::new(delivery.lease, outcome);
         self.store.executions.finish(&scope::fleet(), finish).await?;
         counted.0 = None;
         Ok(Reply::default())

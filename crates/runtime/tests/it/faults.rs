@@ -3,15 +3,16 @@
 use crate::world::World;
 use async_trait::async_trait;
 use crosspoint_core::{
-    Code, ExecutionStatus, Flow, FlowContext, Integration, LeaseRequest, LeaseTerms, Memory, NoConfig, Result,
-    TargetId, Trigger, WorkerId,
+    Code, Error, ExecutionStatus, Flow, FlowContext, FlowOptions, Installation, InstallationId, Installations,
+    Integration, LeaseRequest, LeaseTerms, Memory, NoConfig, Page, Paged, Result, RetryPolicy, SaveInstallation, Saved,
+    Scope, Store, TargetId, Trigger, WorkerId,
 };
 use crosspoint_testkit::{Faults, Method, VirtualClock, When};
 use serde_json::{Value, json};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -106,4 +107,57 @@ async fn a_begin_that_fails_leaves_everything_to_the_next_delivery() {
     world.work().await;
     assert_eq!(world.execution(id).await.status, ExecutionStatus::Succeeded);
     assert_eq!(count.0.load(Ordering::SeqCst), 1);
+}
+
+/// Installations that cannot be read while the store is down.
+#[derive(Debug)]
+struct Down {
+    inner: Arc<dyn Installations>,
+    down: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Installations for Down {
+    async fn save(&self, scope: Scope<'_>, save: SaveInstallation) -> Result<Saved> {
+        self.inner.save(scope, save).await
+    }
+    async fn get(&self, scope: Scope<'_>, id: InstallationId) -> Result<Option<Installation>> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::StoreUnavailable, "the store is down"));
+        }
+        self.inner.get(scope, id).await
+    }
+    async fn list(&self, scope: Scope<'_>, page: Page) -> Result<Paged<Installation>> {
+        self.inner.list(scope, page).await
+    }
+    async fn remove(&self, scope: Scope<'_>, id: InstallationId, revision: u64) -> Result<Saved> {
+        self.inner.remove(scope, id, revision).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_before_the_run_uses_up_no_attempt() {
+    let clock = Arc::new(VirtualClock::new());
+    let mut store: Store = Memory::with_clock(clock.clone()).into();
+    let down = Arc::new(AtomicBool::new(false));
+    store.installations = Arc::new(Down {
+        inner: store.installations.clone(),
+        down: down.clone(),
+    });
+    let count = Count::default();
+    let once = FlowOptions::default().retry(RetryPolicy::never());
+    let demo = Integration::new("demo", "1.0.0").flow_with("count", Trigger::call::<Value>(), count.clone(), once);
+    let world = World::over(store, clock, [demo.into()]);
+    let installation = world.install("demo", json!({})).await;
+    let id = world.call(&installation, "count", Value::Null).await;
+    down.store(true, Ordering::SeqCst);
+    for _ in 0..20 {
+        let (_stop, handled) = world.deliver(&world.lease().await.unwrap());
+        assert_eq!(handled.await.unwrap_err().code(), Code::StoreUnavailable);
+    }
+    assert_eq!(world.execution(id).await.status, ExecutionStatus::Queued);
+    down.store(false, Ordering::SeqCst);
+    world.work().await;
+    let done = world.execution(id).await;
+    assert_eq!((done.status, done.attempt), (ExecutionStatus::Succeeded, 1));
 }

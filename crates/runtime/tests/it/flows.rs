@@ -221,17 +221,6 @@ async fn what_cannot_help_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_credentials_ask_for_a_person() {
-    let Setup { world, .. } = setup();
-    let installation = world.install("demo", config()).await;
-    let (failed, _) = world.run(&installation, "moody", json!("unauthorised")).await;
-    assert_eq!((failed.status, failed.attempt), (ExecutionStatus::Failed, 1));
-    let parked = world.installation(installation.id).await;
-    assert_eq!(parked.state, InstallationState::NeedsAttention);
-    assert_eq!(parked.attention.unwrap().code, Code::CredentialsRefused);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_panic_ends_one_attempt_and_nothing_else() {
     let Setup { world, .. } = setup();
     let mut installation = world.install("demo", config()).await;
@@ -412,25 +401,38 @@ async fn a_removed_installation_fails_what_was_queued() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_version_parks_the_installation_and_waits() {
-    let Setup { world, moody, .. } = setup();
+async fn a_process_without_the_version_leaves_the_work_to_others() {
+    let Setup { world, moody, clock } = setup();
     let installation = world.install("demo", config()).await;
     let id = world.call(&installation, "moody", Value::Null).await;
     let other = World::over(world.store.clone(), world.clock.clone(), []);
-    let error = other.work().await.pop().unwrap().unwrap_err();
-    assert_eq!(error.code(), Code::VersionMissing);
-    let parked = world.installation(installation.id).await;
-    assert_eq!(parked.attention.unwrap().code, Code::VersionMissing);
-    assert_eq!(moody.calls.load(Ordering::SeqCst), 0);
-    assert!(world.runtime.check_installations().await.unwrap().is_empty());
+    for _ in 0..20 {
+        let lease = other.lease().await.unwrap();
+        let (_stop, handled) = other.deliver(&lease);
+        let before = clock.now();
+        assert_eq!(handled.await.unwrap_err().code(), Code::VersionMissing);
+        assert!(clock.now().since(before) >= Duration::from_secs(1), "not in a hot loop");
+    }
+    let queued = world.execution(id).await;
+    assert_eq!((queued.status, queued.attempt), (ExecutionStatus::Queued, 0));
+    let state = world.installation(installation.id).await.state;
     assert_eq!(
-        world.installation(installation.id).await.state,
-        InstallationState::Active,
-        "it is back"
+        (state, moody.calls.load(Ordering::SeqCst)),
+        (InstallationState::Active, 0)
     );
-    tokio::time::advance(Duration::from_secs(61)).await;
     world.work().await;
-    assert_eq!(world.execution(id).await.status, ExecutionStatus::Succeeded);
+    let done = world.execution(id).await;
+    assert_eq!((done.status, done.attempt), (ExecutionStatus::Succeeded, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_in_the_queue_does_not_use_up_the_first_retry() {
+    let Setup { world, .. } = setup();
+    let installation = world.install("demo", config()).await;
+    let id = world.call(&installation, "moody", json!("fail")).await;
+    tokio::time::advance(Duration::from_secs(30 * 3600)).await;
+    world.work().await;
+    assert_eq!(world.execution(id).await.status, ExecutionStatus::Waiting);
 }
 
 /// Counts, and on request waits between reading and writing.

@@ -8,6 +8,7 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod attention;
 mod control;
 mod faults;
 mod flows;

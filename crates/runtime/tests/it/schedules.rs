@@ -205,6 +205,44 @@ async fn a_schedule_that_cannot_be_read_parks_its_installation_and_not_the_sched
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scheduler_without_the_version_leaves_the_tick_to_others() {
+    let setup = setup();
+    let installation = setup.install(ScheduleSpec::cron("0 * * * *")).await;
+    let due = setup.next(&installation).await;
+    let other = World::over(setup.world.store.clone(), setup.world.clock.clone(), []);
+    let stop = StopSource::new();
+    let (runtime, signal) = (other.runtime.clone(), stop.signal());
+    let task = tokio::spawn(async move { runtime.run_scheduler(signal).await });
+    tokio::time::sleep(Duration::from_secs(3700)).await;
+    stop.stop(crosspoint_core::StopReason::Draining);
+    task.await.unwrap();
+    assert!(setup.world.executions(&installation).await.is_empty());
+    assert_eq!(setup.next(&installation).await, due, "the tick is still to be fired");
+    assert_eq!(
+        setup.world.installation(installation.id).await.state,
+        InstallationState::Active
+    );
+    assert_eq!(setup.scheduler(Duration::from_secs(1), &installation).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_back_lets_its_installations_run_again() {
+    let setup = setup();
+    let installation = setup.install(ScheduleSpec::cron("0 0 1 1 *")).await;
+    let other = World::over(setup.world.store.clone(), setup.world.clock.clone(), []);
+    let parked = other.runtime.check_installations().await.unwrap();
+    assert_eq!(parked, [installation.id]);
+    let stop = StopSource::new();
+    let (runtime, signal) = (setup.world.runtime.clone(), stop.signal());
+    let task = tokio::spawn(async move { runtime.run_scheduler(signal).await });
+    tokio::time::sleep(Duration::from_secs(62)).await;
+    stop.stop(crosspoint_core::StopReason::Draining);
+    task.await.unwrap();
+    let released = setup.world.installation(installation.id).await;
+    assert_eq!((released.state, released.attention), (InstallationState::Active, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn jitter_is_stable_and_within_its_window() {
     let setup = setup();
     let mut spec = ScheduleSpec::cron("0 * * * *").overlap(Overlap::Allow);
