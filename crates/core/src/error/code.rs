@@ -92,8 +92,6 @@ codes! {
     ScheduleInvalid = "schedule-invalid", InvalidInput, Never, 422;
     /// The idempotency key was used before with another request.
     KeyReused = "key-reused", InvalidInput, Never, 422;
-    /// This route requires an idempotency key.
-    KeyRequired = "key-required", InvalidInput, Never, 400;
     /// The method is not one this route takes.
     MethodNotAllowed = "method-not-allowed", InvalidInput, Never, 405;
 
@@ -174,8 +172,6 @@ codes! {
     Expired = "expired", Execution, Never, 504;
     /// The installed version is not registered in this process.
     VersionMissing = "version-missing", Setup, Never, 500;
-    /// A registered version changed its config schema without changing its number.
-    SchemaChanged = "schema-changed", Setup, Never, 500;
 
     /// The isolation asked for cannot be enforced on this machine.
     IsolationUnavailable = "isolation-unavailable", Isolation, Never, 500;
