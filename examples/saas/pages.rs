@@ -22,7 +22,7 @@ form.row { display: flex; gap: .75rem; flex-wrap: wrap; align-items: end } label
 input { font: inherit; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 7px; background: var(--paper); color: var(--ink) }
 button { font: inherit; padding: .45rem .9rem; border: 0; border-radius: 7px; background: var(--brand); color: var(--card); cursor: pointer }
 button.plain { background: none; color: var(--dim); text-decoration: underline; padding: 0 }
-crosspoint-marketplace { --cp-accent: var(--brand); --cp-bg: transparent }
+crosspoint-marketplace { --cp-accent: var(--brand); --cp-bg: transparent; --cp-padding: 0 }
 ";
 
 fn page(title: &str, user: Option<User>, here: &str, body: &str) -> Html<String> {
