@@ -26,10 +26,10 @@ impl Orders {
         for file in std::fs::read_dir(&folder)? {
             // A crash may have cut the last line off; nobody was told of that order.
             let path = file?.path();
-            let text = std::fs::read_to_string(&path)?;
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            if whole < text.len() {
-                std::fs::write(&path, &text[..whole])?;
+            let bytes = std::fs::read(&path)?;
+            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            if whole < bytes.len() {
+                std::fs::write(&path, &bytes[..whole])?;
             }
         }
         Ok(Self(Arc::new(Mutex::new(folder))))

@@ -293,6 +293,12 @@ pub enum Outcome {
     },
     /// The attempt does not count (drain, pre-emption): back to the queue at once.
     Released,
+    /// It could not be begun here and now, for reasons that say nothing about the work: back to the queue as if this
+    /// attempt had not been made, and not delivered before `at`.
+    Postponed {
+        /// When to deliver it again.
+        at: Timestamp,
+    },
 }
 
 /// Everything that an attempt writes, in one transaction.

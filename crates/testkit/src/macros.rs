@@ -57,6 +57,7 @@ macro_rules! conformance {
                 begin_under_an_older_lease_is_stale, begin_after_the_end_answers_the_reply,
                 begin_of_an_unknown_id_is_stale, an_execution_ends_once, completing_needs_a_finish,
                 giving_up_does_not_end_an_execution, a_released_attempt_does_not_count,
+                a_postponed_attempt_lets_others_go_first,
                 a_failed_execution_says_why, a_service_has_no_execution, the_envelope_can_be_read,
                 executions_are_listed, active_executions_are_counted;
             state: it_starts_empty, a_write_moves_it_on, a_conflict_writes_nothing, a_stale_worker_cannot_write_it,

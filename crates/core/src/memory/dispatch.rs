@@ -113,7 +113,7 @@ impl Data {
                 self.queue.fail(seq, failure);
                 self.queue.retry(seq, at, now);
             }
-            Settle::Release { .. } => self.queue.release(seq, now),
+            Settle::Release { .. } => self.queue.release(seq, None, now),
             Settle::Dead { failure, .. } => {
                 self.queue.fail(seq, failure);
                 self.give_up(seq, close, CallState::Dead, now);

@@ -108,7 +108,8 @@ impl Data {
                 self.queue.fail(seq, failure);
                 self.queue.retry(seq, at, now);
             }
-            Outcome::Released => self.queue.release(seq, now),
+            Outcome::Released => self.queue.release(seq, None, now),
+            Outcome::Postponed { at } => self.queue.release(seq, Some(at), now),
         }
         Finished::Applied { settled: true }
     }

@@ -378,7 +378,7 @@ impl Queue {
     }
 
     /// The attempt does not count.
-    pub(super) fn release(&mut self, seq: u64, now: Timestamp) {
+    pub(super) fn release(&mut self, seq: u64, not_before: Option<Timestamp>, now: Timestamp) {
         let Some(row) = self.rows.get_mut(&seq) else { return };
         row.begun = false;
         if row.close.is_none() {
@@ -387,7 +387,7 @@ impl Queue {
         match (row.is_flow(), row.close, row.stop) {
             (true, None, true) => self.close(seq, CloseReason::Cancelled, now),
             (false, _, true) => self.end_service(seq, CallState::Cancelled, now),
-            _ => self.place(seq, None, now),
+            _ => self.place(seq, not_before, now),
         }
     }
 

@@ -76,13 +76,11 @@ impl Attempt {
         }
         let mut invocation = lease.envelope.invocation.clone();
         invocation.meta.attempt = lease.attempt;
-        invocation.meta.delivery = Some(Delivery::new(
-            lease.reference,
-            lease.begun,
-            lease.close,
-            lease.queued,
-            signal,
-        ));
+        let mut delivery = Delivery::new(lease.reference, lease.begun, lease.close, lease.queued, signal);
+        if let Some(flow) = &lease.envelope.flow {
+            delivery = delivery.of_flow(flow.clone(), lease.envelope.created);
+        }
+        invocation.meta.delivery = Some(delivery);
         let deadline = invocation.meta.deadline.filter(|_| lease.close.is_none());
         let left = deadline.map(|deadline| deadline.since(self.inner.clock.now()));
         let work = served.handler.handle(invocation);

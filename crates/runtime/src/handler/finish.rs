@@ -87,7 +87,7 @@ impl Task<'_> {
         match self.write(&finish).await? {
             Written::Applied => {
                 if let Some(why) = &draft.attention {
-                    self.park(why, context).await;
+                    self.park(why, context, unstarted).await;
                 }
                 draft.verdict.into()
             }
@@ -231,9 +231,9 @@ impl Task<'_> {
     }
 
     /// Whatever comes of it, the execution itself is finished.
-    async fn park(&self, why: &Failure, context: &Context) {
+    async fn park(&self, why: &Failure, context: &Context, unstarted: bool) {
         let parked = async {
-            if self.still_holds(why, context).await? {
+            if unstarted || self.still_holds(why, context).await? {
                 let installations = &*self.inner.store.installations;
                 attention::park(installations, (&self.scope).into(), self.flow.installation, why).await?;
             }
@@ -250,9 +250,20 @@ impl Task<'_> {
         if why.code != Code::CredentialsRefused {
             return Ok(true);
         }
-        let used = context.installation.iter().flat_map(|used| used.connections.values());
+        let Some(used) = &context.installation else {
+            return Ok(false);
+        };
+        let installed = self
+            .inner
+            .store
+            .installations
+            .get((&self.scope).into(), used.id)
+            .await?;
+        if installed.is_none_or(|installed| installed.connections != used.connections) {
+            return Ok(false);
+        }
         let mut replaced = false;
-        for id in used {
+        for id in used.connections.values() {
             let connection = self.inner.store.connections.get((&self.scope).into(), *id).await?;
             let Some(connection) = connection else { continue };
             if connection.health == Health::NeedsReconnect {

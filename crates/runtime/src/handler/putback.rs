@@ -1,10 +1,10 @@
 //! Work that this process could not begin, for reasons that say nothing about the work.
 
 use super::{Task, finish::Written, stale};
-use crosspoint_core::{Code, Error, Finish, Kind, Outcome, Reply, Result, StopReason};
+use crosspoint_core::{Code, Error, Finish, Kind, Outcome, Reply, Result};
 use std::time::Duration;
 
-/// How long work is kept before it goes back: it is at the front of the queue again, and would come straight back.
+/// When it is delivered again: at once, it would come straight back and keep others waiting.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Whether an attempt that met this before it ran is not to be judged by anybody's retry policy: another process, or this
@@ -14,20 +14,16 @@ pub(super) fn not_ours(error: &Error) -> bool {
 }
 
 impl Task<'_> {
-    /// Gives the work back after a pause, as if it had not been delivered. The answer is why.
+    /// Gives the work back, to be delivered again after a pause, as if it had not been delivered. The answer is why.
     pub(super) async fn put_back(&self, why: Error) -> Result<Reply> {
         tracing::warn!(installation = %self.flow.installation, error = ?why, "work could not be begun here");
-        let (_entered, cancelled) = self.inner.running.enter(self.meta.id, self.delivery.lease.fence);
-        tokio::select! {
-            _ = self.delivery.stop.stopped() => {}
-            _ = cancelled.stopped() => {}
-            () = tokio::time::sleep(PAUSE) => {}
-        }
-        if self.delivery.stop.reason() == Some(StopReason::LeaseLost) {
-            return Err(stale());
-        }
         // No line in the logs: it may happen many times, and nothing was done.
-        let mut finish = Finish::new(self.delivery.lease, Outcome::Released);
+        let mut finish = Finish::new(
+            self.delivery.lease,
+            Outcome::Postponed {
+                at: self.inner.clock.now().plus(PAUSE),
+            },
+        );
         finish.timings = Self::timings(self.queue_ms, self.arrived.elapsed(), Duration::ZERO);
         match self.write(&finish).await {
             Ok(Written::Applied) => Err(why),

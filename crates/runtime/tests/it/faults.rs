@@ -154,6 +154,7 @@ async fn a_store_that_fails_before_the_run_uses_up_no_attempt() {
     for _ in 0..20 {
         let (_stop, handled) = world.deliver(&world.lease().await.unwrap());
         assert_eq!(handled.await.unwrap_err().code(), Code::StoreUnavailable);
+        tokio::time::advance(Duration::from_secs(5)).await;
     }
     assert_eq!(world.execution(id).await.status, ExecutionStatus::Queued);
     down.store(false, Ordering::SeqCst);

@@ -160,7 +160,7 @@ impl Ledger {
         let now = self.now();
         for (seq, fence) in leases {
             if let Some(row) = self.leased(*seq, *fence)? {
-                self.release(row, now)?;
+                self.release(row, None, now)?;
             }
         }
         Ok(())

@@ -116,8 +116,8 @@ impl Ledger {
         self.place(&row, Some(at), now)
     }
 
-    /// The attempt does not count; back at once.
-    pub(super) fn release(&mut self, mut row: Row, now: i64) -> Result<(), Fail> {
+    /// The attempt does not count; back at once, or not before a time.
+    pub(super) fn release(&mut self, mut row: Row, not_before: Option<i64>, now: i64) -> Result<(), Fail> {
         if !row.closing() {
             row.attempt = row.attempt.saturating_sub(1);
             if row.stop && row.flow.is_some() {
@@ -127,7 +127,7 @@ impl Ledger {
         if row.stop && row.flow.is_none() {
             return self.end(&row, DoneState::Cancelled, None, now);
         }
-        self.place(&row, None, now)
+        self.place(&row, not_before, now)
     }
 
     /// The worker was not heard of in time.

@@ -120,7 +120,7 @@ impl Ledger {
                 row.note = note_failure(&row, &failure);
                 self.retry(row, at.as_millis(), now)?;
             }
-            End::Release => self.release(row, now)?,
+            End::Release => self.release(row, None, now)?,
             End::Dead(failure) => {
                 row.note = note_failure(&row, &failure);
                 self.give_up(row, DoneState::Dead, now)?;
@@ -229,10 +229,14 @@ impl Ledger {
                 row.note = note.failed(Some(&failure)).write();
                 self.retry(row, at.as_millis(), now)?;
             }
+            Outcome::Postponed { at } => {
+                row.note = note.write();
+                self.release(row, Some(at.as_millis()), now)?;
+            }
             // `Released`, and whatever a later core adds: the attempt comes again.
             _ => {
                 row.note = note.write();
-                self.release(row, now)?;
+                self.release(row, None, now)?;
             }
         }
         self.enqueue_all(raw.starts)?;

@@ -238,6 +238,36 @@ pub async fn a_released_attempt_does_not_count(h: &Harness) {
     finish_and_settle(h, Finish::new(last.reference, success("ok"))).await;
 }
 
+/// A postponed attempt does not count either; it waits for its time and lets others go first.
+pub async fn a_postponed_attempt_lets_others_go_first(h: &Harness) {
+    let mut work = h.flow(T, "acme");
+    work.max_attempts = 1;
+    let id = h.queue(work).await;
+    let behind = h.queue(h.flow(T, "acme")).await;
+    for _ in 0..3 {
+        let lease = h.take(T).await;
+        assert_eq!((lease.envelope.id(), lease.attempt), (id, 1));
+        let at = h.now().plus(Duration::from_secs(5));
+        finish_and_settle(h, Finish::new(lease.reference, Outcome::Postponed { at })).await;
+        let execution = h.execution(id).await;
+        assert_eq!((execution.status, execution.attempt), (ExecutionStatus::Queued, 0));
+        let other = h.take(T).await;
+        assert_eq!(
+            other.envelope.id(),
+            behind,
+            "the postponed one kept its place at the front"
+        );
+        assert_eq!(
+            h.settle(Settle::Release { lease: other.reference }).await,
+            Settled::Applied
+        );
+        h.advance(Duration::from_secs(5));
+    }
+    let lease = h.take(T).await;
+    finish_and_settle(h, Finish::new(lease.reference, success("ok"))).await;
+    assert_eq!(h.execution(id).await.status, ExecutionStatus::Succeeded);
+}
+
 /// A failed execution keeps reply and failure, and its call is a dead letter.
 pub async fn a_failed_execution_says_why(h: &Harness) {
     let id = h.queue(h.flow(T, "acme")).await;
