@@ -8,7 +8,10 @@ use crosspoint_core::{
 };
 use crosspoint_gateway::{Config, Gateway, Settles, TargetConfig};
 use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// Puts a platform together; made by [`Platform::builder`].
 #[derive(Debug)]
@@ -176,6 +179,7 @@ impl Builder {
                 gateway,
                 runtime,
                 isolation,
+                installer: OnceLock::new(),
                 stop,
                 shutdown: self.shutdown,
             }),

@@ -15,7 +15,10 @@ use crosspoint_gateway::{DispatchLayer, Gateway};
 use crosspoint_marketplace::{Install, Marketplace, Parts};
 use crosspoint_runtime::{CronTimetable, Runners, Runtime};
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// A running integration platform inside the host's process. Cheap to clone.
 ///
@@ -42,6 +45,7 @@ struct Inner {
     gateway: Gateway,
     runtime: Runtime,
     isolation: IsolationReport,
+    installer: OnceLock<Marketplace>,
     stop: StopSource,
     shutdown: Duration,
 }
@@ -138,7 +142,9 @@ impl Platform {
     /// [`Code::ConfigInvalid`] with every problem; [`Code::InputInvalid`] if there is no such integration.
     pub async fn install(&self, customer: &CustomerId, integration: &str, config: Value) -> Result<InstallationId> {
         let wish = Install::new(integration, config);
-        self.market(Arc::new(Nobody)).install(customer, wish).await
+        // Making a marketplace compiles every schema, so this one is kept.
+        let market = self.inner.installer.get_or_init(|| self.market(Arc::new(Nobody)));
+        market.install(customer, wish).await
     }
 
     /// Calls a flow of an active installation and waits up to `hold` for its reply; what takes longer goes on, and
