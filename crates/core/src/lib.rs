@@ -28,9 +28,9 @@ pub use connector::{
     ConnectorDescriptor, Data, DataSource, DynAction, RetryAt, Transport, check_status,
 };
 pub use dispatch::{
-    CallState, CallStatus, Cancel, Capabilities, CloseReason, Dedupe, DispatchAdmin, DispatchStore, Durability,
-    Enqueue, Enqueued, Envelope, Extended, Failure, Lease, LeaseRef, LeaseRequest, LeaseTerms, Origin, Settle, Settled,
-    Start, TargetStats,
+    CallState, CallStatus, Cancel, Capabilities, CloseReason, CustomerTerms, Dedupe, DispatchAdmin, DispatchStore,
+    Durability, Enqueue, Enqueued, Envelope, Extended, Failure, Lease, LeaseRef, LeaseRequest, LeaseTerms, Origin,
+    Queue, Settle, Settled, Start, TargetStats,
 };
 pub use egress::{EgressPolicy, Reach, Resolve, is_public, reach, refused_address};
 pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, ProblemDetails, Result, Retry, Verdict};

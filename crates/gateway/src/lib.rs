@@ -10,6 +10,7 @@ mod http;
 mod inbox;
 mod layer;
 mod metric;
+pub mod outcome;
 mod replay;
 mod reply;
 mod status;

@@ -25,6 +25,9 @@ pub struct Envelope {
     pub repeatable: bool,
     /// What it repeats.
     pub origin: Origin,
+    /// Until when somebody is kept waiting for the answer. While that lasts the call stands in the held queue, which goes
+    /// before the sideline, where everything else waits.
+    pub hold_until: Option<Timestamp>,
 }
 
 /// Whether a call is the first of its kind or repeats another.
@@ -56,6 +59,7 @@ impl Envelope {
             max_attempts: 5,
             repeatable: false,
             origin: Origin::First,
+            hold_until: None,
         }
     }
 
@@ -95,6 +99,7 @@ impl Envelope {
         again.created = now;
         again.not_before = None;
         again.expires = None;
+        again.hold_until = None;
         again.origin = origin;
         again
     }

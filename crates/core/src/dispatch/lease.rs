@@ -1,8 +1,8 @@
 //! The right to work on an envelope for a while, and how it ends.
 
 use super::{Envelope, LeaseTerms};
-use crate::{Code, Error, Fence, InvocationId, Reply, TargetId, Timestamp};
-use std::time::Duration;
+use crate::{Code, CustomerId, Error, Fence, InvocationId, Reply, TargetId, Timestamp};
+use std::{sync::Arc, time::Duration};
 
 /// What a worker asks for.
 #[derive(Debug, Clone)]
@@ -19,18 +19,82 @@ pub struct LeaseRequest {
     /// Whether to begin the executions in the same commit. A worker that prefetches must not: a lost lease that never
     /// began is certainly repeatable, one that began may not be.
     pub begin: bool,
+    /// From which queue. Default: held calls first, then the sideline.
+    pub queue: Queue,
+    /// Whether the held call that came last goes first (within a customer). Default false. The sideline is always in order.
+    pub newest_first: bool,
+    /// Held calls whose client will be kept waiting for less than this are not worth hurrying for: instead of being leased
+    /// from the held queue they go to the sideline. Default zero: only those whose wait is over.
+    pub hopeless: Duration,
+    /// How single customers are treated now; those not named here are ordinary.
+    pub customers: Arc<[CustomerTerms]>,
+}
+
+/// Which of a target's two queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Queue {
+    /// Calls that somebody waits for go first, then the sideline.
+    #[default]
+    HeldFirst,
+    /// Only calls that somebody waits for.
+    Held,
+    /// Only calls that nobody is kept waiting for.
+    Sideline,
+}
+
+/// How one customer is treated in a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CustomerTerms {
+    /// Whom it is about.
+    pub customer: CustomerId,
+    /// Whether the customer's calls are passed over this time.
+    pub skip: bool,
+    /// How many turns one call costs, at least 1: customers whose calls take long are charged for it.
+    pub charge: u32,
+}
+
+impl CustomerTerms {
+    /// An ordinary customer.
+    #[must_use]
+    pub const fn new(customer: CustomerId) -> Self {
+        Self {
+            customer,
+            skip: false,
+            charge: 1,
+        }
+    }
+
+    /// Passes the customer over.
+    #[must_use]
+    pub const fn skipped(mut self) -> Self {
+        self.skip = true;
+        self
+    }
+
+    /// Sets how many turns a call costs.
+    #[must_use]
+    pub const fn charged(mut self, turns: u32) -> Self {
+        self.charge = if turns == 0 { 1 } else { turns };
+        self
+    }
 }
 
 impl LeaseRequest {
     /// Up to `max` envelopes that are begun at once, without waiting.
     #[must_use]
-    pub const fn new(target: TargetId, terms: LeaseTerms, max: usize) -> Self {
+    pub fn new(target: TargetId, terms: LeaseTerms, max: usize) -> Self {
         Self {
             target,
             terms,
             max,
             wait: Duration::ZERO,
             begin: true,
+            queue: Queue::HeldFirst,
+            newest_first: false,
+            hopeless: Duration::ZERO,
+            customers: Arc::default(),
         }
     }
 }

@@ -19,7 +19,7 @@ mod lease;
 mod status;
 
 pub use envelope::{Enqueue, Enqueued, Envelope, LeaseTerms, Origin, Start};
-pub use lease::{CloseReason, Extended, Failure, Lease, LeaseRef, LeaseRequest, Settle, Settled};
+pub use lease::{CloseReason, CustomerTerms, Extended, Failure, Lease, LeaseRef, LeaseRequest, Queue, Settle, Settled};
 pub use status::{CallState, CallStatus, Cancel};
 
 use crate::{InvocationId, Page, Paged, Result, Scope, TargetId, Timestamp};
@@ -112,6 +112,21 @@ pub trait DispatchStore: Send + Sync + Debug + 'static {
     /// Asks for a call to stop. For a flow the execution is marked in the same commit.
     async fn cancel(&self, scope: Scope<'_>, id: InvocationId) -> Result<Cancel>;
 
+    /// Those of these calls that have ended, in any order: what somebody who waits for many calls asks again and again.
+    async fn ended(&self, ids: &[InvocationId]) -> Result<Vec<CallStatus>> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "whoever waits has shown its right to the call before"
+        )]
+        let fleet = crate::FleetScope::trusted();
+        let mut ended = Vec::new();
+        for id in ids {
+            let status = self.get(Scope::Fleet(&fleet), *id).await?;
+            ended.extend(status.filter(|status| status.state.is_terminal()));
+        }
+        Ok(ended)
+    }
+
     /// The operators' side, where the store has one.
     fn admin(&self) -> Option<&dyn DispatchAdmin> {
         None
@@ -124,8 +139,12 @@ pub trait DispatchStore: Send + Sync + Debug + 'static {
 pub struct TargetStats {
     /// The target.
     pub target: TargetId,
-    /// Waiting for a worker.
+    /// Waiting for a worker, held and sidelined.
     pub ready: u64,
+    /// Of those, the ones that somebody waits for.
+    pub held: u64,
+    /// What the waiting calls take up, in bytes: requests with their headers.
+    pub bytes: u64,
     /// Waiting for a time or behind an ordering key.
     pub delayed: u64,
     /// Held by workers.
@@ -143,6 +162,8 @@ impl TargetStats {
         Self {
             target,
             ready: 0,
+            held: 0,
+            bytes: 0,
             delayed: 0,
             leased: 0,
             dead: 0,
@@ -167,4 +188,10 @@ pub trait DispatchAdmin: Send + Sync {
     /// Deletes up to `limit` calls that ended before `before`, oldest first, with their logs and with the keys that
     /// have expired. Answers how many calls went.
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<usize>;
+
+    /// The note that was last left about a target; `None` if there is none.
+    async fn recall(&self, target: &TargetId) -> Result<Option<String>>;
+
+    /// Leaves a note about a target in place of the last one: what a process has learnt of it, for the next to start from.
+    async fn remember(&self, target: &TargetId, note: &str) -> Result<()>;
 }

@@ -331,4 +331,13 @@ impl DispatchAdmin for Memory {
             ended.len()
         }))
     }
+
+    async fn recall(&self, target: &TargetId) -> Result<Option<String>> {
+        Ok(self.data().notes.get(target).cloned())
+    }
+
+    async fn remember(&self, target: &TargetId, note: &str) -> Result<()> {
+        self.data().notes.insert(target.clone(), note.to_owned());
+        Ok(())
+    }
 }

@@ -54,6 +54,7 @@ struct Data {
     connections: BTreeMap<ConnectionId, Connection>,
     customers: BTreeMap<CustomerId, Customer>,
     data_keys: BTreeMap<CustomerId, Vec<DataKey>>,
+    notes: HashMap<crate::TargetId, String>,
 }
 
 impl Memory {

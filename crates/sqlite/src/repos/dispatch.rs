@@ -152,6 +152,14 @@ impl DispatchAdmin for Sqlite {
         while self.write(|ledger| ledger.purge_keys(PURGED_AT_ONCE)).await? == PURGED_AT_ONCE {}
         Ok(gone)
     }
+
+    async fn recall(&self, _: &TargetId) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn remember(&self, _: &TargetId, _: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn stats(db: &Connection) -> Result<Vec<TargetStats>> {
