@@ -190,15 +190,11 @@ impl Queue {
             let waiting = self.targets.get(target)?;
             let lane = waiting.turn(side, terms)?;
             let next = waiting.first(side, lane, side == Side::Held && order.newest_first)?;
-            let oldest = waiting.first(side, lane, false)?;
-            let hopeless = |seq| {
-                let row = self.rows.get(&seq);
-                row.is_some_and(|row| row.side(order.hopeless) == Side::Sideline)
-            };
-            match side {
-                Side::Held if hopeless(oldest) => self.put(oldest, Place::Ready(Side::Sideline), None),
-                Side::Held if hopeless(next) => self.put(next, Place::Ready(Side::Sideline), None),
-                _ => return Some((next, lane)),
+            let row = self.rows.get(&next)?;
+            if side == Side::Held && row.side(order.hopeless) == Side::Sideline {
+                self.put(next, Place::Ready(Side::Sideline), None);
+            } else {
+                return Some((next, lane));
             }
         }
     }
