@@ -31,11 +31,12 @@ pub(crate) struct Served {
 }
 
 impl Target {
-    pub(crate) fn new(id: TargetId, permits: u32) -> Self {
+    pub(crate) fn new(id: TargetId) -> Self {
+        let policy = Policy::default();
         Self {
             id,
-            gate: Arc::new(Gate::new(permits)),
-            control: Control::new(Policy::default().limit(crate::Limit::Fixed(permits))),
+            gate: Arc::new(Gate::new(policy.limit.initial())),
+            control: Control::new(policy),
             queued: Notify::new(),
             served: OnceLock::new(),
             layered: AtomicBool::new(false),
@@ -55,6 +56,14 @@ impl Target {
             retry: config.retry,
         };
         self.served.set(served).is_ok()
+    }
+
+    /// Replaces how the target is protected; nothing changes if it was set so before.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        if *self.control.policy() != policy {
+            self.gate.set_limit(policy.limit.initial());
+            self.control.set_policy(policy);
+        }
     }
 
     /// Notes that a layer dispatches to the target.
