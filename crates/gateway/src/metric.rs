@@ -74,7 +74,11 @@ pub(crate) fn describe() {
     describe_gauge!(HELD, Unit::Count, "Clients that are kept waiting for a queued answer.");
     describe_gauge!(GATE, "1 for the state that the gate is in.");
     describe_counter!(TRANSITIONS, Unit::Count, "Changes of a gate's state, with the reason.");
-    describe_counter!(COOL_OFFS, Unit::Count, "Times that a target was left alone, with the reason.");
+    describe_counter!(
+        COOL_OFFS,
+        Unit::Count,
+        "Times that a target was left alone, with the reason."
+    );
     describe_gauge!(
         DEMAND,
         Unit::Count,

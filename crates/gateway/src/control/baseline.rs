@@ -210,8 +210,16 @@ mod tests {
         let mut baselines = Baselines::default();
         let mix = |slow: f64| {
             [
-                Seen { class: 0, count: 10.0 - slow, mean: 0.01 },
-                Seen { class: 1, count: slow, mean: 0.4 },
+                Seen {
+                    class: 0,
+                    count: 10.0 - slow,
+                    mean: 0.01,
+                },
+                Seen {
+                    class: 1,
+                    count: slow,
+                    mean: 0.4,
+                },
             ]
         };
         assert!(baselines.service() < f64::EPSILON);

@@ -103,7 +103,10 @@ struct Totals {
 
 /// The median customer's ratio; of two the smaller, so that one slow customer beside one other is found.
 fn median(readings: &[CustomerReading]) -> f64 {
-    let ratios = readings.iter().map(|reading| reading.ratio).filter(|ratio| *ratio > 0.0);
+    let ratios = readings
+        .iter()
+        .map(|reading| reading.ratio)
+        .filter(|ratio| *ratio > 0.0);
     let mut ratios: Vec<_> = ratios.collect();
     ratios.sort_by(f64::total_cmp);
     let middle = ratios.len().saturating_sub(1) / 2;
@@ -161,8 +164,22 @@ mod tests {
         let cases = [
             ("ordinary", reading(0, 1, 1.0), Flags::default()),
             ("a little slower", reading(0, 1, 2.9), flags(false, false, true)),
-            ("much slower", CustomerReading { busy: Duration::ZERO, ..reading(0, 1, 3.1) }, flags(false, true, false)),
-            ("far slower", CustomerReading { busy: Duration::ZERO, ..reading(0, 1, 5.1) }, flags(true, true, false)),
+            (
+                "much slower",
+                CustomerReading {
+                    busy: Duration::ZERO,
+                    ..reading(0, 1, 3.1)
+                },
+                flags(false, true, false),
+            ),
+            (
+                "far slower",
+                CustomerReading {
+                    busy: Duration::ZERO,
+                    ..reading(0, 1, 5.1)
+                },
+                flags(true, true, false),
+            ),
             ("silent", silent(501, 1), flags(true, true, false)),
             ("not silent for long", silent(499, 1), Flags::default()),
             ("silent without calls", silent(10_000, 0), Flags::default()),

@@ -84,7 +84,11 @@ impl Gather {
         window.latency = Duration::try_from_secs_f64(latency).unwrap_or_default();
         window.ratio = quantile(&ratios, 0.5).map_or(1.0, |median| median / self.unloaded);
         window.in_flight = ticks.iter().map(|tick| tick.in_flight * tick.seconds).sum::<f64>() / seconds.max(1e-9);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of calls")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of calls"
+        )]
         let peak = peak as u32;
         window.peak = peak;
         window.throughput = answered as f64 / seconds.max(1e-9);
@@ -167,7 +171,13 @@ mod tests {
     fn the_ratio_is_that_to_the_unloaded_median() {
         let mut gather = Gather::new();
         for _ in 0..600 {
-            gather.add(Tick { idle: true, ..tick(20, 0.8) }, 20.0);
+            gather.add(
+                Tick {
+                    idle: true,
+                    ..tick(20, 0.8)
+                },
+                20.0,
+            );
         }
         let window = gather.add(tick(20, 1.6), 20.0).unwrap();
         assert!((window.ratio - 2.0).abs() < 0.01, "{}", window.ratio);
