@@ -5,6 +5,7 @@ mod accept;
 mod adopt;
 mod backlog;
 mod config;
+mod control;
 mod dispatch;
 pub mod gate;
 mod gateway;
@@ -24,6 +25,9 @@ mod wait;
 mod worker;
 
 pub use config::{CallPolicy, Config, Eligible, OnDisconnect, Settles, TargetConfig};
+pub use control::{
+    Aimd, CoolOff, Custom, Gradient2, HoldOrder, Knee, Limit, LimitAlgorithm, Policy, Sticky, Vegas, Window,
+};
 pub use gateway::Gateway;
 pub use layer::{Attempt, Dispatch, DispatchLayer, Keys};
 pub use replay::Replayed;

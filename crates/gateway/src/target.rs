@@ -1,8 +1,9 @@
 //! One target as this process sees it.
 
 use crate::{
-    Settles, TargetConfig,
+    HoldOrder, Policy, Settles, TargetConfig,
     backlog::Backlog,
+    control::Control,
     gate::{Drain, Gate},
 };
 use crosspoint_core::{Handler, RetryBudget, RetryPolicy, TargetId, retry::BudgetConfig};
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 pub(crate) struct Target {
     pub(crate) id: TargetId,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) control: Control,
     /// Told when this process has queued a call that somebody waits for.
     pub(crate) held: Notify,
     /// Told when this process has queued anything else.
@@ -42,10 +44,12 @@ pub(crate) struct Served {
 }
 
 impl Target {
-    pub(crate) fn new(id: TargetId, permits: u32) -> Self {
+    pub(crate) fn new(id: TargetId) -> Self {
+        let policy = Policy::default();
         Self {
             id,
-            gate: Arc::new(Gate::new(permits)),
+            gate: Arc::new(Gate::new(policy.limit.initial())),
+            control: Control::new(policy),
             held: Notify::new(),
             sideline: Notify::new(),
             backlog: Arc::default(),
@@ -71,6 +75,14 @@ impl Target {
         self.served.set(served).is_ok()
     }
 
+    /// Replaces how the target is protected; nothing changes if it was set so before.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        if *self.control.policy() != policy {
+            self.gate.set_limit(policy.limit.initial());
+            self.control.set_policy(policy);
+        }
+    }
+
     /// Notes that a layer dispatches to the target.
     pub(crate) fn mark_layered(&self) {
         self.layered.store(true, Ordering::Relaxed);
@@ -90,22 +102,17 @@ impl Target {
 
     /// How long a direct call waits in memory for a permit.
     pub(crate) fn patience(&self) -> Duration {
-        Duration::from_millis(100)
+        self.control.policy().patience
     }
 
-    /// Whether a call with so many before it will probably be answered within `hold`.
-    pub(crate) fn may_hold(&self, _ahead: usize, _hold: Duration) -> bool {
-        true
+    /// Whether a call with so many before it will probably be answered within `hold`. The other orders do not ask.
+    pub(crate) fn may_hold(&self, ahead: usize, hold: Duration) -> bool {
+        self.control.policy().hold != HoldOrder::Predictive || self.control.forecast().may_hold(ahead, hold)
     }
 
     /// Whether the held call that came last goes first.
     pub(crate) fn newest_first(&self) -> bool {
-        false
-    }
-
-    /// How long a call takes while the target is not busy.
-    pub(crate) fn service_time(&self) -> Duration {
-        Duration::ZERO
+        self.control.policy().hold == HoldOrder::Lifo
     }
 
     /// Says that something was queued.
