@@ -52,20 +52,17 @@ async fn print_heartbeats() {
             }
         }
         beats.sort_unstable();
-        let at = |share: f64| {
-            beats
-                .get(((beats.len() - 1) as f64 * share) as usize)
-                .copied()
-                .unwrap_or(0) as f64
-                / 1000.0
+        let at = |permille: usize| {
+            let beat = beats.get((beats.len().saturating_sub(1)) * permille / 1000);
+            beat.copied().unwrap_or(0) as f64 / 1000.0
         };
         let rate = jobs.iter().sum::<u64>() as f64 / WORKS.as_secs_f64();
         println!(
             "{processes} processes: {rate:>6.0} jobs/s (each {jobs:?}), {} heartbeats: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
             beats.len(),
-            at(0.5),
-            at(0.99),
-            at(1.0)
+            at(500),
+            at(990),
+            at(1000)
         );
     }
 }
