@@ -20,5 +20,5 @@ mod worker;
 
 pub use config::{CallPolicy, Config, Settles, TargetConfig};
 pub use gateway::Gateway;
-pub use layer::{Attempt, Dispatch, DispatchLayer, Keys};
+pub use layer::{Attempt, Boxed, BoxedDispatchLayer, Dispatch, DispatchLayer, Keys, PermitUntil};
 pub use replay::Replayed;

@@ -8,7 +8,9 @@ use crate::{
     gateway::Stage,
     http::{KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after},
     inbox::Answer,
-    metric, replay,
+    metric,
+    outcome::{Outcome, Returned},
+    replay,
     wait::after,
     worker::{Job, conclude, supervise},
 };
@@ -38,6 +40,8 @@ pub(super) enum Why {
     Refused(Refusal),
     ClientAsked,
     Recorded,
+    /// The service has given the request back.
+    Returned(Outcome),
 }
 
 impl Why {
@@ -46,12 +50,14 @@ impl Why {
             Self::Refused(refusal) => refusal.as_str(),
             Self::ClientAsked => "client-asked",
             Self::Recorded => "recorded",
+            Self::Returned(_) => "returned",
         }
     }
 
     const fn code(self) -> Code {
         match self {
-            Self::Refused(Refusal::Unavailable) => Code::TargetUnavailable,
+            Self::Refused(Refusal::Unavailable | Refusal::CoolOff) => Code::TargetUnavailable,
+            Self::Returned(outcome) if !matches!(outcome, Outcome::Overloaded { .. }) => Code::TargetUnavailable,
             _ => Code::TargetSaturated,
         }
     }
@@ -89,6 +95,20 @@ impl Route {
         drained && !parts.headers.contains_key(header::UPGRADE) && parts.method != http::Method::CONNECT
     }
 
+    /// The request of a call that its service has given back, if it may be queued.
+    pub(super) fn take_back(&self, returned: &Returned) -> Option<Request<axum::body::Body>> {
+        let (parts, body) = returned.take()?.into_parts();
+        let safe = match returned.outcome() {
+            Outcome::Unknown => self.may_repeat(&parts.method),
+            outcome => outcome.is_not_started(),
+        };
+        (safe && self.may_store(&parts)).then(|| Request::from_parts(parts, body))
+    }
+
+    fn may_repeat(&self, method: &http::Method) -> bool {
+        self.repeatable.unwrap_or_else(|| method.is_idempotent())
+    }
+
     pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
         Some(Caller {
             customer: self.customer.as_ref()?(parts)?,
@@ -118,7 +138,7 @@ impl Route {
             .get("traceparent")
             .and_then(|value| value.to_str().ok());
         meta.trace = trace.map(Arc::from);
-        let repeatable = self.repeatable.unwrap_or_else(|| request.method().is_idempotent());
+        let repeatable = self.may_repeat(request.method());
         let mut envelope = Envelope::service(Invocation::new(meta, request), clock.now());
         envelope.repeatable = repeatable;
         envelope.max_attempts = self.target.max_attempts();

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod adopt;
+mod allocations;
 mod direct;
 mod divert;
 mod drain;
 mod keys;
 mod leases;
+mod permits;
 mod site;
 mod status;
 mod stubborn;

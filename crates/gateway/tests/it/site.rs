@@ -114,7 +114,7 @@ pub(crate) fn target() -> TargetId {
 pub(crate) const HOLD: Duration = Duration::from_secs(10);
 
 impl Site {
-    /// One permit, ten seconds of hold, idempotent methods repeatable.
+    /// One permit, no patience, ten seconds of hold, idempotent methods repeatable.
     pub(crate) fn new() -> Self {
         Self::with(|layer| layer)
     }
@@ -138,6 +138,7 @@ impl Site {
             .layer(target())
             .path("/v1/scan/{id}")
             .permits(1)
+            .patience(Duration::ZERO)
             .customer(|parts| CustomerId::new(header(parts, "x-customer")?).ok())
             .principal(|parts| header(parts, "x-user").map(Arc::from));
         let app = Router::new()
