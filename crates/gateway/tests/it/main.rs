@@ -4,12 +4,14 @@
 
 mod adopt;
 mod again;
+mod allocations;
 mod direct;
 mod divert;
 mod drain;
 mod hold;
 mod keys;
 mod leases;
+mod permits;
 mod site;
 mod status;
 mod stubborn;

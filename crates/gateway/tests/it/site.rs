@@ -121,7 +121,7 @@ pub(crate) fn impatient() -> Policy {
 pub(crate) const HOLD: Duration = Duration::from_secs(10);
 
 impl Site {
-    /// One permit, ten seconds of hold, idempotent methods repeatable.
+    /// One permit, no patience, ten seconds of hold, idempotent methods repeatable.
     pub(crate) fn new() -> Self {
         Self::with(|layer| layer)
     }
@@ -146,6 +146,7 @@ impl Site {
             .path("/v1/scan/{id}")
             .policy(impatient())
             .permits(1)
+            .patience(Duration::ZERO)
             .customer(|parts| CustomerId::new(header(parts, "x-customer")?).ok())
             .principal(|parts| header(parts, "x-user").map(Arc::from));
         let app = Router::new()

@@ -89,6 +89,7 @@ impl Ward {
             .path("/v1/scan/{id}")
             .policy(impatient())
             .permits(1)
+            .adopt(false)
             .customer(|_| CustomerId::new("acme").ok());
         let (notify, wait) = (begun.clone(), go.clone());
         let scan = move || async move {
