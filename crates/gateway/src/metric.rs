@@ -2,10 +2,7 @@
 
 use crate::{gate::State, gateway::Inner};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use std::{
-    sync::{Weak, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Weak, time::Duration};
 
 const REQUESTS: &str = "crosspoint_dispatch_requests_total";
 const DURATION: &str = "crosspoint_dispatch_duration_seconds";
@@ -180,7 +177,7 @@ pub(crate) async fn count_always(gateway: Weak<Inner>) {
 impl Inner {
     /// Publishes what the gates say; the hot path itself never touches a metric.
     pub(crate) fn publish(&self) {
-        gauge!(HELD).set(exact(self.holding.load(Ordering::Relaxed) as u64));
+        gauge!(HELD).set(exact(self.seats.taken() as u64));
         for target in self.all() {
             let name = || target.id.as_str().to_owned();
             let gate = target.gate.snapshot();
