@@ -43,8 +43,6 @@ pub enum Keys {
     Gateway,
 }
 
-/// A pause of the target that is no longer than this diverts nobody.
-
 /// What the layer knows about its route.
 #[derive(Clone)]
 pub(crate) struct Route {
