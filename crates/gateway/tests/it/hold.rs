@@ -16,7 +16,7 @@ fn of(customer: &str, id: u32) -> Request<Body> {
 
 #[tokio::test(start_paused = true)]
 async fn a_short_wait_in_memory_comes_before_the_store() {
-    let site = Site::with(|layer| layer.policy(Policy::default()).permits(1));
+    let site = Site::with(|layer| layer.patience(Duration::from_millis(100)));
     let first = site.send(post(1, "a"));
     site.scanner.begun(1).await;
     let second = site.send(post(2, "b"));
@@ -40,7 +40,7 @@ async fn a_short_wait_in_memory_comes_before_the_store() {
 
 #[tokio::test(start_paused = true)]
 async fn a_patient_call_that_outlives_the_hold_is_adopted() {
-    let site = Site::with(|layer| layer.policy(Policy::default()).permits(1));
+    let site = Site::with(|layer| layer.patience(Duration::from_millis(100)));
     let first = site.send(post(1, ""));
     site.scanner.begun(1).await;
     let second = site.send(post(2, ""));
