@@ -1,7 +1,8 @@
 //! What a call costs on its way to a service that does nothing.
 //!
 //! Group `layer`: the direct path, in thread processor time. `tower_stack` is what a host would otherwise mount:
-//! `load_shed` + `concurrency_limit` + `timeout`.
+//! `load_shed` + `concurrency_limit` + `timeout`; the variants `.._pending` call a service that is not ready the first
+//! time it is polled. Group `gate`: the gate alone.
 
 mod flow;
 
@@ -9,13 +10,19 @@ use axum::body::Body;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use crosspoint_benches::thread_time;
 use crosspoint_core::{CustomerId, Memory, SystemClock, TargetId};
-use crosspoint_gateway::{Config, Gateway};
+use crosspoint_gateway::{
+    Config, Gateway,
+    gate::{Gate, Refusal},
+    outcome::Outcome,
+};
 use http::{Request, Response};
 use std::{
     convert::Infallible,
-    future::{Ready, poll_fn, ready},
+    future::{Future, Ready, poll_fn, ready},
     hint::black_box,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{runtime::Runtime, task::unconstrained};
@@ -26,6 +33,29 @@ const PERMITS: u32 = 64;
 
 fn noop(_: Request<Body>) -> Ready<Result<Response<Body>, Infallible>> {
     ready(Ok(Response::new(Body::empty())))
+}
+
+/// Not ready the first time it is polled.
+#[derive(Default)]
+struct Once {
+    polled: bool,
+}
+
+impl Future for Once {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polled {
+            return Poll::Ready(Ok(Response::new(Body::empty())));
+        }
+        self.polled = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+fn once(_: Request<Body>) -> Once {
+    Once::default()
 }
 
 /// Outside tokio's cooperative budget, which `load_shed` would take for overload.
@@ -68,8 +98,47 @@ fn layer(criterion: &mut Criterion) {
     calls(&mut group, "noop", &runtime, service_fn(noop));
     calls(&mut group, "tower_stack", &runtime, stack.service(service_fn(noop)));
     calls(&mut group, "crosspoint", &runtime, dispatch.layer(service_fn(noop)));
+    calls(&mut group, "noop_pending", &runtime, service_fn(once));
+    calls(
+        &mut group,
+        "tower_stack_pending",
+        &runtime,
+        stack.service(service_fn(once)),
+    );
+    calls(
+        &mut group,
+        "crosspoint_pending",
+        &runtime,
+        dispatch.layer(service_fn(once)),
+    );
     group.finish();
 }
 
-criterion_group!(benches, layer, flow::group);
+fn gate(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("gate");
+    let mut bench = |id: &str, gate: &Arc<Gate>, expected: Option<Refusal>| {
+        group.bench_function(id, |bencher| {
+            bencher.iter_custom(|calls| {
+                let before = thread_time();
+                for _ in 0..calls {
+                    match black_box(gate).enter() {
+                        Ok(permit) => permit.finish(Outcome::Success),
+                        Err(refusal) => assert_eq!(Some(refusal), expected),
+                    }
+                }
+                thread_time() - before
+            });
+        });
+    };
+    bench("admit_leave", &Arc::new(Gate::new(PERMITS)), None);
+    bench("refused_saturated", &Arc::new(Gate::new(0)), Some(Refusal::Saturated));
+    let tripped = Arc::new(Gate::new(PERMITS));
+    for _ in 0..3 {
+        tripped.enter().unwrap().finish(Outcome::NotStarted);
+    }
+    bench("refused_cool_off", &tripped, Some(Refusal::CoolOff));
+    group.finish();
+}
+
+criterion_group!(benches, layer, gate, flow::group);
 criterion_main!(benches);

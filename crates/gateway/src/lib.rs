@@ -29,5 +29,5 @@ pub use control::{
     Aimd, CoolOff, Custom, Gradient2, HoldOrder, Knee, Limit, LimitAlgorithm, Policy, Sticky, Vegas, Window,
 };
 pub use gateway::Gateway;
-pub use layer::{Attempt, Dispatch, DispatchLayer, Keys};
+pub use layer::{Attempt, Boxed, BoxedDispatchLayer, Dispatch, DispatchLayer, Keys, PermitUntil};
 pub use replay::Replayed;

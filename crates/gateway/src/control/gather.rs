@@ -56,12 +56,13 @@ impl Gather {
 
     /// Adds a tick; answers with a window when there is enough. Windows without a sample are dropped.
     pub(super) fn add(&mut self, tick: Tick, limit: f64) -> Option<Window> {
-        if tick.idle && tick.samples >= UNLOADED_SAMPLES {
-            if let Some(median) = quantile(&tick.ratios, 0.5) {
-                let (least, most) = UNLOADED_BOUNDS;
-                let follow = 1.0 - (-tick.seconds / UNLOADED_TAU).exp();
-                self.unloaded = (self.unloaded + follow * (median - self.unloaded)).clamp(least, most);
-            }
+        if tick.idle
+            && tick.samples >= UNLOADED_SAMPLES
+            && let Some(median) = quantile(&tick.ratios, 0.5)
+        {
+            let (least, most) = UNLOADED_BOUNDS;
+            let follow = 1.0 - (-tick.seconds / UNLOADED_TAU).exp();
+            self.unloaded = (self.unloaded + follow * (median - self.unloaded)).clamp(least, most);
         }
         self.ticks.push(tick);
         let seconds: f64 = self.ticks.iter().map(|tick| tick.seconds).sum();

@@ -5,6 +5,11 @@
 //! Everything that decides *what* limit and state should be works off the hot path and only writes these words. The one
 //! exception is the trip: when calls cannot be started, the call that shows it begins the cool-off at once.
 
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "read and steered by the controller, which is made next")
+)]
+
 mod admission;
 mod customers;
 mod histogram;

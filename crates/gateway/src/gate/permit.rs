@@ -33,11 +33,6 @@ impl Ticket {
         }
     }
 
-    /// The generation of the gate that admitted the call.
-    pub(crate) const fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// The call was polled and is not ready: from here on it is timed. Answers since when.
     ///
     /// One call in sixteen has been timed from its admission. The others lack what they did before they first waited, as

@@ -29,6 +29,11 @@ async fn a_freed_permit_goes_to_held_work_then_to_patient_calls_then_to_the_side
     assert_eq!(gate.snapshot().waiting, 2);
     drop(permit);
     assert_eq!(gate.enter().unwrap_err(), Refusal::Saturated, "no overtaking");
+    assert_eq!(
+        (gate.readings().in_flight, gate.readings().waiting_held),
+        (1, 0),
+        "held work has its permit"
+    );
     assert!(patient.as_mut().now_or_never().is_none());
     drop(held.as_mut().now_or_never().expect("handed over"));
     assert!(sideline.as_mut().now_or_never().is_none());
@@ -273,7 +278,9 @@ async fn a_cool_off_ends_after_so_many_diverted_calls() {
     cooled.now_or_never().expect("that was the third");
     gate.set_cool_off_calls(None);
     assert!(gate.cooled().now_or_never().is_none());
-    assert_eq!((gate.readings().arrived, gate.readings().arrived), (4, 0));
+    let readings = gate.readings();
+    assert_eq!((readings.arrived, readings.diverted), (4, 4));
+    assert_eq!(gate.readings().arrived, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,20 @@
 //! The future of a dispatched request.
 
-use super::{Admitted, Route, divert::Caller};
+use super::{
+    Admitted, Route,
+    divert::{Caller, Why, divert},
+};
 use crate::{
     adopt::{Adopted, Adoption},
     gate::Permit,
     http::Prefer,
+    outcome::Returned,
     replay,
+    wait::after,
 };
 use bytes::Bytes;
 use crosspoint_core::{BoxError, Reply};
-use http::Response;
+use http::{Response, request::Parts};
 use http_body::Body;
 use std::{
     convert::Infallible,
@@ -21,14 +26,14 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 type Stored<R> = Pin<Box<dyn Future<Output = Response<R>> + Send>>;
 
 /// The future of [`Dispatch`](super::Dispatch).
 ///
-/// On the direct way it is the inner service's own future beside a permit: nothing is boxed, and nothing is allocated
-/// unless the future is not ready when it is first polled, when the timer of the hold is armed.
+/// On the direct way it is the inner service's own future beside a permit: nothing is boxed and nothing is allocated. Only
+/// a call that is not ready when it is first polled, and may be adopted, gets a timer for its hold: one allocation.
 #[must_use = "futures do nothing unless polled"]
 pub struct Attempt<F, R>(State<F, R>);
 
@@ -43,7 +48,7 @@ enum State<F, R> {
 struct Direct<F> {
     /// Declared before the permit: what runs is dropped before the right to run is given back.
     future: F,
-    permit: Admitted,
+    admitted: Admitted,
     adoptable: Option<Adoptable>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -60,10 +65,10 @@ impl<F, R> Attempt<F, R> {
         Self(State::Bare(future))
     }
 
-    pub(super) const fn direct(future: F, permit: Admitted, adoptable: Option<Adoptable>) -> Self {
+    pub(super) const fn direct(future: F, admitted: Admitted, adoptable: Option<Adoptable>) -> Self {
         Self(State::Direct(Direct {
             future,
-            permit,
+            admitted,
             adoptable,
             timer: None,
         }))
@@ -87,16 +92,21 @@ where
             match &mut self.0 {
                 State::Bare(future) => return Pin::new(future).poll(cx),
                 State::Direct(direct) => {
-                    if let Poll::Ready(response) = Pin::new(&mut direct.future).poll(cx) {
-                        self.0 = State::Done;
-                        return Poll::Ready(response);
+                    if let Poll::Ready(Ok(response)) = Pin::new(&mut direct.future).poll(cx) {
+                        match self.answer(response) {
+                            Some(response) => return Poll::Ready(Ok(response)),
+                            None => continue,
+                        }
                     }
-                    let (Some(adoptable), Some(route)) = (&direct.adoptable, direct.permit.route()) else {
-                        return Poll::Pending;
+                    let since = direct.admitted.waits();
+                    let timer = match (&mut direct.timer, &direct.adoptable, direct.admitted.route()) {
+                        (Some(timer), ..) => timer,
+                        (timer, Some(adoptable), Some(route)) => {
+                            let began = since.unwrap_or_else(Instant::now);
+                            timer.insert(Box::pin(sleep_until(after(began, adoptable.hold(route)))))
+                        }
+                        _ => return Poll::Pending,
                     };
-                    let timer = direct
-                        .timer
-                        .get_or_insert_with(|| Box::pin(sleep(adoptable.hold(route))));
                     ready!(timer.as_mut().poll(cx));
                     self.adopt();
                 }
@@ -113,10 +123,41 @@ where
     R: Body<Data = Bytes> + From<Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
+    /// The service has answered. `None`: it has given the request back, which goes through the store now.
+    fn answer(&mut self, mut response: Response<R>) -> Option<Response<R>> {
+        let State::Direct(direct) = mem::replace(&mut self.0, State::Done) else {
+            return Some(response);
+        };
+        // What ran is dropped before the right to run is given back.
+        drop(direct.future);
+        if response.extensions().get::<Returned>().is_some() {
+            return self.take_back(direct.admitted, response);
+        }
+        direct.admitted.answered(&mut response);
+        Some(response)
+    }
+
+    #[cold]
+    fn take_back(&mut self, admitted: Admitted, response: Response<R>) -> Option<Response<R>> {
+        let Some(returned) = response.extensions().get::<Returned>() else {
+            return Some(response);
+        };
+        let outcome = returned.outcome();
+        let again = admitted
+            .finish(outcome)
+            .and_then(|route| Some((route.take_back(returned)?, route)));
+        let Some((request, route)) = again else {
+            return Some(response);
+        };
+        let diverted = async move { divert(route, request, Why::Returned(outcome)).await.map(R::from) };
+        self.0 = State::Stored(Box::pin(diverted));
+        None
+    }
+
     fn adopt(&mut self) {
         if let State::Direct(direct) = mem::replace(&mut self.0, State::Done)
             && let Some(adoptable) = direct.adoptable
-            && let Some((route, permit)) = direct.permit.into_permit()
+            && let Some((route, permit)) = direct.admitted.into_permit()
         {
             self.0 = State::Stored(Box::pin(adoptable.start(route, direct.future, permit)));
         }
@@ -124,6 +165,14 @@ where
 }
 
 impl Adoptable {
+    pub(super) fn of(route: &Route, parts: &Parts, prefer: &Prefer) -> Option<Self> {
+        let caller = route.adopt.then(|| route.caller(parts)).flatten()?;
+        Some(Self {
+            caller,
+            wait: prefer.wait,
+        })
+    }
+
     fn prefer(&self) -> Prefer {
         Prefer {
             respond_async: false,

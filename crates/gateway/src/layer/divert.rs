@@ -5,7 +5,7 @@ use crate::{
     Eligible, Settles,
     accept::{Accepted, Entrance, first},
     dispatch::ended,
-    gate::{Permit, Refusal, RouteClass},
+    gate::{Permit, Refusal},
     gateway::Stage,
     http::{KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after},
     inbox::Answer,
@@ -38,19 +38,13 @@ pub(super) struct Caller {
     principal: Option<Arc<str>>,
 }
 
-impl Caller {
-    pub(super) const fn customer(&self) -> &CustomerId {
-        &self.customer
-    }
-}
-
 /// Why a request goes through the store.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Why {
     Refused(Refusal),
     ClientAsked,
     Recorded,
-    /// It was tried directly and came back.
+    /// The service has given the request back.
     Returned(Outcome),
 }
 
@@ -76,11 +70,6 @@ impl Why {
 }
 
 impl Route {
-    /// What the latencies of this route are compared with.
-    pub(super) fn class(&self) -> RouteClass {
-        self.gate.class(self.path.as_ref().map_or("", |pattern| pattern.text()))
-    }
-
     /// Whether the layer looks after a request at all.
     pub(super) fn concerns<B>(&self, request: &Request<B>) -> bool {
         let extensions = request.extensions();
@@ -119,6 +108,14 @@ impl Route {
     fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
         self.repeatable.unwrap_or_else(|| method.is_idempotent())
             || self.honours_keys && headers.contains_key(KEY_HEADER)
+    }
+
+    /// The request of a call that its service has given back, if it may go to the queue, or if its client has to be told
+    /// that nobody knows what became of it.
+    pub(super) fn take_back(&self, returned: &Returned) -> Option<Request<axum::body::Body>> {
+        let (parts, body) = returned.take()?.into_parts();
+        let safe = returned.outcome().is_not_started() || returned.outcome() == Outcome::Unknown;
+        (safe && self.may_store(&parts)).then(|| Request::from_parts(parts, body))
     }
 
     pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
@@ -248,19 +245,6 @@ fn streams(parts: &Parts) -> bool {
     let accepts = parts.headers.get_all(header::ACCEPT).iter();
     let events = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
     parts.headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT || accepts.into_iter().any(events)
-}
-
-/// The request that a response brings back, if it may go to the queue or its client has to be told that nobody knows what
-/// became of it.
-pub(super) fn returned<R>(route: &Route, response: &Response<R>) -> Option<(Request<axum::body::Body>, Why)> {
-    let returned = response.extensions().get::<Returned>()?;
-    let outcome = returned.outcome();
-    if !outcome.is_not_started() && outcome != Outcome::Unknown {
-        return None;
-    }
-    let (parts, body) = returned.take()?.into_parts();
-    let eligible = route.may_store(&parts);
-    eligible.then(|| (Request::from_parts(parts, body), Why::Returned(outcome)))
 }
 
 /// Stores a request and keeps the client for the answer.

@@ -4,19 +4,22 @@
 //! [`Gateway`]. Its inner service cannot replay a stored request (path parameters and extensions are gone by then), so
 //! replays go through the whole router that was given to [`Gateway::serve_queued`] and pass through here by a mark.
 
+mod admitted;
 mod attempt;
+mod boxed;
 mod divert;
 mod path;
-mod patience;
 mod service;
 
+use admitted::Admitted;
+pub use admitted::PermitUntil;
 pub use attempt::Attempt;
+pub use boxed::{Boxed, BoxedDispatchLayer};
 pub use service::Dispatch;
 
 use crate::{
     Eligible, Gateway, Limit, OnDisconnect, Policy,
-    gate::{Gate, Permit, Refusal, RouteClass, Ticket},
-    outcome::Outcome,
+    gate::{Gate, RouteClass},
     target::Target,
 };
 use crosspoint_core::{CustomerId, TargetId};
@@ -47,6 +50,7 @@ pub(crate) struct Route {
     target: Arc<Target>,
     /// The target's, one step nearer.
     gate: Arc<Gate>,
+    class: RouteClass,
     path: Option<PathPattern>,
     customer: Option<CustomerOf>,
     principal: Option<PrincipalOf>,
@@ -58,6 +62,15 @@ pub(crate) struct Route {
     honours_keys: bool,
     keys: Keys,
     adopt: bool,
+    permit_until: PermitUntil,
+    patience: Option<Duration>,
+}
+
+impl Route {
+    /// How long a call waits in memory for a permit before it is diverted.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience.unwrap_or_else(|| self.target.patience())
+    }
 }
 
 impl fmt::Debug for Route {
@@ -115,6 +128,7 @@ impl Gateway {
             route: Arc::new(Route {
                 gateway: self.clone(),
                 gate: Arc::clone(&target.gate),
+                class: RouteClass::default(),
                 target,
                 path: None,
                 customer: None,
@@ -127,6 +141,8 @@ impl Gateway {
                 honours_keys: false,
                 keys: Keys::Target,
                 adopt: true,
+                permit_until: PermitUntil::Head,
+                patience: None,
             }),
         }
     }
@@ -141,7 +157,10 @@ impl DispatchLayer {
     /// Looks after requests with this path only, written as in axum (`/v1/orders/{id}`); all others pass untouched.
     /// The path is the one that the client sent, also within nested routers.
     pub fn path(self, pattern: &str) -> Self {
-        self.set(|route| route.path = Some(PathPattern::new(pattern)))
+        self.set(|route| {
+            route.path = Some(PathPattern::new(pattern));
+            route.class = route.gate.class(pattern);
+        })
     }
 
     /// Says whose request it is. Only requests of a known customer are ever stored.
@@ -204,6 +223,17 @@ impl DispatchLayer {
         self.set(|route| route.adopt = adopt)
     }
 
+    /// Until when a direct call keeps its permit. Default: until the head of the response.
+    pub fn permit_until(self, until: PermitUntil) -> Self {
+        self.set(|route| route.permit_until = until)
+    }
+
+    /// How long a call waits in memory for a permit before it is stored. No more calls wait than the target has permits,
+    /// and none while stored calls wait for a permit; never longer than the hold. Default: [`Policy::patience`].
+    pub fn patience(self, patience: Duration) -> Self {
+        self.set(|route| route.patience = Some(patience))
+    }
+
     /// How many calls of the target run at once in this process, always, over all of its layers; the last setting
     /// counts. Default: learnt, as in [`Policy`].
     pub fn permits(self, permits: u32) -> Self {
@@ -224,42 +254,6 @@ impl<S> Layer<S> for DispatchLayer {
 
     fn layer(&self, inner: S) -> Dispatch<S> {
         Dispatch::new(inner, Arc::clone(&self.route))
-    }
-}
-
-/// A permit of the direct way: the route, which is needed anyway, keeps the gate alive, so that a call costs one
-/// reference count instead of two.
-pub(crate) struct Admitted {
-    held: Option<(Arc<Route>, Ticket)>,
-}
-
-impl Admitted {
-    #[inline]
-    fn new(route: &Arc<Route>) -> Result<Self, Refusal> {
-        let ticket = route.gate.admit(RouteClass::default(), || None)?;
-        Ok(Self {
-            held: Some((Arc::clone(route), ticket)),
-        })
-    }
-
-    fn route(&self) -> Option<&Arc<Route>> {
-        self.held.as_ref().map(|(route, _)| route)
-    }
-
-    /// The route, with a permit of its own.
-    fn into_permit(mut self) -> Option<(Arc<Route>, Permit)> {
-        let (route, ticket) = self.held.take()?;
-        let permit = route.gate.permit(ticket);
-        Some((route, permit))
-    }
-}
-
-impl Drop for Admitted {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some((route, ticket)) = self.held.take() {
-            route.gate.leave(ticket, Outcome::Cancelled);
-        }
     }
 }
 

@@ -4,7 +4,6 @@ use super::{
     Admitted, Attempt, Keys, Route,
     attempt::Adoptable,
     divert::{Why, divert, record},
-    patience::patiently,
 };
 use crate::{
     gate::Refusal,
@@ -12,7 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use crosspoint_core::BoxError;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response, request::Parts};
 use http_body::Body;
 use std::{
     convert::Infallible,
@@ -21,6 +20,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tower_service::Service;
+
+static PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// A service behind a gate; made by [`DispatchLayer`](super::DispatchLayer).
 ///
@@ -60,31 +61,32 @@ where
             return if self.ready() {
                 Attempt::bare(self.inner.call(request))
             } else {
-                self.when_ready(request, ())
+                self.pass_when_ready(request)
             };
         }
         let (parts, body) = request.into_parts();
-        let prefer = Prefer::of(&parts.headers);
+        let prefer = if parts.headers.contains_key(&PREFER) {
+            Prefer::of(&parts.headers)
+        } else {
+            Prefer::default()
+        };
         if prefer.respond_async && self.route.may_store(&parts) {
             return self.divert(Request::from_parts(parts, body), Why::ClientAsked);
         }
-        let admitted = match Admitted::new(&self.route) {
+        let admitted = match Admitted::new(&self.route, &parts) {
             Ok(admitted) => admitted,
+            Err(Refusal::Saturated) => return self.wait(Request::from_parts(parts, body), prefer),
             Err(refusal) => return self.divert(Request::from_parts(parts, body), Why::Refused(refusal)),
         };
-        if self.route.keys == Keys::Gateway && parts.headers.contains_key(KEY_HEADER) && self.route.may_store(&parts) {
+        if self.is_recorded(&parts) {
             return self.record(Request::from_parts(parts, body), admitted);
         }
-        let caller = self.route.adopt.then(|| self.route.caller(&parts)).flatten();
-        let adoptable = caller.map(|caller| Adoptable {
-            caller,
-            wait: prefer.wait,
-        });
+        let adoptable = Adoptable::of(&self.route, &parts, &prefer);
         let request = Request::from_parts(parts, body);
         if self.ready() {
             Attempt::direct(self.inner.call(request), admitted, adoptable)
         } else {
-            self.when_ready(request, admitted)
+            self.when_ready(request, admitted, adoptable)
         }
     }
 }
@@ -100,23 +102,44 @@ impl<S> Dispatch<S> {
     }
 
     /// Waits for the inner service, however long that takes: its readiness is no sign of overload.
-    fn when_ready<B, R, P>(&self, request: Request<B>, permit: P) -> Attempt<S::Future, R>
+    fn when_ready<B, R>(
+        &self,
+        request: Request<B>,
+        admitted: Admitted,
+        adoptable: Option<Adoptable>,
+    ) -> Attempt<S::Future, R>
+    where
+        S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Unpin + Send + 'static,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + From<Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let mut inner = self.inner.clone();
+        Attempt::stored(async move {
+            let Ok(()) = poll_fn(|cx| inner.poll_ready(cx)).await;
+            let Ok(response) = Attempt::direct(inner.call(request), admitted, adoptable).await;
+            response
+        })
+    }
+
+    /// The same for a request that is not ours to look after.
+    fn pass_when_ready<B, R>(&self, request: Request<B>) -> Attempt<S::Future, R>
     where
         S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Send + 'static,
-        P: Send + 'static,
     {
         let mut inner = self.inner.clone();
         Attempt::stored(async move {
             let Ok(()) = poll_fn(|cx| inner.poll_ready(cx)).await;
             let Ok(response) = inner.call(request).await;
-            drop(permit);
             response
         })
     }
 
-    fn divert<B, R>(&self, request: Request<B>, why: Why) -> Attempt<S::Future, R>
+    /// Permits have run out: waits a moment in memory before it goes through the store.
+    fn wait<B, R>(&self, request: Request<B>, prefer: Prefer) -> Attempt<S::Future, R>
     where
         S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Unpin + Send + 'static,
@@ -125,10 +148,46 @@ impl<S> Dispatch<S> {
         R: Body<Data = Bytes> + From<Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
+        let mut service = self.clone();
+        Attempt::stored(async move {
+            let route = Arc::clone(&service.route);
+            let (parts, body) = request.into_parts();
+            let customer = route.customer.as_ref().and_then(|of| of(&parts));
+            let patience = prefer.hold(route.most()).min(route.patience());
+            let waited = route.gate.admit_within(route.class, customer.as_ref(), patience).await;
+            let admitted = match waited {
+                Ok(permit) => Admitted::with(Arc::clone(&route), permit),
+                Err(refusal) => {
+                    let request = Request::from_parts(parts, body);
+                    return divert(route, request, Why::Refused(refusal)).await.map(R::from);
+                }
+            };
+            let attempt = if service.is_recorded(&parts) {
+                service.record(Request::from_parts(parts, body), admitted)
+            } else {
+                let adoptable = Adoptable::of(&route, &parts, &prefer);
+                let request = Request::from_parts(parts, body);
+                let Ok(()) = poll_fn(|cx| service.inner.poll_ready(cx)).await;
+                Attempt::direct(service.inner.call(request), admitted, adoptable)
+            };
+            let Ok(response) = attempt.await;
+            response
+        })
+    }
+
+    /// Whether a call is recorded before it is tried.
+    fn is_recorded(&self, parts: &Parts) -> bool {
+        self.route.keys == Keys::Gateway && parts.headers.contains_key(KEY_HEADER) && self.route.may_store(parts)
+    }
+
+    fn divert<B, R>(&self, request: Request<B>, why: Why) -> Attempt<S::Future, R>
+    where
+        S: Service<Request<B>>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+        R: From<Bytes> + 'static,
+    {
         let route = Arc::clone(&self.route);
-        if matches!(why, Why::Refused(Refusal::Saturated)) {
-            return Attempt::stored(patiently(route, self.inner.clone(), request));
-        }
         Attempt::stored(async move { divert(route, request, why).await.map(R::from) })
     }
 

@@ -5,7 +5,7 @@ use super::{
     Limit, LimitAlgorithm, Policy, Window,
     baseline::{Baselines, Load, Seen},
     ceiling::Ceiling,
-    customers::{Scale, Watch},
+    customers::{Scale, WATCH_AT, Watch},
     degraded::Degraded,
     demand::{ArrivalRate, concurrency},
     gather::{Gather, Tick, quantile},
@@ -209,15 +209,12 @@ impl Brain {
         self.arrival_rate = self.arrivals.update(seen.arrived + around.submitted, seconds);
         let waiting = seen.waiting_held > 0;
         let flagged = !flags.is_empty() || customers.iter().any(|customer| customer.flags != Flags::default());
+        let busy = in_flight / self.permits().max(1.0) >= WATCH_AT;
+        let watch = busy || waiting || flagged || around.backlog > 0;
         Orders {
             transition,
             reserve: whole(self.reserve(service, waiting)),
-            watch: self.watch.on(
-                in_flight / self.permits().max(1.0),
-                waiting || around.backlog > 0,
-                flagged,
-                seconds,
-            ),
+            watch: self.watch.on(watch, seconds),
             flags,
             service,
             demand: concurrency(self.arrival_rate, around.backlog as f64, service),
@@ -335,4 +332,9 @@ pub(super) fn whole(limit: f64) -> u32 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small positive numbers of a test"
+)]
 mod tests;
