@@ -215,7 +215,7 @@ async fn a_layer_within_a_nested_router_replays_through_the_outer_one() {
         .layer(nested)
         .path("/api/scan/{id}")
         .permits(1)
-        .patience(std::time::Duration::ZERO)
+        .patience(Duration::ZERO)
         .customer(|_| CustomerId::new("acme").ok());
     let inner = Router::new()
         .route("/scan/{id}", any(scan))
