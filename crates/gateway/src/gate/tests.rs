@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use super::*;
 use futures_util::{FutureExt, future::join_all};
 use std::task::{Context, Waker};

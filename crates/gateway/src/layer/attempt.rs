@@ -149,8 +149,8 @@ where
         let Some((request, route)) = again else {
             return Some(response);
         };
-        let diverted = async move { divert(route, request, Why::Returned(outcome)).await.map(R::from) };
-        self.0 = State::Stored(Box::pin(diverted));
+        let diverted = Box::pin(divert(route, request, Why::Returned(outcome)));
+        self.0 = State::Stored(Box::pin(async move { diverted.await.map(R::from) }));
         None
     }
 
