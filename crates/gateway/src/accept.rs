@@ -309,6 +309,7 @@ impl Write {
             }
         };
         if matches!(&stored, Ok(Enqueued::New(None))) {
+            target.control.backlog().stored(1);
             target.announce(class);
         }
         let ours = matches!(&stored, Ok(Enqueued::New(_)) | Err(_));
