@@ -168,6 +168,11 @@ impl Submit for Gateway {
             .collect();
         let items = envelopes.into_iter().map(Enqueue::queued).collect();
         let enqueued = self.inner.store.enqueue(items).await?;
+        for (target, stored) in targets.iter().zip(&enqueued) {
+            if matches!(stored, Enqueued::New(_)) {
+                self.inner.target(target).control.backlog().stored(1);
+            }
+        }
         targets.sort();
         targets.dedup();
         for target in &targets {

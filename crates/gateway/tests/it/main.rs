@@ -5,6 +5,7 @@
 mod adopt;
 mod again;
 mod allocations;
+mod control;
 mod direct;
 mod divert;
 mod drain;
