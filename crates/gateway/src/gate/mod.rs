@@ -25,12 +25,12 @@ mod tests;
 mod waiters;
 mod word;
 
-#[expect(unused_imports, reason = "for the controller")]
 pub(crate) use customers::{CustomerReading, Customers, Flags};
 pub use permit::Permit;
 pub(crate) use permit::Ticket;
-#[expect(unused_imports, reason = "for the controller")]
-pub(crate) use recorder::{ClassReading, Readings, RouteClass};
+#[cfg(test)]
+pub(crate) use recorder::ClassReading;
+pub(crate) use recorder::{Readings, RouteClass};
 pub(crate) use state::{Drain, Trip};
 pub use state::{Refusal, Snapshot, State};
 

@@ -45,7 +45,6 @@ pub(super) struct Word(AtomicU64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading(u64);
 
-#[expect(clippy::cast_possible_truncation, reason = "masked to 18 and 25 bits")]
 impl Reading {
     pub(super) const fn limit(self) -> u32 {
         (self.0 & LIMIT) as u32
