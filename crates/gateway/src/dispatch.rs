@@ -56,7 +56,8 @@ impl Gateway {
             Ok(permit) => permit,
             Err(refusal) => {
                 target.gate.note_divert(refusal);
-                return self.divert(&target, envelope, policy, hold, refusal.as_str()).await;
+                let why = refusal.as_str();
+                return Box::pin(self.divert(&target, envelope, policy, hold, why)).await;
             }
         };
         let handler = Arc::clone(&served.handler);
@@ -65,7 +66,7 @@ impl Gateway {
         let id = envelope.id();
         let began = Instant::now();
         let adoption = Adoption::new(inner, &target, envelope.clone(), permit);
-        let result = match adoption.after(hold, work, |result| async { result }).await? {
+        let result = match Box::pin(adoption.after(hold, work, |result| async { result })).await? {
             Adopted::Finished(result) => result,
             Adopted::Accepted => return Ok(inner.accepted(id)),
         };
@@ -82,7 +83,7 @@ impl Gateway {
             return result.map(Submitted::Answered);
         }
         let left = hold.saturating_sub(began.elapsed());
-        self.divert(&target, envelope, policy, left, "returned").await
+        Box::pin(self.divert(&target, envelope, policy, left, "returned")).await
     }
 
     async fn divert(

@@ -28,7 +28,9 @@ mod word;
 pub(crate) use customers::{CustomerReading, Customers, Flags};
 pub use permit::Permit;
 pub(crate) use permit::Ticket;
-pub(crate) use recorder::{ClassReading, Readings, RouteClass};
+#[cfg(test)]
+pub(crate) use recorder::ClassReading;
+pub(crate) use recorder::{Readings, RouteClass};
 pub(crate) use state::{Drain, Trip};
 pub use state::{Refusal, Snapshot, State};
 

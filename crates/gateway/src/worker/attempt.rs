@@ -79,7 +79,7 @@ impl Attempt {
             id = %self.lease.reference.id,
             attempt = self.lease.attempt,
         );
-        self.run_inner(permit).instrument(span).await;
+        Box::pin(self.run_inner(permit).instrument(span)).await;
     }
 
     async fn run_inner(self, permit: Option<Permit>) {
