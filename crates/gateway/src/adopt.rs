@@ -4,11 +4,13 @@
 //! cannot be stored, the client stays on its connection and nothing is promised.
 
 use crate::{
+    callback,
     dispatch::first,
     gate::Permit,
     gateway::Inner,
+    later,
     target::Target,
-    worker::{Holding, Job, conclude, supervise},
+    worker::{Holding, Job, Outcome, conclude, supervise},
 };
 use crosspoint_core::{Code, Enqueue, Enqueued, Envelope, Error, Reply, Result, Settle};
 use std::{future::Future, sync::Arc, time::Duration};
@@ -95,8 +97,9 @@ impl Adoption {
             repeatable: envelope.repeatable,
         };
         let sent = Instant::now();
-        let item = Enqueue::adopted(envelope.clone(), inner.terms());
-        let mut storing = inner.store.enqueue(vec![item]);
+        let callback = callback::rider(&envelope);
+        let items = callback::batch(Enqueue::adopted(envelope.clone(), inner.terms()));
+        let mut storing = inner.store.enqueue(items);
         let stored = tokio::select! {
             biased;
             stored = &mut storing => stored.and_then(first),
@@ -104,7 +107,11 @@ impl Adoption {
                 drop(permit);
                 // The caller may have left; then nobody needs it.
                 drop(tell.send(Adopted::Finished(ended)));
-                return answered_meanwhile(&inner, storing.await).await;
+                let stored = storing.await;
+                if let Some(callback) = callback {
+                    callback::cancel(&inner, callback);
+                }
+                return answered_meanwhile(&inner, stored).await;
             }
         };
         match stored {
@@ -113,6 +120,7 @@ impl Adoption {
                 drop(tell.send(Adopted::Accepted));
                 let kept = async { keep(work.await).await };
                 let outcome = supervise(kept, &holding, None, Some(inner.config.stop_grace)).await;
+                let outcome = of_direct(outcome, &target);
                 drop(permit);
                 conclude(&inner, &target, &holding, job(lease.attempt), outcome).await;
             }
@@ -125,6 +133,17 @@ impl Adoption {
                 }
             }
         }
+    }
+}
+
+/// A call that was begun without a record had no token to answer with later.
+fn of_direct(outcome: Outcome, target: &Target) -> Outcome {
+    match outcome {
+        Outcome::Ended(Ok(reply)) if later::unrecorded(reply.extensions(), &target.id) => {
+            let message = "the handler answers later, and the call was not recorded before it began";
+            Outcome::Ended(Err(Error::new(Code::SetupInvalid, message)))
+        }
+        other => other,
     }
 }
 

@@ -3,9 +3,10 @@
 use crate::{
     CallPolicy, Gateway, Settles,
     adopt::{Adopted, Adoption},
+    callback,
     gateway::{Inner, Stage},
     inbox::{Answer, Waiter},
-    metric,
+    later, metric,
     target::Target,
     wait::from_now,
     worker,
@@ -70,7 +71,7 @@ impl Inner {
         let free = run && target.served().is_some() && self.stage() == Stage::Running;
         let permit = free.then(|| target.gate.try_drain()).flatten();
         let Some(permit) = permit else {
-            let enqueued = first(self.store.enqueue(vec![Enqueue::queued(envelope)]).await?)?;
+            let enqueued = first(self.store.enqueue(callback::batch(Enqueue::queued(envelope))).await?)?;
             target.queued.notify_one();
             return Ok(enqueued);
         };
@@ -79,7 +80,7 @@ impl Inner {
         let stored = tokio::spawn(async move {
             let sent = Instant::now();
             let item = Enqueue::leased(envelope, inner.terms());
-            match first(inner.store.enqueue(vec![item]).await?)? {
+            match first(inner.store.enqueue(callback::batch(item)).await?)? {
                 Enqueued::New(Some(lease)) => {
                     worker::start(&inner, &target, *lease, sent, Some(permit));
                     Ok(Enqueued::New(None))
@@ -187,7 +188,10 @@ impl Gateway {
         let id = envelope.id();
         let adoption = Adoption::new(inner, &target, envelope, permit);
         match adoption.after(hold, work, |result| async { result }).await? {
-            Adopted::Finished(result) => result.map(Submitted::Answered),
+            Adopted::Finished(result) => result.map(|reply| {
+                later::unrecorded(reply.extensions(), &target.id);
+                Submitted::Answered(reply)
+            }),
             Adopted::Accepted => Ok(inner.accepted(id)),
         }
     }

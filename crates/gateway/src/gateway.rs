@@ -9,11 +9,11 @@ use crate::{
     wait::from_now,
     worker::{self, Leases},
 };
-use crosspoint_core::{Clock, Code, DispatchStore, Error, FleetScope, Handler, Result, StopReason, TargetId};
+use crosspoint_core::{Clock, Code, Deliver, DispatchStore, Error, FleetScope, Handler, Result, StopReason, TargetId};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) holding: AtomicUsize,
     /// Ends when the last lease loop has dropped its clone.
     pub(crate) loops: watch::Sender<()>,
+    /// How customers are notified, once that is served here.
+    pub(crate) callbacks: OnceLock<Arc<dyn Deliver>>,
     targets: RwLock<HashMap<TargetId, Arc<Target>>>,
     tasks: AtomicBool,
 }
@@ -93,6 +95,7 @@ impl Gateway {
                 stage: watch::Sender::new(Stage::Running),
                 holding: AtomicUsize::new(0),
                 loops: watch::Sender::new(()),
+                callbacks: OnceLock::new(),
                 targets: RwLock::default(),
                 tasks: AtomicBool::new(false),
             }),

@@ -2,12 +2,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adopt;
+pub mod callback;
 mod config;
 mod dispatch;
+mod estimate;
 pub mod gate;
 mod gateway;
 mod http;
 mod inbox;
+pub mod later;
 mod layer;
 mod metric;
 pub mod outcome;

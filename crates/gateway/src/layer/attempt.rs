@@ -3,9 +3,10 @@
 use super::{Admitted, Route, divert::Caller};
 use crate::{
     adopt::{Adopted, Adoption},
+    callback::{Ride, Wanted},
     gate::Permit,
     http::Prefer,
-    replay,
+    later, replay,
 };
 use bytes::Bytes;
 use crosspoint_core::{BoxError, Reply};
@@ -51,6 +52,8 @@ struct Direct<F> {
 /// What is needed to store a direct attempt as started.
 pub(super) struct Adoptable {
     pub(super) caller: Caller,
+    /// Whether and where the client wants to be called back.
+    pub(super) callback: Option<Wanted>,
     /// The client's `wait`.
     pub(super) wait: Option<Duration>,
 }
@@ -88,6 +91,9 @@ where
                 State::Bare(future) => return Pin::new(future).poll(cx),
                 State::Direct(direct) => {
                     if let Poll::Ready(response) = Pin::new(&mut direct.future).poll(cx) {
+                        if let (Ok(response), Some(route)) = (&response, &direct.permit.route) {
+                            later::unrecorded(response.extensions(), &route.target.id);
+                        }
                         self.0 = State::Done;
                         return Poll::Ready(response);
                     }
@@ -148,6 +154,13 @@ impl Adoptable {
         let id = envelope.id();
         let inner = &route.gateway.inner;
         route.gateway.start_tasks();
+        if let Some(wanted) = self.callback {
+            // The hold has passed already.
+            let first = envelope.created.plus(Duration::from_secs(1));
+            if let Err(error) = Ride::beside(wanted, &mut envelope, first) {
+                tracing::error!(%error, "a callback could not be noted");
+            }
+        }
         let most = inner.config.max_reply;
         let keep = move |response: Result<Response<R>, Infallible>| async move {
             let Ok(response) = response;
@@ -155,7 +168,10 @@ impl Adoptable {
         };
         let adoption = Adoption::new(inner, &route.target, envelope, permit);
         let reply: Reply = match adoption.start(work, keep).await {
-            Ok(Adopted::Finished(Ok(response))) => return response,
+            Ok(Adopted::Finished(Ok(response))) => {
+                later::unrecorded(response.extensions(), &route.target.id);
+                return response;
+            }
             Ok(Adopted::Accepted) => route.accepted(id, &prefer, held),
             Err(error) => crate::http::problem(&error, None),
         };

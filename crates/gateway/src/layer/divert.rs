@@ -3,11 +3,15 @@
 use super::{Passage, Route};
 use crate::{
     Settles,
+    callback::{self, Ride, Wanted},
     dispatch::{Accepted, ended, first},
     gate::{Permit, Refusal},
     gateway::Stage,
-    http::{KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after},
+    http::{
+        KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after, used_up, well_formed,
+    },
     inbox::Answer,
+    later::Completion,
     metric, replay,
     wait::after,
     worker::{Job, conclude, supervise},
@@ -18,7 +22,7 @@ use crosspoint_core::{
     BoxError, Code, CustomerId, Enqueue, Enqueued, Envelope, Error, IdempotencyKey, Invocation, InvocationId, Meta,
     Reply, Result,
 };
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
@@ -86,7 +90,38 @@ impl Route {
         if !drained && self.customer.is_some() {
             tracing::warn!(target = %self.target.id, "not served: call `serve_queued`, or nothing can be queued");
         }
-        drained && !parts.headers.contains_key(header::UPGRADE) && parts.method != http::Method::CONNECT
+        // An answer to these that is not the target's own would mislead: a browser's preflight, a trace, a tunnel.
+        let meta = matches!(parts.method, Method::CONNECT | Method::OPTIONS | Method::TRACE);
+        drained && !meta && !parts.headers.contains_key(header::UPGRADE)
+    }
+
+    /// The answer to a request that the route does not take, whatever the target's state is.
+    pub(super) fn refuse(&self, parts: &Parts) -> Option<Reply> {
+        if !self.require_key && self.callbacks.is_none() {
+            return None;
+        }
+        let checked = self.check_key(parts).and_then(|()| self.wanted(parts));
+        let error = checked.err()?;
+        tracing::info!(%error, target = %self.target.id, "a request was refused");
+        Some(problem(&error, None))
+    }
+
+    fn check_key(&self, parts: &Parts) -> Result<()> {
+        if !self.require_key || parts.method.is_safe() {
+            return Ok(());
+        }
+        if !parts.headers.contains_key(KEY_HEADER) {
+            return Err(Error::new(Code::KeyMissing, Code::KeyMissing.title()));
+        }
+        well_formed(&parts.headers)
+    }
+
+    /// Where the client wants to be called back, if the route allows it.
+    pub(super) fn wanted(&self, parts: &Parts) -> Result<Option<Wanted>> {
+        match self.callbacks {
+            Some(with_reply) => Wanted::of(&self.gateway.inner, &parts.headers, with_reply),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
@@ -125,8 +160,8 @@ impl Route {
         envelope
     }
 
-    /// 202: it is stored, and this is where to ask for it.
-    pub(super) fn accepted(&self, id: InvocationId, prefer: &Prefer, held: Duration) -> Reply {
+    /// 202: it is stored, and this is where to ask for it. Or 303, for clients that only know how to be sent on.
+    pub(super) fn accepted(&self, id: InvocationId, prefer: &Prefer, waited: Duration) -> Reply {
         let inner = &self.gateway.inner;
         let after = inner.retry_after();
         let body = serde_json::json!({
@@ -134,14 +169,21 @@ impl Route {
             "status": "accepted",
             "retry_after": after.as_secs().max(1),
         });
-        let mut reply = json(StatusCode::ACCEPTED, &body);
+        let mut location = format!("{}/{id}", inner.config.requests_path.trim_end_matches('/'));
+        let sent_on = self.redirects > 0 && !prefer.respond_async;
+        let status = if sent_on {
+            location = format!("{location}?hops={}", self.redirects - 1);
+            StatusCode::SEE_OTHER
+        } else {
+            StatusCode::ACCEPTED
+        };
+        let mut reply = json(status, &body);
         let headers = reply.headers_mut();
-        let location = format!("{}/{id}", inner.config.requests_path.trim_end_matches('/'));
         if let Ok(location) = HeaderValue::try_from(location) {
             headers.insert(header::LOCATION, location);
         }
         headers.insert(header::RETRY_AFTER, retry_after(after));
-        if let Some(applied) = prefer.applied(held).and_then(|applied| applied.try_into().ok()) {
+        if let Some(applied) = prefer.applied(waited).and_then(|applied| applied.try_into().ok()) {
             headers.insert("preference-applied", applied);
         }
         reply
@@ -170,7 +212,7 @@ impl Route {
     }
 
     /// What the client is told, and what is counted.
-    fn answer(&self, why: Why, prefer: &Prefer, held: Duration, began: Instant, accepted: Result<Accepted>) -> Reply {
+    fn answer(&self, why: Why, prefer: &Prefer, began: Instant, accepted: Result<Accepted>) -> Reply {
         let (path, reply) = match accepted {
             Ok(Accepted {
                 answer: Some(Answer::Reply(reply)),
@@ -180,14 +222,25 @@ impl Route {
                 answer: Some(Answer::Ended(state, failure)),
                 ..
             }) => (metric::Path::Unknown, problem(&ended(state, failure), None)),
-            Ok(Accepted { id, answer: None }) => (metric::Path::Accepted, self.accepted(id, prefer, held)),
+            Ok(Accepted { id, answer: None }) => (metric::Path::Accepted, self.accepted(id, prefer, began.elapsed())),
             Err(error) => {
                 tracing::warn!(%error, target = %self.target.id, reason = why.as_str(), "a call could not be queued");
-                let after = matches!(error.code().status(), 413 | 429 | 503).then(|| self.gateway.inner.retry_after());
-                (metric::Path::Rejected, problem(&error, after))
+                (metric::Path::Rejected, self.refused(&error))
             }
         };
         metric::answered(self.target.id.as_str(), path, why.as_str(), began.elapsed());
+        reply
+    }
+
+    fn refused(&self, error: &Error) -> Reply {
+        let after = matches!(error.code().status(), 413 | 429 | 503).then(|| self.gateway.inner.retry_after());
+        let mut reply = problem(error, after);
+        let quota = error.context().iter().find(|(name, _)| *name == "limit");
+        if error.code() == Code::RateLimited
+            && let (Some(quota), Some(after)) = (quota.and_then(|(_, quota)| quota.parse().ok()), after)
+        {
+            used_up(reply.headers_mut(), quota, after);
+        }
         reply
     }
 
@@ -218,18 +271,35 @@ where
     let (parts, body) = request.into_parts();
     let prefer = Prefer::of(&parts.headers);
     let held = prefer.hold(route.most());
+    let mut ride = None;
     let accepted = async {
         let eligible = route.caller(&parts).filter(|_| route.can_store(&parts));
         let Some(caller) = eligible else {
             return Err(Error::new(why.code(), why.code().title()));
         };
         let body = route.read(body).await?;
-        let envelope = route.stored(caller, parts, body)?;
+        let wanted = route.wanted(&parts)?;
+        let mut envelope = route.stored(caller, parts, body)?;
+        ride = beside(wanted, &mut envelope, held)?;
         tracing::debug!(target = %route.target.id, id = %envelope.id(), reason = why.as_str(), "diverted");
         route.gateway.inner.accept(envelope, false, held).await
     };
     let accepted = accepted.await;
-    route.answer(why, &prefer, held, began, accepted)
+    let accepted = arrived(ride, &route, accepted).await;
+    route.answer(why, &prefer, began, accepted)
+}
+
+/// Puts the wish to be called back beside its call; it is looked at for the first time when nobody is held any more.
+fn beside(wanted: Option<Wanted>, envelope: &mut Envelope, held: Duration) -> Result<Option<Ride>> {
+    let first = envelope.created.plus(held.max(Duration::from_secs(1)));
+    wanted.map(|wanted| Ride::beside(wanted, envelope, first)).transpose()
+}
+
+async fn arrived(ride: Option<Ride>, route: &Route, accepted: Result<Accepted>) -> Result<Accepted> {
+    match ride {
+        Some(ride) => ride.arrived(&route.gateway.inner, accepted).await,
+        None => accepted,
+    }
 }
 
 /// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)).
@@ -246,12 +316,15 @@ where
     let (parts, body) = request.into_parts();
     let prefer = Prefer::of(&parts.headers);
     let held = prefer.hold(route.most());
+    let mut ride = None;
     let accepted = async {
         let Some(caller) = route.caller(&parts) else {
             return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
         };
         let body = route.read(body).await?;
-        let envelope = route.stored(caller, parts.clone(), body.clone())?;
+        let wanted = route.wanted(&parts)?;
+        let mut envelope = route.stored(caller, parts.clone(), body.clone())?;
+        ride = beside(wanted, &mut envelope, held)?;
         let request = Request::from_parts(parts, B::from(body));
         let inner = &route.gateway.inner;
         let waiter = inner.inbox.register(envelope.id());
@@ -262,7 +335,8 @@ where
         inner.wait(waiter, enqueued, after(began, held)).await
     };
     let accepted = accepted.await;
-    route.answer(Why::Recorded, &prefer, held, began, accepted)
+    let accepted = arrived(ride, &route, accepted).await;
+    route.answer(Why::Recorded, &prefer, began, accepted)
 }
 
 /// Records the call as started and starts it; once recorded it no longer depends on its client.
@@ -270,7 +344,7 @@ async fn attempt<S, B, R>(
     route: Arc<Route>,
     envelope: Envelope,
     mut service: S,
-    request: Request<B>,
+    mut request: Request<B>,
     permit: Permit,
     tell: oneshot::Sender<Result<Enqueued>>,
 ) where
@@ -285,13 +359,14 @@ async fn attempt<S, B, R>(
     let sent = Instant::now();
     let stored = inner
         .store
-        .enqueue(vec![Enqueue::adopted(envelope, inner.terms())])
+        .enqueue(callback::batch(Enqueue::adopted(envelope, inner.terms())))
         .await;
     let lease = match stored.and_then(first) {
         Ok(Enqueued::New(Some(lease))) => lease,
         other => return drop(tell.send(other)),
     };
     let holding = inner.hold_lease(&lease, sent);
+    request.extensions_mut().insert(Completion::under(lease.reference));
     drop(tell.send(Ok(Enqueued::New(None))));
     let work = async {
         let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;

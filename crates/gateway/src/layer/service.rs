@@ -12,7 +12,7 @@ use http::{Request, Response};
 use http_body::Body;
 use std::{
     convert::Infallible,
-    future::poll_fn,
+    future::{poll_fn, ready},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -60,6 +60,9 @@ where
             };
         }
         let (parts, body) = request.into_parts();
+        if let Some(refused) = self.route.refuse(&parts) {
+            return Attempt::stored(ready(refused.map(R::from)));
+        }
         let prefer = Prefer::of(&parts.headers);
         if prefer.respond_async && self.route.may_store(&parts) {
             return self.divert(Request::from_parts(parts, body), Why::ClientAsked);
@@ -68,12 +71,14 @@ where
             Ok(admitted) => admitted,
             Err(refusal) => return self.divert(Request::from_parts(parts, body), Why::Refused(refusal)),
         };
-        if self.route.keys == Keys::Gateway && parts.headers.contains_key(KEY_HEADER) && self.route.may_store(&parts) {
+        let keyed = self.route.keys == Keys::Gateway && parts.headers.contains_key(KEY_HEADER);
+        if (keyed || self.route.recorded) && self.route.may_store(&parts) {
             return self.record(Request::from_parts(parts, body), admitted);
         }
         let caller = self.route.adopt.then(|| self.route.caller(&parts)).flatten();
         let adoptable = caller.map(|caller| Adoptable {
             caller,
+            callback: self.route.wanted(&parts).ok().flatten(),
             wait: prefer.wait,
         });
         let request = Request::from_parts(parts, body);

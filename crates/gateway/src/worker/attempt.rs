@@ -2,7 +2,13 @@
 
 use super::Holding;
 use crate::{
-    Settles, gate::Permit, gateway::Inner, http::for_stored_reply, inbox::Answer, metric, target::Target,
+    Settles,
+    gate::Permit,
+    gateway::Inner,
+    http::{for_stored_reply, stamp},
+    inbox::Answer,
+    later, metric,
+    target::Target,
     worker::leases::Held,
 };
 use crosspoint_core::{
@@ -11,7 +17,7 @@ use crosspoint_core::{
 };
 use futures_util::FutureExt;
 use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
 /// How long an attempt that was not begun keeps its permit before its lease is given back, so that a target that
@@ -83,13 +89,18 @@ impl Attempt {
         invocation.meta.delivery = Some(delivery);
         let deadline = invocation.meta.deadline.filter(|_| lease.close.is_none());
         let left = deadline.map(|deadline| deadline.since(self.inner.clock.now()));
+        let queued = self.inner.clock.now().since(lease.envelope.created);
+        let began = Instant::now();
         let work = served.handler.handle(invocation);
         // What a handler that settles by itself has set going may outlive its future.
         let grace = (served.settles == Settles::Gateway).then_some(self.inner.config.stop_grace);
-        let outcome = supervise(work, &self.holding, left, grace).await;
+        let mut outcome = supervise(work, &self.holding, left, grace).await;
         match served.settles {
             Settles::Gateway => {
                 drop(permit);
+                if let Outcome::Ended(Ok(reply)) = &mut outcome {
+                    stamp(reply.headers_mut(), queued, began.elapsed());
+                }
                 conclude(&self.inner, &self.target, &self.holding, self.job(), outcome).await;
             }
             Settles::Handler => self.after_handler(outcome, permit).await,
@@ -192,6 +203,11 @@ pub(crate) async fn supervise(
 
 /// Writes how an attempt ended, then wakes whoever waits. After a lost lease no failure is written.
 pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: Job, outcome: Outcome) {
+    if let Outcome::Ended(Ok(reply)) = &outcome
+        && let Some(within) = later::within(reply.extensions())
+    {
+        return later::leave(inner, held, within).await;
+    }
     // A reply is offered even then: if nobody else has the lease yet, the store takes it, and else it answers `Stale`.
     if held.is_lost() && !matches!(outcome, Outcome::Ended(Ok(_))) {
         tracing::warn!("the lease was lost; nothing is written");

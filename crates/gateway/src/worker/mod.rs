@@ -8,8 +8,8 @@
 mod attempt;
 mod leases;
 
-pub(crate) use attempt::{Attempt, Job, conclude, supervise};
-pub(crate) use leases::{Holding, Leases};
+pub(crate) use attempt::{Attempt, Job, Outcome, conclude, supervise};
+pub(crate) use leases::{Held, Holding, Leases};
 
 use crate::{
     Settles,
