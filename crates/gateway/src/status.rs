@@ -17,7 +17,8 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use crosspoint_core::{
-    Authenticate, CallState, CallStatus, Cancel, Code, CustomerScope, Error, InvocationId, Principal, Reply, Result, Scope,
+    Authenticate, CallState, CallStatus, Cancel, Code, CustomerScope, Error, InvocationId, Principal, Reply, Result,
+    Scope,
 };
 use http::{HeaderValue, Response, StatusCode, header};
 use std::{sync::Arc, time::Duration};
@@ -69,7 +70,9 @@ type Page = Response<axum::body::Body>;
 /// Answers the other methods: OPTIONS with what there is, the rest with a problem.
 fn only(methods: MethodRouter<Requests>, allow: &'static str) -> MethodRouter<Requests> {
     let with_allow = move |mut reply: Reply| {
-        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        reply
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(allow));
         reply.map(axum::body::Body::from)
     };
     let options = move || async move {

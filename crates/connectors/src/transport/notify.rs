@@ -61,7 +61,10 @@ impl Deliver for Notifier {
         *request.body_mut() = Some(body.into());
         let most = self.client.limits().timeout.min(LONGEST);
         let late = |_| Error::new(Code::ProviderUnreachable, "the receiver did not answer in time");
-        let answer = timeout(most, pool.execute(request)).await.map_err(late)?.map_err(unreachable)?;
+        let answer = timeout(most, pool.execute(request))
+            .await
+            .map_err(late)?
+            .map_err(unreachable)?;
         let again = retry_after(answer.status(), answer.headers(), self.clock.now());
         Ok(Delivered::new(answer.status()).retry_at(again))
     }

@@ -69,7 +69,9 @@ impl Callbacks {
     /// Sends by `deliver`, signed with `secret`: eight attempts within about three hours, sixteen at once.
     pub fn new(deliver: Arc<dyn Deliver>, secret: SigningSecret) -> Self {
         let retry = RetryPolicy::default().with_max_attempts(8).with_factor(5.0);
-        let retry = retry.with_initial(Duration::from_secs(2)).with_cap(Duration::from_secs(3600));
+        let retry = retry
+            .with_initial(Duration::from_secs(2))
+            .with_cap(Duration::from_secs(3600));
         Self {
             deliver,
             secrets: vec![secret],

@@ -125,7 +125,10 @@ impl Ride {
             call: meta.id,
             watch: envelope.id(),
         };
-        call.invocation.request.extensions_mut().insert(Rider(Arc::new(envelope)));
+        call.invocation
+            .request
+            .extensions_mut()
+            .insert(Rider(Arc::new(envelope)));
         Ok(ride)
     }
 

@@ -38,9 +38,7 @@ impl SigningSecret {
         let text = text.trim();
         let bytes = BASE64_STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text));
         match bytes {
-            Ok(bytes) if (24..=64).contains(&bytes.len()) => {
-                Ok(Self(Arc::new(SecretBytes::new(Box::new(bytes)))))
-            }
+            Ok(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(Arc::new(SecretBytes::new(Box::new(bytes))))),
             // What was wrong with it is not said: that would be a part of the secret.
             _ => Err(Error::new(
                 Code::SetupInvalid,
@@ -57,9 +55,13 @@ impl SigningSecret {
         let refused = |why: &str| Error::new(Code::CredentialsRefused, why);
         let header = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let (Some(id), Some(time), Some(signatures)) = (header(&ID), header(&TIMESTAMP), header(&SIGNATURE)) else {
-            return Err(refused("a notification has three headers: webhook-id, -timestamp and -signature"));
+            return Err(refused(
+                "a notification has three headers: webhook-id, -timestamp and -signature",
+            ));
         };
-        let time: i64 = time.parse().map_err(|_| refused("the time of the notification is no number"))?;
+        let time: i64 = time
+            .parse()
+            .map_err(|_| refused("the time of the notification is no number"))?;
         let now = clock.now().as_millis().div_euclid(1000);
         if now.abs_diff(time) > TOLERANCE.as_secs() {
             return Err(refused("the notification was signed too long ago, or in the future"));

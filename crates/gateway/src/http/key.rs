@@ -25,7 +25,9 @@ pub(crate) fn idempotency_key(
     scope: &KeyScope<'_>,
     expires: Timestamp,
 ) -> Result<Option<IdempotencyKey>> {
-    let Some(key) = read(&parts.headers)? else { return Ok(None) };
+    let Some(key) = read(&parts.headers)? else {
+        return Ok(None);
+    };
     let scope = hash(&[
         scope.customer.as_str().as_bytes(),
         scope.target.as_str().as_bytes(),
@@ -153,14 +155,20 @@ mod tests {
     fn the_fingerprint_covers_the_content_type() {
         let of = |content_type: &str| {
             let request = http::Request::post("/scan").header(KEY_HEADER, "k");
-            let (parts, ()) = request.header("content-type", content_type).body(()).unwrap().into_parts();
+            let (parts, ()) = request
+                .header("content-type", content_type)
+                .body(())
+                .unwrap()
+                .into_parts();
             let scope = KeyScope {
                 customer: &CustomerId::new("acme").unwrap(),
                 target: &TargetId::new("scan").unwrap(),
                 route: "",
                 principal: None,
             };
-            idempotency_key(&parts, &Bytes::new(), &scope, Timestamp::EPOCH).unwrap().unwrap()
+            idempotency_key(&parts, &Bytes::new(), &scope, Timestamp::EPOCH)
+                .unwrap()
+                .unwrap()
         };
         assert_eq!(of("application/json").scope, of("text/plain").scope);
         assert_ne!(of("application/json").fingerprint, of("text/plain").fingerprint);

@@ -59,7 +59,8 @@ impl Attempt {
             id = %self.lease.reference.id,
             attempt = self.lease.attempt,
         );
-        self.run_inner(permit).instrument(span).await;
+        // Boxed: it is large, and beside a commit an allocation is nothing.
+        Box::pin(self.run_inner(permit)).instrument(span).await;
     }
 
     async fn run_inner(self, permit: Option<Permit>) {

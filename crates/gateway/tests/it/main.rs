@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod adopt;
+mod callbacks;
+mod clients;
+mod contract;
 mod direct;
 mod divert;
 mod drain;
 mod keys;
+mod later;
 mod leases;
 mod site;
 mod status;
