@@ -4,6 +4,7 @@
 //! calls arrive evenly, a call that has waited a third as long as the oldest one has two thirds of the queue before it, and
 //! the rest of the oldest one's wait ahead of it.
 
+use crate::{gateway::Inner, target::Target};
 use crosspoint_core::{DispatchStore, TargetId, TargetStats, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -34,9 +35,31 @@ impl Estimate {
         })
     }
 
+    /// How many are before it.
+    pub(crate) fn ahead(self) -> usize {
+        usize::try_from(self.position.saturating_sub(1)).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn to_json(self) -> Value {
         let seconds = self.begins_in.as_millis().div_ceil(1000).max(1);
         json!({ "position": self.position, "seconds": u64::try_from(seconds).unwrap_or(u64::MAX) })
+    }
+}
+
+/// No client is told to stay away for longer: capacity grows in a spike.
+const LONGEST: Duration = Duration::from_secs(60);
+
+impl Inner {
+    /// When a client with 202 should ask: when a call with `ahead` others before it will probably have been answered. While
+    /// nothing is known of the target, the configured time.
+    pub(crate) fn ask_after(&self, target: &Target, ahead: usize) -> Duration {
+        let forecast = target.control.forecast();
+        let service = forecast.service_time();
+        if service.is_zero() {
+            return self.retry_after();
+        }
+        let answered = forecast.wait(ahead).saturating_add(service);
+        answered.clamp(Duration::from_secs(1), LONGEST)
     }
 }
 

@@ -204,7 +204,7 @@ impl Gateway {
             lease,
             reply: reply.clone(),
         };
-        let settled = crate::dispatch::first(inner.store.settle(vec![settle]).await?)?;
+        let settled = crate::accept::first(inner.store.settle(vec![settle]).await?)?;
         if settled == Settled::Applied {
             inner.inbox.answer(lease.id, Answer::Reply(reply));
         }

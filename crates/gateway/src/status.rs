@@ -141,18 +141,19 @@ impl Requests {
             _ => status,
         };
         let waited = began.elapsed();
-        let after = self.gateway.inner.retry_after();
         if status.state.is_terminal() {
             return Ok(self.sent_on(&describe(&status), &format!("{}/response", status.id)));
         }
         let mut body = describe(&status);
+        let estimate = self.estimate(&status).await;
+        let after = self.ask_after(&status, estimate);
         body["retry_after"] = after.as_secs().max(1).into();
         // Whoever was not kept waiting (shutdown, too many others) would only run through its redirects.
         let kept_waiting = wait.is_some_and(|wait| waited >= wait.min(self.gateway.inner.config.hold));
         let mut reply = match hops.and_then(|hops| hops.checked_sub(1)) {
             Some(left) if kept_waiting => self.sent_on(&body, &format!("{}?hops={left}", status.id)),
             _ => {
-                if let Some(estimate) = self.estimate(&status).await {
+                if let Some(estimate) = estimate {
                     body["estimate"] = estimate.to_json();
                 }
                 json(StatusCode::OK, &body)
@@ -188,6 +189,14 @@ impl Requests {
         let inner = &self.gateway.inner;
         let stats = self.counts.of(&*inner.store, &status.target).await?;
         Estimate::of(&stats, status.created, inner.clock.now())
+    }
+
+    /// When to ask again: sooner for what already runs.
+    fn ask_after(&self, status: &CallStatus, estimate: Option<Estimate>) -> Duration {
+        let inner = &self.gateway.inner;
+        let target = inner.all().into_iter().find(|target| target.id == status.target);
+        let ahead = estimate.map_or(0, Estimate::ahead);
+        target.map_or_else(|| inner.retry_after(), |target| inner.ask_after(&target, ahead))
     }
 
     async fn response(&self, parts: &Parts) -> Result<Reply> {

@@ -1,7 +1,7 @@
 //! The wish to be called back: read from a request, checked, and stored beside the call.
 
 use super::{CALLBACKS, HEADER};
-use crate::{dispatch::Accepted, gateway::Inner};
+use crate::{accept::Accepted, gate::Drain, gateway::Inner};
 use bytes::Bytes;
 use crosspoint_core::{
     Code, CustomerId, Enqueue, Envelope, Error, Invocation, InvocationId, Meta, Result, Scope, TargetId, Timestamp,
@@ -141,7 +141,7 @@ impl Ride {
                 let now = inner.clock.now();
                 let envelope = self.wanted.envelope(*id, &self.whose, now, now)?;
                 inner.store.enqueue(vec![Enqueue::queued(envelope)]).await?;
-                inner.target(&TargetId::new(CALLBACKS)?).queued.notify_one();
+                inner.target(&TargetId::new(CALLBACKS)?).announce(Drain::Sideline);
                 cancel(inner, self.watch);
             }
             _ => cancel(inner, self.watch),

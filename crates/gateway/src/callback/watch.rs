@@ -5,7 +5,7 @@ use super::{
     order::{Order, stored},
     send::Notification,
 };
-use crate::gateway::Inner;
+use crate::{gate::Drain, gateway::Inner};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use crosspoint_core::{
@@ -53,7 +53,7 @@ impl Handler for Watch {
         let envelope = stored(next, &notification, inner.clock.now(), None, target.max_attempts());
         // A second time it is a duplicate, which is as good.
         inner.store.enqueue(vec![Enqueue::queued(envelope)]).await?;
-        target.queued.notify_one();
+        target.announce(Drain::Sideline);
         Ok(Reply::default())
     }
 }

@@ -91,13 +91,13 @@ where
                 State::Bare(future) => return Pin::new(future).poll(cx),
                 State::Direct(direct) => {
                     if let Poll::Ready(response) = Pin::new(&mut direct.future).poll(cx) {
-                        if let (Ok(response), Some(route)) = (&response, &direct.permit.route) {
+                        if let (Ok(response), Some(route)) = (&response, direct.permit.route()) {
                             later::unrecorded(response.extensions(), &route.target.id);
                         }
                         self.0 = State::Done;
                         return Poll::Ready(response);
                     }
-                    let (Some(adoptable), Some(route)) = (&direct.adoptable, &direct.permit.route) else {
+                    let (Some(adoptable), Some(route)) = (&direct.adoptable, direct.permit.route()) else {
                         return Poll::Pending;
                     };
                     let timer = direct
@@ -137,11 +137,11 @@ impl Adoptable {
         }
     }
 
-    fn hold(&self, route: &Route) -> Duration {
+    pub(super) fn hold(&self, route: &Route) -> Duration {
         self.prefer().hold(route.most())
     }
 
-    async fn start<F, R>(self, route: Arc<Route>, work: F, permit: Permit) -> Response<R>
+    pub(super) async fn start<F, R>(self, route: Arc<Route>, work: F, permit: Permit) -> Response<R>
     where
         F: Future<Output = Result<Response<R>, Infallible>> + Unpin + Send + 'static,
         R: Body<Data = Bytes> + From<Bytes> + Send + 'static,

@@ -7,14 +7,16 @@
 mod attempt;
 mod divert;
 mod path;
+mod patience;
 mod service;
 
 pub use attempt::Attempt;
 pub use service::Dispatch;
 
 use crate::{
-    Gateway,
-    gate::{Gate, Permit, Refusal},
+    Eligible, Gateway, Limit, OnDisconnect, Policy,
+    gate::{Gate, Permit, Refusal, RouteClass, Ticket},
+    outcome::Outcome,
     target::Target,
 };
 use crosspoint_core::{CustomerId, TargetId};
@@ -54,6 +56,9 @@ pub(crate) struct Route {
     hold: Option<Duration>,
     max_body: usize,
     repeatable: Option<bool>,
+    eligible: Eligible,
+    on_disconnect: OnDisconnect,
+    honours_keys: bool,
     keys: Keys,
     adopt: bool,
     recorded: bool,
@@ -113,6 +118,7 @@ impl Gateway {
     pub fn layer(&self, target: TargetId) -> DispatchLayer {
         let target = self.inner.target(&target);
         target.mark_layered();
+        self.start_control(&target);
         DispatchLayer {
             route: Arc::new(Route {
                 gateway: self.clone(),
@@ -124,6 +130,9 @@ impl Gateway {
                 hold: None,
                 max_body: 256 * 1024,
                 repeatable: None,
+                eligible: Eligible::default(),
+                on_disconnect: OnDisconnect::default(),
+                honours_keys: false,
                 keys: Keys::Target,
                 adopt: true,
                 recorded: false,
@@ -172,6 +181,30 @@ impl DispatchLayer {
         self.set(|route| route.repeatable = Some(repeatable))
     }
 
+    /// Which requests may be stored. Default: all that can be replayed.
+    pub fn eligible(self, eligible: Eligible) -> Self {
+        self.set(|route| route.eligible = eligible)
+    }
+
+    /// Whether the service itself recognises a repeated `Idempotency-Key`, so that calls with a key may be made again when
+    /// nobody knows how they ended. Default false.
+    pub fn honours_keys(self, honours: bool) -> Self {
+        self.set(|route| route.honours_keys = honours)
+    }
+
+    /// What becomes of a held call whose client leaves before it has begun. Default: it is cancelled.
+    pub fn on_disconnect(self, then: OnDisconnect) -> Self {
+        self.set(|route| route.on_disconnect = then)
+    }
+
+    /// Whether queued calls that the service has carried out and answered with 5xx are made again: at most one for ten
+    /// calls (and one a second), and as often as the target's retry policy says. Over all layers of the target; the last
+    /// setting counts. Default false: such an answer is the answer.
+    pub fn retry_on_5xx(self, again: bool) -> Self {
+        self.route.target.set_again_on_5xx(again);
+        self
+    }
+
     /// Where an `Idempotency-Key` is honoured. Default: by the target.
     pub fn keys(self, keys: Keys) -> Self {
         self.set(|route| route.keys = keys)
@@ -214,10 +247,17 @@ impl DispatchLayer {
         self.set(|route| route.redirects = times.min(MOST_REDIRECTS))
     }
 
-    /// How many calls of the target run at once in this process, over all of its layers; the last setting counts.
-    /// Default 64.
+    /// How many calls of the target run at once in this process, always, over all of its layers; the last setting
+    /// counts. Default: learnt, as in [`Policy`].
     pub fn permits(self, permits: u32) -> Self {
-        self.route.gate.set_limit(permits);
+        let policy = Policy::clone(&self.route.target.control.policy());
+        self.policy(policy.limit(Limit::Fixed(permits)))
+    }
+
+    /// How the target is protected, over all of its layers; the last setting counts. See [`Policy::validate`] for
+    /// what makes no sense: it is taken as near as possible.
+    pub fn policy(self, policy: Policy) -> Self {
+        self.route.target.set_policy(policy);
         self
     }
 }
@@ -233,24 +273,26 @@ impl<S> Layer<S> for DispatchLayer {
 /// A permit of the direct way: the route, which is needed anyway, keeps the gate alive, so that a call costs one
 /// reference count instead of two.
 pub(crate) struct Admitted {
-    route: Option<Arc<Route>>,
-    generation: u64,
+    held: Option<(Arc<Route>, Ticket)>,
 }
 
 impl Admitted {
     #[inline]
     fn new(route: &Arc<Route>) -> Result<Self, Refusal> {
-        let generation = route.gate.admit()?;
+        let ticket = route.gate.admit(RouteClass::default(), || None)?;
         Ok(Self {
-            route: Some(Arc::clone(route)),
-            generation,
+            held: Some((Arc::clone(route), ticket)),
         })
+    }
+
+    fn route(&self) -> Option<&Arc<Route>> {
+        self.held.as_ref().map(|(route, _)| route)
     }
 
     /// The route, with a permit of its own.
     fn into_permit(mut self) -> Option<(Arc<Route>, Permit)> {
-        let route = self.route.take()?;
-        let permit = route.gate.admitted(self.generation);
+        let (route, ticket) = self.held.take()?;
+        let permit = route.gate.permit(ticket);
         Some((route, permit))
     }
 }
@@ -258,8 +300,8 @@ impl Admitted {
 impl Drop for Admitted {
     #[inline]
     fn drop(&mut self) {
-        if let Some(route) = &self.route {
-            route.gate.leave();
+        if let Some((route, ticket)) = self.held.take() {
+            route.gate.leave(ticket, Outcome::Cancelled);
         }
     }
 }
