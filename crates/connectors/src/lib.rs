@@ -10,5 +10,5 @@ mod vault;
 
 pub use engine::ConnectorEngine;
 pub use keys::KeyRing;
-pub use transport::{HttpClient, HttpClientBuilder, SystemResolver, retry_after};
+pub use transport::{HttpClient, HttpClientBuilder, Notifier, SystemResolver, retry_after};
 pub use vault::{EnvelopeVault, Rewrapped};

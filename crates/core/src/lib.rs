@@ -3,6 +3,7 @@
 
 mod call;
 mod connector;
+mod deliver;
 mod dispatch;
 mod egress;
 mod error;
@@ -27,6 +28,7 @@ pub use connector::{
     Action, AuthScheme, BaseUrl, CallOptions, Choice, ChoicePage, ChoiceQuery, ConnectionClient, Connector,
     ConnectorDescriptor, Data, DataSource, DynAction, RetryAt, Transport, check_status,
 };
+pub use deliver::{Deliver, Delivered};
 pub use dispatch::{
     CallState, CallStatus, Cancel, Capabilities, CloseReason, CustomerTerms, Dedupe, DispatchAdmin, DispatchStore,
     Durability, Enqueue, Enqueued, Envelope, Extended, Failure, Lease, LeaseRef, LeaseRequest, LeaseTerms, Origin,

@@ -18,6 +18,7 @@
 use crate::{
     OnDisconnect,
     backlog::Place,
+    callback,
     gate::{Drain, Permit},
     gateway::{Inner, Stage},
     inbox::{Answer, Waiter},
@@ -294,7 +295,7 @@ impl Write {
             None => Enqueue::queued(envelope),
         };
         let mut queued = false;
-        let stored = match inner.store.enqueue(vec![item]).await.and_then(first) {
+        let stored = match inner.store.enqueue(callback::batch(item)).await.and_then(first) {
             Ok(Enqueued::New(Some(lease))) if forsake && tell.is_closed() => {
                 return give_up(&inner, *lease).await;
             }

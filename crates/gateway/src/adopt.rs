@@ -5,11 +5,13 @@
 
 use crate::{
     accept::first,
+    callback,
     gate::Permit,
     gateway::Inner,
+    later,
     outcome::Outcome,
     target::Target,
-    worker::{Holding, Job, conclude, outcome_of, supervise},
+    worker::{Ending, Holding, Job, conclude, outcome_of, supervise},
 };
 use crosspoint_core::{Code, Enqueue, Enqueued, Envelope, Error, Reply, Result, Settle};
 use http::Response;
@@ -129,8 +131,9 @@ impl Adoption {
             kept: false,
         };
         let sent = Instant::now();
-        let item = Enqueue::adopted(envelope.clone(), inner.terms());
-        let mut storing = inner.store.enqueue(vec![item]);
+        let callback = callback::rider(&envelope);
+        let items = callback::batch(Enqueue::adopted(envelope.clone(), inner.terms()));
+        let mut storing = inner.store.enqueue(items);
         let stored = tokio::select! {
             biased;
             stored = &mut storing => stored.and_then(first),
@@ -138,7 +141,11 @@ impl Adoption {
                 permit.finish(ended.outcome());
                 // The caller may have left; then nobody needs it.
                 drop(tell.send(Adopted::Finished(ended)));
-                return answered_meanwhile(&inner, storing.await).await;
+                let stored = storing.await;
+                if let Some(callback) = callback {
+                    callback::cancel(&inner, callback);
+                }
+                return answered_meanwhile(&inner, stored).await;
             }
         };
         match stored {
@@ -147,6 +154,7 @@ impl Adoption {
                 drop(tell.send(Adopted::Accepted));
                 let kept = async { keep(work.await).await };
                 let ending = supervise(kept, &holding, None, Some(inner.config.stop_grace)).await;
+                let ending = of_direct(ending, &target);
                 permit.finish(ending.outcome());
                 conclude(&inner, &target, &holding, &job(lease.attempt), ending).await;
             }
@@ -162,6 +170,17 @@ impl Adoption {
                 }
             }
         }
+    }
+}
+
+/// A call that was begun without a record had no token to answer with later.
+fn of_direct(ending: Ending, target: &Target) -> Ending {
+    match ending {
+        Ending::Ended(Ok(reply)) if later::unrecorded(reply.extensions(), &target.id) => {
+            let message = "the handler answers later, and the call was not recorded before it began";
+            Ending::Ended(Err(Error::new(Code::SetupInvalid, message)))
+        }
+        other => other,
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Config {
     /// How long an attempt that was told to stop may take before it is dropped. Default 15 s. Attempts of targets that
     /// settle by themselves ([`Settles::Handler`]) are never dropped for this: they may take until their lease is lost.
     pub stop_grace: Duration,
+    /// How long ended calls are kept, as far as clients are told: an unknown id that is older is answered 410 instead of 404.
+    /// Whoever purges the store keeps calls at least as long. Default 24 h.
+    pub retention: Duration,
     /// For how long an `Idempotency-Key` is recognised. Default 48 h.
     pub key_retention: Duration,
     /// Where [`Gateway::requests`](crate::Gateway::requests) is mounted, for `Location`. Default `/requests`.
@@ -65,6 +68,7 @@ impl Default for Config {
             retry_after: Duration::from_secs(2),
             max_reply: 1024 * 1024,
             stop_grace: Duration::from_secs(15),
+            retention: Duration::from_secs(24 * 60 * 60),
             key_retention: Duration::from_secs(48 * 60 * 60),
             requests_path: "/requests".to_owned(),
         }

@@ -7,7 +7,7 @@ use crate::{
     gate::{Drain, Permit, Refusal, RouteClass},
     gateway::{Inner, Stage},
     inbox::Answer,
-    metric,
+    later, metric,
     outcome::Outcome,
     target::Target,
 };
@@ -80,7 +80,10 @@ impl Gateway {
             _ => false,
         };
         if !again {
-            return result.map(Submitted::Answered);
+            return result.map(|reply| {
+                later::unrecorded(reply.extensions(), &target.id);
+                Submitted::Answered(reply)
+            });
         }
         let left = hold.saturating_sub(began.elapsed());
         Box::pin(self.divert(&target, envelope, policy, left, "returned")).await

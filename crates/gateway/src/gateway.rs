@@ -11,11 +11,11 @@ use crate::{
     wait::from_now,
     worker::{self, Leases},
 };
-use crosspoint_core::{Clock, Code, DispatchStore, Error, FleetScope, Handler, Result, StopReason, TargetId};
+use crosspoint_core::{Clock, Code, Deliver, DispatchStore, Error, FleetScope, Handler, Result, StopReason, TargetId};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) intake: Intake,
     /// Ends when the last lease loop has dropped its clone.
     pub(crate) loops: watch::Sender<()>,
+    /// How customers are notified, once that is served here.
+    pub(crate) callbacks: OnceLock<Arc<dyn Deliver>>,
     targets: RwLock<HashMap<TargetId, Arc<Target>>>,
     tasks: AtomicBool,
 }
@@ -98,6 +100,7 @@ impl Gateway {
                 leases: Leases::default(),
                 stage: watch::Sender::new(Stage::Running),
                 loops: watch::Sender::new(()),
+                callbacks: OnceLock::new(),
                 targets: RwLock::default(),
                 tasks: AtomicBool::new(false),
             }),

@@ -4,14 +4,17 @@
 mod accept;
 mod adopt;
 mod backlog;
+pub mod callback;
 mod config;
 mod control;
 mod dispatch;
+mod estimate;
 pub mod gate;
 mod gateway;
 mod http;
 mod inbox;
 mod intake;
+pub mod later;
 mod layer;
 mod metric;
 mod operate;

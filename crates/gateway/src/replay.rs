@@ -1,6 +1,12 @@
 //! Replaying stored requests through the host's own router.
 
-use crate::{Gateway, TargetConfig, gate::Gate, http::for_reply, layer::Passage};
+use crate::{
+    Gateway, TargetConfig,
+    gate::Gate,
+    http::for_reply,
+    later::{self, Completion},
+    layer::Passage,
+};
 use async_trait::async_trait;
 use axum::body::Body;
 use bytes::Bytes;
@@ -27,6 +33,16 @@ pub struct Replayed {
     pub principal: Option<Arc<str>>,
     /// The number of this attempt, from 1.
     pub attempt: u32,
+    completion: Option<Completion>,
+}
+
+impl Replayed {
+    /// What names this attempt to [`Gateway::complete`], for handlers that answer later; the same stands by itself in the
+    /// extensions. `None` only if the request did not come from a store.
+    #[must_use]
+    pub const fn completion(&self) -> Option<&Completion> {
+        self.completion.as_ref()
+    }
 }
 
 impl Gateway {
@@ -120,13 +136,18 @@ where
         }
         let mut request = request.map(Body::from);
         let extensions = request.extensions_mut();
+        let completion = Completion::of(&meta);
         extensions.insert(Passage(Arc::clone(&self.gate)));
         extensions.insert(Replayed {
             id: meta.id,
             customer: meta.customer,
             principal: meta.principal,
             attempt: meta.attempt,
+            completion: completion.clone(),
         });
+        if let Some(completion) = completion {
+            extensions.insert(completion);
+        }
         let mut service = self.service.clone();
         let not_ready =
             |error: S::Error| Error::new(Code::TargetUnavailable, "the service is not ready").caused_by(error);
@@ -154,6 +175,6 @@ where
         }
     })?;
     for_reply(&mut parts.headers);
-    parts.extensions = http::Extensions::new();
+    later::keep_mark(&mut parts.extensions);
     Ok(Reply::from_parts(parts, body.to_bytes()))
 }

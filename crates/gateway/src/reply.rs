@@ -8,7 +8,7 @@ impl Gateway {
     /// Waits up to `wait` for the stored reply of a call or an execution of this customer.
     ///
     /// # Errors
-    /// [`Code::NotFound`] if the customer has no such call. [`Code::DeadlineExceeded`] if it has not ended in time. If it
+    /// [`Code::NotFound`] if the customer has no such call, or [`Code::Gone`] if the id is older than what is kept. [`Code::DeadlineExceeded`] if it has not ended in time. If it
     /// ended without a reply, the failure that is recorded.
     pub async fn reply(&self, scope: &CustomerScope, id: InvocationId, wait: Duration) -> Result<Reply> {
         self.start_tasks();
@@ -32,6 +32,6 @@ impl Gateway {
 
     async fn status(&self, scope: &CustomerScope, id: InvocationId) -> Result<CallStatus> {
         let found = self.inner.store.get(Scope::Customer(scope), id).await?;
-        found.ok_or_else(|| Error::new(Code::NotFound, "there is no such call").with("id", id))
+        found.ok_or_else(|| self.inner.missing(id).with("id", id))
     }
 }

@@ -10,11 +10,13 @@ mod credential;
 mod exchange;
 mod guard;
 mod health;
+mod notify;
 mod retry_after;
 mod target;
 
 pub use client::{HttpClient, HttpClientBuilder};
 pub use guard::SystemResolver;
+pub use notify::Notifier;
 pub use retry_after::retry_after;
 
 pub(crate) use connection::ConnectionTransport;

@@ -8,6 +8,7 @@ mod actions;
 mod canary;
 mod egress;
 mod engine;
+mod notify;
 mod redirects;
 mod server;
 mod transport;

@@ -94,6 +94,10 @@ codes! {
     ScheduleInvalid = "schedule-invalid", InvalidInput, Never, 422;
     /// The idempotency key was used before with another request.
     KeyReused = "key-reused", InvalidInput, Never, 422;
+    /// This route needs an idempotency key.
+    KeyMissing = "key-missing", InvalidInput, Never, 400;
+    /// The idempotency key has the wrong form.
+    KeyMalformed = "key-malformed", InvalidInput, Never, 400;
     /// The method is not one this route takes.
     MethodNotAllowed = "method-not-allowed", InvalidInput, Never, 405;
 

@@ -1,12 +1,15 @@
 //! From the host's choices to a running platform.
 
 use super::{Inner, Platform, upkeep};
-use crosspoint_connectors::{ConnectorEngine, EnvelopeVault, HttpClient};
+use crosspoint_connectors::{ConnectorEngine, EnvelopeVault, HttpClient, Notifier};
 use crosspoint_core::{
     AnyIntegration, Clock, Code, Connector, Credentials, EgressPolicy, Error, KeyWrap, Registry, Result, Runner,
     StopSource, Store, Submit, SystemClock, TargetId, Vault, Work,
 };
-use crosspoint_gateway::{Config, Gateway, Settles, TargetConfig};
+use crosspoint_gateway::{
+    Config, Gateway, Settles, TargetConfig,
+    callback::{Callbacks, SigningSecret},
+};
 use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime};
 use std::{
     sync::{Arc, OnceLock},
@@ -26,6 +29,7 @@ pub struct Builder {
     gateway: Config,
     flows: u32,
     scripts: u32,
+    callbacks: Vec<SigningSecret>,
     retention: Duration,
     shutdown: Duration,
 }
@@ -42,6 +46,7 @@ impl Builder {
             gateway: Config::default(),
             flows: 64,
             scripts: 8,
+            callbacks: Vec::new(),
             retention: Duration::from_secs(30 * 24 * 3600),
             shutdown: Duration::from_secs(30),
         }
@@ -91,6 +96,14 @@ impl Builder {
         self
     }
 
+    /// Serves callbacks, signed with this secret: clients of routes with
+    /// [`DispatchLayer::callbacks`](crosspoint_gateway::DispatchLayer::callbacks) are told when their calls have ended, within
+    /// the rules of [`Builder::egress`]. Given more than once, every notification is signed with each secret.
+    pub fn callbacks(mut self, secret: SigningSecret) -> Self {
+        self.callbacks.push(secret);
+        self
+    }
+
     /// How long ended calls and executions are kept; 30 days unless set.
     pub const fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
@@ -115,7 +128,9 @@ impl Builder {
     /// # Errors
     /// [`Code::SetupInvalid`] with every problem of the definitions; [`Code::KeysMissing`]; [`Code::IsolationUnavailable`]
     /// for a script that asks for more than this machine can enforce; whatever the store meets.
-    pub async fn start(self) -> Result<Platform> {
+    pub async fn start(mut self) -> Result<Platform> {
+        // Clients are told "no longer" for what this platform removes.
+        self.gateway.retention = self.retention;
         let store = self
             .store
             .ok_or_else(|| Error::new(Code::SetupInvalid, "say where everything is kept: `.store(..)`"))?;
@@ -137,7 +152,7 @@ impl Builder {
             Arc::clone(&store.connections),
             Arc::clone(&vault),
             Arc::clone(&self.clock),
-            http,
+            http.clone(),
         )?;
         let engine = Arc::new(engine);
 
@@ -151,6 +166,7 @@ impl Builder {
         let runtime = Runtime::new(&handler, submit);
         runtime.check_installations().await?;
 
+        serve_callbacks(&gateway, self.callbacks, Notifier::new(http, Arc::clone(&self.clock)))?;
         // Both, whatever is registered: an older release may have queued work for either, and somebody has to close it.
         for (target, permits) in [("flows", self.flows), ("scripts", self.scripts)] {
             let config = TargetConfig::default().permits(permits).settles(Settles::Handler);
@@ -185,6 +201,12 @@ impl Builder {
             }),
         })
     }
+}
+
+fn serve_callbacks(gateway: &Gateway, secrets: Vec<SigningSecret>, notifier: Notifier) -> Result<()> {
+    let mut secrets = secrets.into_iter();
+    let Some(first) = secrets.next() else { return Ok(()) };
+    gateway.serve_callbacks(secrets.fold(Callbacks::new(Arc::new(notifier), first), Callbacks::also))
 }
 
 fn registry(connectors: Vec<Arc<dyn Connector>>, integrations: Vec<AnyIntegration>) -> Result<Arc<Registry>> {

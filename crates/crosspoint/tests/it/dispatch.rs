@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use axum::{Router, body::Body, routing::post};
-use crosspoint::prelude::*;
+use crosspoint::{gateway::callback::SigningSecret, prelude::*};
 use http::{Request, StatusCode, request::Parts};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
@@ -111,5 +111,50 @@ async fn beyond_the_hold_it_is_202_and_the_poll_returns_the_stored_reply() {
     assert_eq!(status, StatusCode::SEE_OTHER);
     let stored = call(&router, "GET", headers["location"].to_str().unwrap(), "").await;
     assert_eq!((stored.0, stored.2.as_str()), (StatusCode::OK, "scanned two"));
+    platform.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_was_told_202_is_called_back_over_the_guarded_client() {
+    const SECRET: &str = "whsec_YSBzZWNyZXQgb2Ygd2Vlay1lbmRzIGFuZCB3aW5k";
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let receiver = Router::new().route(
+        "/ended",
+        post(move |headers: http::HeaderMap, body: axum::body::Bytes| async move {
+            tell.send((headers, body)).unwrap();
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, receiver).await });
+
+    let platform = Platform::builder()
+        .store(Memory::new())
+        .keys(KeyRing::generate().unwrap())
+        .egress(EgressPolicy::new().allow_host(&address.to_string()).unwrap())
+        .callbacks(SigningSecret::parse(SECRET).unwrap())
+        .start()
+        .await
+        .unwrap();
+    let layer = platform.dispatch("scan").unwrap().callbacks(true);
+    let layer = layer.customer(|_| CustomerId::new("acme").ok());
+    let router = Router::new().route("/v1/scan", post(|| async { "clean" }).layer(layer));
+    platform.serve_queued(router.clone()).unwrap();
+    let ask = |url: String| {
+        let request = Request::post("/v1/scan").header("prefer", "respond-async");
+        let request = request.header("crosspoint-callback", url).body(Body::empty()).unwrap();
+        router.clone().oneshot(request)
+    };
+    let refused = ask("https://127.0.0.1:1/ended".to_owned()).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let accepted = ask(format!("http://{address}/ended")).await.unwrap();
+    assert_eq!(accepted.status(), StatusCode::ACCEPTED);
+    let (headers, body) = tokio::time::timeout(Duration::from_secs(30), told.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    let secret = SigningSecret::parse(SECRET).unwrap();
+    secret.verify(&headers, &body, &SystemClock::new()).unwrap();
+    assert!(String::from_utf8_lossy(&body).contains("completed"));
     platform.shutdown().await.unwrap();
 }

@@ -33,6 +33,7 @@ pub(crate) fn for_storage(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove("prefer");
+    headers.remove(crate::callback::HEADER);
     headers.remove(crate::replay::WITHOUT_REQUEST);
 }
 

@@ -37,11 +37,12 @@ impl Prefer {
         }
     }
 
-    /// The `Preference-Applied` of an answer that did not wait for the reply.
-    pub(crate) fn applied(&self, held: Duration) -> Option<String> {
+    /// The `Preference-Applied` of an answer that came before the reply, after `waited`. A client that asked for more than
+    /// it was kept waiting (a cap, a shutdown, no room for more clients) is not told that it got it.
+    pub(crate) fn applied(&self, waited: Duration) -> Option<String> {
         let wait = self
             .wait
-            .filter(|wait| *wait == held)
+            .filter(|wait| *wait <= waited)
             .map(|wait| format!("wait={}", wait.as_secs()));
         match (self.respond_async, wait) {
             (true, Some(wait)) => Some(format!("respond-async, {wait}")),
@@ -81,7 +82,9 @@ mod tests {
     fn only_what_was_done_is_said_to_be_applied() {
         assert_eq!(of(&["wait=60"]).applied(Duration::from_secs(10)), None);
         assert_eq!(of(&["wait=5"]).applied(Duration::from_secs(5)).unwrap(), "wait=5");
-        let both = of(&["respond-async, wait=5"]).applied(Duration::from_secs(5));
+        let both = of(&["respond-async, wait=5"]).applied(Duration::from_millis(5001));
         assert_eq!(both.unwrap(), "respond-async, wait=5");
+        let cut = of(&["respond-async, wait=5"]).applied(Duration::from_secs(4));
+        assert_eq!(cut.unwrap(), "respond-async");
     }
 }

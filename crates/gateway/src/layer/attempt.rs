@@ -6,8 +6,10 @@ use super::{
 };
 use crate::{
     adopt::{Adopted, Adoption},
+    callback::{Ride, Wanted},
     gate::Permit,
     http::Prefer,
+    later,
     outcome::Returned,
     replay,
     wait::after,
@@ -56,6 +58,8 @@ struct Direct<F> {
 /// What is needed to store a direct attempt as started.
 pub(super) struct Adoptable {
     pub(super) caller: Caller,
+    /// Whether and where the client wants to be called back.
+    pub(super) callback: Option<Wanted>,
     /// The client's `wait`.
     pub(super) wait: Option<Duration>,
 }
@@ -130,8 +134,13 @@ where
         };
         // What ran is dropped before the right to run is given back.
         drop(direct.future);
-        if response.extensions().get::<Returned>().is_some() {
-            return self.take_back(direct.admitted, response);
+        if !response.extensions().is_empty() {
+            if response.extensions().get::<Returned>().is_some() {
+                return self.take_back(direct.admitted, response);
+            }
+            if let Some(route) = direct.admitted.route() {
+                later::unrecorded(response.extensions(), &route.target.id);
+            }
         }
         direct.admitted.answered(&mut response);
         Some(response)
@@ -169,6 +178,7 @@ impl Adoptable {
         let caller = route.adopt.then(|| route.caller(parts)).flatten()?;
         Some(Self {
             caller,
+            callback: route.wanted(parts).ok().flatten(),
             wait: prefer.wait,
         })
     }
@@ -197,6 +207,13 @@ impl Adoptable {
         let id = envelope.id();
         let inner = &route.gateway.inner;
         route.gateway.start_tasks();
+        if let Some(wanted) = self.callback {
+            // The hold has passed already.
+            let first = envelope.created.plus(Duration::from_secs(1));
+            if let Err(error) = Ride::beside(wanted, &mut envelope, first) {
+                tracing::error!(%error, "a callback could not be noted");
+            }
+        }
         let most = inner.config.max_reply;
         let keep = move |response: Result<Response<R>, Infallible>| async move {
             let Ok(response) = response;
@@ -204,7 +221,10 @@ impl Adoptable {
         };
         let adoption = Adoption::new(inner, &route.target, envelope, permit);
         let reply: Reply = match adoption.start(work, keep).await {
-            Ok(Adopted::Finished(Ok(response))) => return response,
+            Ok(Adopted::Finished(Ok(response))) => {
+                later::unrecorded(response.extensions(), &route.target.id);
+                return response;
+            }
             Ok(Adopted::Accepted) => route.accepted(id, &prefer, held),
             Err(error) => crate::http::problem(&error, None),
         };

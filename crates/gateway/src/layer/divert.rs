@@ -4,11 +4,15 @@ use super::{Passage, Route};
 use crate::{
     Eligible, Settles,
     accept::{Accepted, Entrance, first},
+    callback::{self, Ride, Wanted},
     dispatch::ended,
     gate::{Permit, Refusal},
     gateway::Stage,
-    http::{KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after},
+    http::{
+        KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after, used_up, well_formed,
+    },
     inbox::Answer,
+    later::Completion,
     metric,
     outcome::{Outcome, Returned},
     replay,
@@ -118,6 +122,35 @@ impl Route {
         (safe && self.may_store(&parts)).then(|| Request::from_parts(parts, body))
     }
 
+    /// The answer to a request that the route does not take, whatever the target's state is.
+    pub(super) fn refuse(&self, parts: &Parts) -> Option<Reply> {
+        if !self.require_key && self.callbacks.is_none() {
+            return None;
+        }
+        let checked = self.check_key(parts).and_then(|()| self.wanted(parts));
+        let error = checked.err()?;
+        tracing::info!(%error, target = %self.target.id, "a request was refused");
+        Some(problem(&error, None))
+    }
+
+    fn check_key(&self, parts: &Parts) -> Result<()> {
+        if !self.require_key || parts.method.is_safe() {
+            return Ok(());
+        }
+        if !parts.headers.contains_key(KEY_HEADER) {
+            return Err(Error::new(Code::KeyMissing, Code::KeyMissing.title()));
+        }
+        well_formed(&parts.headers)
+    }
+
+    /// Where the client wants to be called back, if the route allows it.
+    pub(super) fn wanted(&self, parts: &Parts) -> Result<Option<Wanted>> {
+        match self.callbacks {
+            Some(with_reply) => Wanted::of(&self.gateway.inner, &parts.headers, with_reply),
+            None => Ok(None),
+        }
+    }
+
     pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
         Some(Caller {
             customer: self.customer.as_ref()?(parts)?,
@@ -154,23 +187,30 @@ impl Route {
         envelope
     }
 
-    /// 202: it is stored, and this is where to ask for it.
-    pub(super) fn accepted(&self, id: InvocationId, prefer: &Prefer, held: Duration) -> Reply {
+    /// 202: it is stored, and this is where to ask for it. Or 303, for clients that only know how to be sent on.
+    pub(super) fn accepted(&self, id: InvocationId, prefer: &Prefer, waited: Duration) -> Reply {
         let inner = &self.gateway.inner;
-        let after = inner.retry_after();
+        let after = inner.ask_after(&self.target, self.target.backlog.waiting());
         let body = serde_json::json!({
             "id": id.to_string(),
             "status": "accepted",
             "retry_after": after.as_secs().max(1),
         });
-        let mut reply = json(StatusCode::ACCEPTED, &body);
+        let mut location = format!("{}/{id}", inner.config.requests_path.trim_end_matches('/'));
+        let sent_on = self.redirects > 0 && !prefer.respond_async;
+        let status = if sent_on {
+            location = format!("{location}?hops={}", self.redirects - 1);
+            StatusCode::SEE_OTHER
+        } else {
+            StatusCode::ACCEPTED
+        };
+        let mut reply = json(status, &body);
         let headers = reply.headers_mut();
-        let location = format!("{}/{id}", inner.config.requests_path.trim_end_matches('/'));
         if let Ok(location) = HeaderValue::try_from(location) {
             headers.insert(header::LOCATION, location);
         }
         headers.insert(header::RETRY_AFTER, retry_after(after));
-        if let Some(applied) = prefer.applied(held).and_then(|applied| applied.try_into().ok()) {
+        if let Some(applied) = prefer.applied(waited).and_then(|applied| applied.try_into().ok()) {
             headers.insert("preference-applied", applied);
         }
         reply
@@ -199,7 +239,7 @@ impl Route {
     }
 
     /// What the client is told, and what is counted.
-    fn answer(&self, why: Why, prefer: &Prefer, held: Duration, began: Instant, accepted: Result<Accepted>) -> Reply {
+    fn answer(&self, why: Why, prefer: &Prefer, began: Instant, accepted: Result<Accepted>) -> Reply {
         let (path, reply) = match accepted {
             Ok(Accepted {
                 answer: Some(Answer::Reply(reply)),
@@ -209,14 +249,25 @@ impl Route {
                 answer: Some(Answer::Ended(state, failure)),
                 ..
             }) => (metric::Path::Unknown, problem(&ended(state, failure), None)),
-            Ok(Accepted { id, answer: None }) => (metric::Path::Accepted, self.accepted(id, prefer, held)),
+            Ok(Accepted { id, answer: None }) => (metric::Path::Accepted, self.accepted(id, prefer, began.elapsed())),
             Err(error) => {
                 tracing::warn!(%error, target = %self.target.id, reason = why.as_str(), "a call could not be queued");
-                let after = matches!(error.code().status(), 413 | 429 | 503).then(|| self.gateway.inner.retry_after());
-                (metric::Path::Rejected, problem(&error, after))
+                (metric::Path::Rejected, self.refused(&error))
             }
         };
         metric::answered(self.target.id.as_str(), path, why.as_str(), began.elapsed());
+        reply
+    }
+
+    fn refused(&self, error: &Error) -> Reply {
+        let after = matches!(error.code().status(), 413 | 429 | 503).then(|| self.gateway.inner.retry_after());
+        let mut reply = problem(error, after);
+        let quota = error.context().iter().find(|(name, _)| *name == "limit");
+        if error.code() == Code::RateLimited
+            && let (Some(quota), Some(after)) = (quota.and_then(|(_, quota)| quota.parse().ok()), after)
+        {
+            used_up(reply.headers_mut(), quota, after);
+        }
         reply
     }
 
@@ -244,7 +295,9 @@ impl Route {
 fn streams(parts: &Parts) -> bool {
     let accepts = parts.headers.get_all(header::ACCEPT).iter();
     let events = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
-    parts.headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT || accepts.into_iter().any(events)
+    // An answer to these that is not the target's own would mislead: a browser's preflight, a trace, a tunnel.
+    let meta = matches!(parts.method, Method::CONNECT | Method::OPTIONS | Method::TRACE);
+    meta || parts.headers.contains_key(header::UPGRADE) || accepts.into_iter().any(events)
 }
 
 /// Stores a request and keeps the client for the answer.
@@ -257,6 +310,7 @@ where
     let (parts, body) = request.into_parts();
     let prefer = Prefer::of(&parts.headers);
     let held = prefer.hold(route.most());
+    let mut ride = None;
     if let Why::Refused(refusal) = why {
         route.gate.note_divert(refusal);
     }
@@ -267,6 +321,7 @@ where
         };
         let again = route.may_repeat(&parts.method, &parts.headers);
         let body = route.read(body).await?;
+        let wanted = route.wanted(&parts)?;
         let mut envelope = route.stored(caller, parts, body)?;
         if matches!(why, Why::Returned(outcome) if !outcome.is_not_started()) {
             // It may have been carried out: that was an attempt.
@@ -275,6 +330,7 @@ where
                 return Err(Error::new(Code::OutcomeUnknown, Code::OutcomeUnknown.title()));
             }
         }
+        ride = beside(wanted, &mut envelope, held)?;
         tracing::debug!(target = %route.target.id, id = %envelope.id(), reason = why.as_str(), "diverted");
         route.gateway.start_tasks();
         let left = held.saturating_sub(began.elapsed());
@@ -282,7 +338,21 @@ where
         route.gateway.inner.accept(envelope, entrance, left).await
     };
     let accepted = accepted.await;
-    route.answer(why, &prefer, held, began, accepted)
+    let accepted = arrived(ride, &route, accepted).await;
+    route.answer(why, &prefer, began, accepted)
+}
+
+/// Puts the wish to be called back beside its call; it is looked at for the first time when nobody is held any more.
+fn beside(wanted: Option<Wanted>, envelope: &mut Envelope, held: Duration) -> Result<Option<Ride>> {
+    let first = envelope.created.plus(held.max(Duration::from_secs(1)));
+    wanted.map(|wanted| Ride::beside(wanted, envelope, first)).transpose()
+}
+
+async fn arrived(ride: Option<Ride>, route: &Route, accepted: Result<Accepted>) -> Result<Accepted> {
+    match ride {
+        Some(ride) => ride.arrived(&route.gateway.inner, accepted).await,
+        None => accepted,
+    }
 }
 
 /// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)).
@@ -299,12 +369,15 @@ where
     let (parts, body) = request.into_parts();
     let prefer = Prefer::of(&parts.headers);
     let held = prefer.hold(route.most());
+    let mut ride = None;
     let accepted = async {
         let Some(caller) = route.caller(&parts) else {
             return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
         };
         let body = route.read(body).await?;
-        let envelope = route.stored(caller, parts.clone(), body.clone())?;
+        let wanted = route.wanted(&parts)?;
+        let mut envelope = route.stored(caller, parts.clone(), body.clone())?;
+        ride = beside(wanted, &mut envelope, held)?;
         let request = Request::from_parts(parts, B::from(body));
         let inner = &route.gateway.inner;
         let waiter = inner.inbox.register(envelope.id());
@@ -315,7 +388,8 @@ where
         inner.wait(waiter, enqueued, after(began, held)).await
     };
     let accepted = accepted.await;
-    route.answer(Why::Recorded, &prefer, held, began, accepted)
+    let accepted = arrived(ride, &route, accepted).await;
+    route.answer(Why::Recorded, &prefer, began, accepted)
 }
 
 /// Records the call as started and starts it; once recorded it no longer depends on its client.
@@ -323,7 +397,7 @@ async fn attempt<S, B, R>(
     route: Arc<Route>,
     envelope: Envelope,
     mut service: S,
-    request: Request<B>,
+    mut request: Request<B>,
     permit: Permit,
     tell: oneshot::Sender<Result<Enqueued>>,
 ) where
@@ -338,13 +412,14 @@ async fn attempt<S, B, R>(
     let sent = Instant::now();
     let stored = inner
         .store
-        .enqueue(vec![Enqueue::adopted(envelope, inner.terms())])
+        .enqueue(callback::batch(Enqueue::adopted(envelope, inner.terms())))
         .await;
     let lease = match stored.and_then(first) {
         Ok(Enqueued::New(Some(lease))) => lease,
         other => return drop(tell.send(other)),
     };
     let holding = inner.hold_lease(&lease, sent);
+    request.extensions_mut().insert(Completion::under(lease.reference));
     drop(tell.send(Ok(Enqueued::New(None))));
     let work = async {
         let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;

@@ -28,6 +28,9 @@ use path::PathPattern;
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
+/// How often a client is sent on at most.
+pub(crate) const MOST_REDIRECTS: u8 = 16;
+
 type CustomerOf = Arc<dyn Fn(&Parts) -> Option<CustomerId> + Send + Sync>;
 type PrincipalOf = Arc<dyn Fn(&Parts) -> Option<Arc<str>> + Send + Sync>;
 
@@ -64,6 +67,11 @@ pub(crate) struct Route {
     adopt: bool,
     permit_until: PermitUntil,
     patience: Option<Duration>,
+    recorded: bool,
+    /// `Some`: callbacks are allowed; `true`: with the stored reply.
+    callbacks: Option<bool>,
+    require_key: bool,
+    redirects: u8,
 }
 
 impl Route {
@@ -143,6 +151,10 @@ impl Gateway {
                 adopt: true,
                 permit_until: PermitUntil::Head,
                 patience: None,
+                recorded: false,
+                callbacks: None,
+                require_key: false,
+                redirects: 0,
             }),
         }
     }
@@ -232,6 +244,37 @@ impl DispatchLayer {
     /// and none while stored calls wait for a permit; never longer than the hold. Default: [`Policy::patience`].
     pub fn patience(self, patience: Duration) -> Self {
         self.set(|route| route.patience = Some(patience))
+    }
+
+    /// Whether every call that can be stored is recorded before it is tried, for one commit: what [`Keys::Gateway`] does for
+    /// calls with a key. Needed where the handler answers [`later`](crate::later). Default false.
+    pub fn recorded(self, recorded: bool) -> Self {
+        self.set(|route| route.recorded = recorded)
+    }
+
+    /// Whether a client may ask to be told when a call that was answered 202 has ended, by the header
+    /// `Crosspoint-Callback: https://..`. Needs [`Gateway::serve_callbacks`]; see [`callback`](crate::callback). Default
+    /// false: the header means nothing.
+    pub fn callbacks(self, allowed: bool) -> Self {
+        self.set(|route| route.callbacks = allowed.then_some(false))
+    }
+
+    /// Allows callbacks, and sends the stored reply along. Whoever the client names then gets the answer itself.
+    pub fn callbacks_with_reply(self) -> Self {
+        self.set(|route| route.callbacks = Some(true))
+    }
+
+    /// Whether a call needs an `Idempotency-Key`; without one it is answered 400. Safe methods (GET, HEAD, OPTIONS, TRACE)
+    /// never need one. Default false.
+    pub fn require_key(self, required: bool) -> Self {
+        self.set(|route| route.require_key = required)
+    }
+
+    /// For clients that know nothing of 202: when the hold has passed they are sent by `303` to a URL that keeps them
+    /// waiting for as long again, and from there onwards up to `times` times (at most 16), until the answer is there. Most
+    /// clients give up after 10 to 20 redirects. After the last one they get the status. Default 0: `202` after the hold.
+    pub fn redirects(self, times: u8) -> Self {
+        self.set(|route| route.redirects = times.min(MOST_REDIRECTS))
     }
 
     /// How many calls of the target run at once in this process, always, over all of its layers; the last setting

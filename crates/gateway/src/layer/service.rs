@@ -15,7 +15,7 @@ use http::{HeaderName, Request, Response, request::Parts};
 use http_body::Body;
 use std::{
     convert::Infallible,
-    future::poll_fn,
+    future::{poll_fn, ready},
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -65,6 +65,9 @@ where
             };
         }
         let (parts, body) = request.into_parts();
+        if let Some(refused) = self.route.refuse(&parts) {
+            return Attempt::stored(ready(refused.map(R::from)));
+        }
         let prefer = if parts.headers.contains_key(&PREFER) {
             Prefer::of(&parts.headers)
         } else {
@@ -177,7 +180,8 @@ impl<S> Dispatch<S> {
 
     /// Whether a call is recorded before it is tried.
     fn is_recorded(&self, parts: &Parts) -> bool {
-        self.route.keys == Keys::Gateway && parts.headers.contains_key(KEY_HEADER) && self.route.may_store(parts)
+        let keyed = self.route.keys == Keys::Gateway && parts.headers.contains_key(KEY_HEADER);
+        (keyed || self.route.recorded) && self.route.may_store(parts)
     }
 
     fn divert<B, R>(&self, request: Request<B>, why: Why) -> Attempt<S::Future, R>

@@ -8,8 +8,9 @@ use crate::{
     Settles,
     gate::{Drain, Permit, State},
     gateway::{Inner, Stage},
+    http::stamp,
     inbox::Answer,
-    metric,
+    later, metric,
     outcome::Outcome,
     target::Target,
     worker::leases::Held,
@@ -20,7 +21,7 @@ use crosspoint_core::{
 };
 use futures_util::FutureExt;
 use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
 /// How long an attempt that was not begun waits before its lease is given back, so that a target that refuses single calls
@@ -79,7 +80,8 @@ impl Attempt {
             id = %self.lease.reference.id,
             attempt = self.lease.attempt,
         );
-        Box::pin(self.run_inner(permit).instrument(span)).await;
+        // Boxed: it is large, and beside a commit an allocation is nothing.
+        Box::pin(self.run_inner(permit)).instrument(span).await;
     }
 
     async fn run_inner(self, permit: Option<Permit>) {
@@ -114,13 +116,18 @@ impl Attempt {
         invocation.meta.delivery = Some(delivery);
         let deadline = invocation.meta.deadline.filter(|_| lease.close.is_none());
         let left = deadline.map(|deadline| deadline.since(self.inner.clock.now()));
+        let queued = self.inner.clock.now().since(lease.envelope.created);
+        let began = Instant::now();
         let work = served.handler.handle(invocation);
         // What a handler that settles by itself has set going may outlive its future.
         let grace = (served.settles == Settles::Gateway).then_some(self.inner.config.stop_grace);
-        let ending = supervise(work, &self.holding, left, grace).await;
+        let mut ending = supervise(work, &self.holding, left, grace).await;
         match served.settles {
             Settles::Gateway => {
                 permit.finish(ending.outcome());
+                if let Ending::Ended(Ok(reply)) = &mut ending {
+                    stamp(reply.headers_mut(), queued, began.elapsed());
+                }
                 conclude(&self.inner, &self.target, &self.holding, &self.job(), ending).await;
             }
             Settles::Handler => self.after_handler(ending, permit).await,
@@ -228,6 +235,11 @@ pub(crate) async fn supervise(
 
 /// Writes how an attempt ended, then wakes whoever waits. After a lost lease no failure is written.
 pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: &Job, ending: Ending) {
+    if let Ending::Ended(Ok(reply)) = &ending
+        && let Some(within) = later::within(reply.extensions())
+    {
+        return later::leave(inner, held, within).await;
+    }
     // A reply is offered even then: if nobody else has the lease yet, the store takes it, and else it answers `Stale`.
     if held.is_lost() && !matches!(ending, Ending::Ended(Ok(_))) {
         tracing::warn!("the lease was lost; nothing is written");

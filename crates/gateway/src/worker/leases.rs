@@ -5,7 +5,10 @@ use crosspoint_core::{DispatchStore, Extended, InvocationId, LeaseRef, StopReaso
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -20,6 +23,8 @@ pub(crate) struct Held {
     /// How long an attempt may go on after the lease has lapsed here, while the store still keeps it.
     pub(crate) reserve: Duration,
     until: watch::Sender<Instant>,
+    /// Whether it is no longer in the heartbeat.
+    let_be: AtomicBool,
 }
 
 impl Held {
@@ -59,6 +64,8 @@ impl Held {
 pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<LeaseRef, Arc<Held>>>>,
     ended: Arc<Notify>,
+    /// Held while a heartbeat is under way.
+    beating: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl fmt::Debug for Leases {
@@ -75,6 +82,7 @@ impl Leases {
             stop: StopSource::new(),
             reserve,
             until: watch::Sender::new(until),
+            let_be: AtomicBool::new(false),
         });
         self.lock().insert(lease, Arc::clone(&held));
         Holding {
@@ -112,7 +120,9 @@ impl Leases {
 
     /// Extends every lease by one batch. Answers whether the store took it.
     pub(crate) async fn beat(&self, store: &dyn DispatchStore, length: Duration, margin: Duration) -> bool {
-        let all = self.all();
+        let _beat = self.beating.lock().await;
+        let mut all = self.all();
+        all.retain(|held| !held.let_be.load(Ordering::Acquire));
         if all.is_empty() {
             return true;
         }
@@ -140,6 +150,12 @@ impl Leases {
             }
         }
         true
+    }
+
+    /// Takes a lease out of the heartbeat. When this returns, none that contains it is under way.
+    pub(crate) async fn let_be(&self, held: &Held) {
+        held.let_be.store(true, Ordering::Release);
+        drop(self.beating.lock().await);
     }
 
     fn all(&self) -> Vec<Arc<Held>> {

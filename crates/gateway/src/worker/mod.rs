@@ -11,9 +11,9 @@ mod drain;
 mod leases;
 mod verdict;
 
-pub(crate) use attempt::{Attempt, Job, conclude, supervise};
+pub(crate) use attempt::{Attempt, Ending, Job, conclude, supervise};
 pub(crate) use drain::{drain_flows, drain_queue};
-pub(crate) use leases::{Holding, Leases};
+pub(crate) use leases::{Held, Holding, Leases};
 pub(crate) use verdict::outcome_of;
 
 use crate::{gate::Permit, gateway::Inner, inbox::Answer, metric, target::Target, wait::after};

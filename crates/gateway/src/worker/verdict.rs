@@ -4,7 +4,7 @@ use super::{
     attempt::{Ending, Job},
     leases::Held,
 };
-use crate::{gateway::Inner, http::for_stored_reply, outcome::Outcome, target::Target};
+use crate::{gateway::Inner, http::for_stored_reply, later, outcome::Outcome, target::Target};
 use crosspoint_core::{Code, Error, Failure, Reply, Result, Retry, Settle, StopReason, retry::Next};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) enum Verdict {
 /// What the result of a handler says about its target.
 pub(crate) fn outcome_of(result: &Result<Reply>) -> Outcome {
     let error = match result {
+        // A reply that comes later is none yet, and its status means nothing.
+        Ok(reply) if later::within(reply.extensions()).is_some() => return Outcome::Success,
         Ok(reply) => return Outcome::of(reply.status(), reply.headers()),
         Err(error) => error,
     };

@@ -5,12 +5,16 @@
 mod adopt;
 mod again;
 mod allocations;
+mod callbacks;
+mod clients;
+mod contract;
 mod control;
 mod direct;
 mod divert;
 mod drain;
 mod hold;
 mod keys;
+mod later;
 mod leases;
 mod permits;
 mod site;

@@ -105,6 +105,7 @@ pub(crate) struct Site {
     pub(crate) faults: Arc<Faults>,
     pub(crate) scanner: Scanner,
     pub(crate) app: Router,
+    pub(crate) clock: Arc<VirtualClock>,
 }
 
 pub(crate) fn target() -> TargetId {
@@ -136,10 +137,26 @@ impl Site {
     ) -> Self {
         let clock = Arc::new(VirtualClock::new());
         let (store, faults) = Faults::wrap(&Memory::with_clock(clock.clone()).into());
+        Self::over(clock, store, faults, route, configure)
+    }
+
+    /// Another process on the same store, with a service of its own.
+    pub(crate) fn beside(&self, route: impl FnOnce(DispatchLayer) -> DispatchLayer) -> Self {
+        let (clock, store, faults) = (self.clock.clone(), self.store.clone(), self.faults.clone());
+        Self::over(clock, store, faults, route, |_| {})
+    }
+
+    fn over(
+        clock: Arc<VirtualClock>,
+        store: Store,
+        faults: Arc<Faults>,
+        route: impl FnOnce(DispatchLayer) -> DispatchLayer,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::default();
         config.hold = HOLD;
         configure(&mut config);
-        let gateway = Gateway::new(store.dispatch.clone(), clock, config);
+        let gateway = Gateway::new(store.dispatch.clone(), clock.clone(), config);
         let scanner = Scanner::new();
         let layer = gateway
             .layer(target())
@@ -161,17 +178,18 @@ impl Site {
             faults,
             scanner,
             app,
+            clock,
         }
     }
 
     /// Sends a request in a task of its own.
     pub(crate) fn send(&self, request: Request<Body>) -> JoinHandle<Answer> {
         let app = self.app.clone();
-        tokio::spawn(async move { answer(app, request).await })
+        tokio::spawn(async move { read(app, request).await })
     }
 
     pub(crate) async fn call(&self, request: Request<Body>) -> Answer {
-        answer(self.app.clone(), request).await
+        read(self.app.clone(), request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -237,7 +255,7 @@ impl Answer {
     }
 }
 
-async fn answer(app: Router, request: Request<Body>) -> Answer {
+pub(crate) async fn read(app: Router, request: Request<Body>) -> Answer {
     let (parts, body) = app.oneshot(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     Answer {

@@ -3,7 +3,9 @@
 use crate::site::{Site, from_ann, post};
 use async_trait::async_trait;
 use axum::body::Body;
-use crosspoint_core::{CallState, ExecutionStatus, Handler, Invocation, Reply, Result, Submit, Submitted, TargetId};
+use crosspoint_core::{
+    CallState, ExecutionStatus, Handler, Invocation, InvocationId, Reply, Result, Submit, Submitted, TargetId,
+};
 use crosspoint_gateway::{Settles, TargetConfig};
 use crosspoint_testkit::{VirtualClock, envelope, scope};
 use http::Request;
@@ -47,8 +49,13 @@ async fn nobody_else_sees_a_call() {
     let nobody = Request::get(format!("/requests/{id}")).body(Body::empty()).unwrap();
     assert_eq!(site.call(nobody).await.code(), "session-missing");
     assert_eq!(site.status(&id).await.state, CallState::Queued, "nobody cancelled it");
-    for unknown in ["/requests/018f0000-0000-7000-8000-000000000000", "/requests/nonsense"] {
-        assert_eq!(site.get(unknown).await.status, 404);
+    let young = InvocationId::mint(&*site.clock);
+    for (unknown, status) in [
+        (young.to_string().as_str(), 404),
+        ("018f0000-0000-7000-8000-000000000000", 410),
+        ("nonsense", 404),
+    ] {
+        assert_eq!(site.get(&format!("/requests/{unknown}")).await.status, status);
     }
 }
 
