@@ -265,12 +265,13 @@ async fn a_client_that_leaves_while_it_is_held_keeps_its_permit_from_nobody() {
 async fn a_client_that_leaves_while_its_call_is_stored_takes_no_lease_along() {
     let site = Site::with(|layer| layer.keys(Keys::Gateway));
     let server = Server::over(site).await;
-    // The record fails once after it was written, and the client is gone before it can be told.
+    // The record was written, and the gateway does not learn that.
     server.site.faults.fail(Method::Enqueue, 1, When::After);
-    let keyed = request("POST", 1, "idempotency-key: k\r\n", "x");
-    drop(server.say(&keyed).await);
+    let stream = server.say(&request("POST", 1, "idempotency-key: k\r\n", "x")).await;
     server.until("it was tried", |look| !look.fault).await;
+    drop(stream);
     server.idle().await;
+    // The client leaves at some moment while its call is stored or begun.
     drop(server.say(&request("POST", 2, "idempotency-key: l\r\n", "x")).await);
     server.site.scanner.finish(1);
     server.idle().await;
