@@ -138,7 +138,13 @@ async fn whoever_was_told_202_is_called_back_over_the_guarded_client() {
         .unwrap();
     let layer = platform.dispatch("scan").unwrap().callbacks(true);
     let layer = layer.customer(|_| CustomerId::new("acme").ok());
-    let router = Router::new().route("/v1/scan", post(|| async { "clean" }).layer(layer));
+    let go = Arc::new(Semaphore::new(0));
+    let slow = Arc::clone(&go);
+    let scan = move || async move {
+        slow.acquire().await.unwrap().forget();
+        "clean"
+    };
+    let router = Router::new().route("/v1/scan", post(scan).layer(layer));
     platform.serve_queued(router.clone()).unwrap();
     let ask = |url: String| {
         let request = Request::post("/v1/scan").header("prefer", "respond-async");
@@ -149,6 +155,7 @@ async fn whoever_was_told_202_is_called_back_over_the_guarded_client() {
     assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let accepted = ask(format!("http://{address}/ended")).await.unwrap();
     assert_eq!(accepted.status(), StatusCode::ACCEPTED);
+    go.add_permits(1);
     let (headers, body) = tokio::time::timeout(Duration::from_secs(30), told.recv())
         .await
         .unwrap()
