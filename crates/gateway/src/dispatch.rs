@@ -3,6 +3,7 @@
 use crate::{
     CallPolicy, Gateway, Settles,
     adopt::{Adopted, Adoption},
+    gate::Drain,
     gateway::{Inner, Stage},
     inbox::{Answer, Waiter},
     metric,
@@ -68,7 +69,7 @@ impl Inner {
 
     async fn store_one(self: &Arc<Self>, target: &Arc<Target>, envelope: Envelope, run: bool) -> Result<Enqueued> {
         let free = run && target.served().is_some() && self.stage() == Stage::Running;
-        let permit = free.then(|| target.gate.try_drain()).flatten();
+        let permit = free.then(|| target.gate.try_drain(Drain::Held)).flatten();
         let Some(permit) = permit else {
             let enqueued = first(self.store.enqueue(vec![Enqueue::queued(envelope)]).await?)?;
             target.queued.notify_one();

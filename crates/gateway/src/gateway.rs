@@ -2,7 +2,7 @@
 
 use crate::{
     Config, Settles, TargetConfig,
-    gate::{Mode, Snapshot},
+    gate::Snapshot,
     inbox::Inbox,
     metric,
     target::Target,
@@ -126,12 +126,8 @@ impl Gateway {
 
     /// Opens or closes the direct way to a target. While it is closed every call is diverted, and the queue waits.
     pub fn set_available(&self, target: &TargetId, available: bool) {
-        let mode = if available { Mode::Direct } else { Mode::Unavailable };
-        let entry = self.inner.target(target);
-        let before = entry.gate.snapshot().mode;
-        entry.gate.set_mode(mode);
-        if before != mode {
-            tracing::info!(%target, mode = mode.as_str(), "gate changed");
+        if self.inner.target(target).gate.set_available(available) {
+            tracing::info!(%target, available, "gate changed");
         }
     }
 

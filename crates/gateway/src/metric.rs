@@ -1,6 +1,6 @@
 //! The metrics of dispatch, through the `metrics` facade: the host chooses the exporter. No label names a customer.
 
-use crate::gateway::Inner;
+use crate::{gate::State, gateway::Inner};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::{
     sync::{Weak, atomic::Ordering},
@@ -148,10 +148,11 @@ impl Inner {
             gauge!(IN_FLIGHT, "target" => name()).set(f64::from(gate.in_flight));
             gauge!(LIMIT, "target" => name()).set(f64::from(gate.limit));
             gauge!(UTILIZATION, "target" => name()).set(f64::from(gate.in_flight) / f64::from(gate.limit.max(1)));
-            for mode in crate::gate::Mode::ALL {
-                let on = f64::from(u8::from(*mode == gate.mode));
-                gauge!(GATE, "target" => name(), "state" => mode.as_str()).set(on);
+            for state in State::ALL {
+                let on = f64::from(u8::from(*state == gate.state));
+                gauge!(GATE, "target" => name(), "state" => state.as_str()).set(on);
             }
+            gauge!(GATE, "target" => name(), "state" => "unavailable").set(f64::from(u8::from(!gate.available)));
         }
     }
 }

@@ -4,60 +4,30 @@
 //! direct call costs one load and two atomic changes; it takes no lock and allocates nothing. Everything that decides
 //! *what* the limit and the mode should be works off the hot path and only writes these words.
 
+mod customers;
+mod permit;
+mod recorder;
+mod state;
 mod word;
 
+#[expect(unused_imports, reason = "for the controller")]
+pub(crate) use customers::{CustomerReading, Customers, Flags};
+pub use permit::Permit;
+pub(crate) use permit::Ticket;
+#[expect(unused_imports, reason = "for the controller")]
+pub(crate) use recorder::{ClassReading, Readings, RouteClass};
+pub(crate) use state::{Drain, Trip};
+pub use state::{Refusal, Snapshot, State};
+
+use crate::outcome::Outcome;
+use crosspoint_core::{CustomerId, CustomerTerms};
 #[cfg(crosspoint_loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(crosspoint_loom))]
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fmt, pin::pin, sync::Arc};
+use std::{fmt, future::pending, pin::pin, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use word::Word;
-
-/// Whether direct calls are admitted at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Calls go straight to the target while there are permits.
-    Direct,
-    /// The target cannot be reached: every call is diverted and the drain rests.
-    Unavailable,
-}
-
-impl Mode {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Direct, Self::Unavailable];
-
-    /// As in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
-/// Why a gate did not admit a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// Every permit is in use, or queued work is waiting for the next one.
-    Saturated,
-    /// The mode is [`Mode::Unavailable`].
-    Unavailable,
-}
-
-impl Refusal {
-    /// As in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Saturated => "saturated",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
 
 /// Keeps a word off its neighbours' cache lines (two of them, because of the adjacent-line prefetcher).
 #[repr(align(128))]
@@ -79,6 +49,7 @@ pub struct Gate {
     mode: Line<AtomicU64>,
     word: Line<Hot>,
     freed: Notify,
+    customers: Customers,
 }
 
 /// What every direct call writes.
@@ -87,11 +58,12 @@ struct Hot {
     admitted: AtomicU64,
 }
 
-const UNAVAILABLE: u64 = 1;
-const GENERATION: u64 = 2;
+const STATE: u64 = 3;
+const UNAVAILABLE: u64 = 4;
+const GENERATION: u64 = 8;
 
 impl Gate {
-    /// A gate in mode [`Mode::Direct`] with `limit` permits (at most 16 777 215).
+    /// A gate in state [`State::Direct`] with `limit` permits (at most 16 777 215).
     #[must_use]
     pub fn new(limit: u32) -> Self {
         Self {
@@ -101,6 +73,7 @@ impl Gate {
                 admitted: AtomicU64::new(0),
             }),
             freed: Notify::new(),
+            customers: Customers::default(),
         }
     }
 
@@ -110,79 +83,157 @@ impl Gate {
     /// The reason to divert the call.
     #[inline]
     pub fn enter(self: &Arc<Self>) -> Result<Permit, Refusal> {
-        let generation = self.admit()?;
-        Ok(Permit {
-            gate: Arc::clone(self),
-            generation,
-        })
+        let ticket = self.admit(RouteClass::default(), || None)?;
+        Ok(self.permit(ticket))
     }
 
-    /// [`Gate::enter`] for a caller that keeps the gate alive by itself and calls [`Gate::leave`]; answers the generation.
+    /// The class of a route, by its path text.
+    #[expect(clippy::unused_self, reason = "classes belong to a gate")]
+    pub(crate) fn class(&self, _name: &str) -> RouteClass {
+        RouteClass::default()
+    }
+
+    /// Admits one direct call; it ends with [`Gate::leave`]. `customer` is asked only while customers are watched.
     #[inline]
-    pub(crate) fn admit(&self) -> Result<u64, Refusal> {
+    pub(crate) fn admit(
+        &self,
+        class: RouteClass,
+        _customer: impl FnOnce() -> Option<CustomerId>,
+    ) -> Result<Ticket, Refusal> {
         let mode = self.mode.0.load(Ordering::Acquire);
         if mode & UNAVAILABLE != 0 {
             return Err(Refusal::Unavailable);
+        }
+        if matches!(state_of(mode), State::CoolOff | State::Probing) {
+            return Err(Refusal::CoolOff);
         }
         if !self.word.0.word.try_direct() {
             return Err(Refusal::Saturated);
         }
         self.word.0.admitted.fetch_add(1, Ordering::Relaxed);
-        Ok(mode / GENERATION)
+        Ok(Ticket {
+            generation: mode / GENERATION,
+            class,
+        })
     }
 
-    /// Gives back what [`Gate::admit`] has given.
+    /// Gives back what [`Gate::admit`] has given, and says how the call ended.
     #[inline]
-    pub(crate) fn leave(&self) {
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
+    pub(crate) fn leave(&self, _ticket: Ticket, _outcome: Outcome) {
         if self.word.0.word.release() {
             self.freed.notify_one();
         }
     }
 
     /// A permit for what [`Gate::admit`] has given.
-    pub(crate) fn admitted(self: &Arc<Self>, generation: u64) -> Permit {
-        Permit {
-            gate: Arc::clone(self),
-            generation,
-        }
+    pub(crate) fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+        Permit::new(Arc::clone(self), ticket)
+    }
+
+    /// Admits one direct call, and waits up to `patience` in memory if permits have run out.
+    #[expect(clippy::unused_async, reason = "it will wait")]
+    pub(crate) async fn admit_within(
+        self: &Arc<Self>,
+        class: RouteClass,
+        customer: Option<&CustomerId>,
+        _patience: Duration,
+    ) -> Result<Permit, Refusal> {
+        let ticket = self.admit(class, || customer.cloned())?;
+        Ok(self.permit(ticket))
     }
 
     /// A permit for queued work, if one is free now.
-    #[must_use]
-    pub fn try_drain(self: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn try_drain(self: &Arc<Self>, _which: Drain) -> Option<Permit> {
         let mode = self.mode.0.load(Ordering::Acquire);
-        (mode & UNAVAILABLE == 0 && self.word.0.word.try_drain()).then(|| self.permit(mode))
+        (may_drain(mode) && self.word.0.word.try_drain()).then(|| self.drained(mode))
     }
 
-    /// Waits for a permit for queued work. While somebody waits, no direct call overtakes. May be dropped at any time.
-    pub async fn drain(self: &Arc<Self>) -> Permit {
+    /// Waits for a permit for queued work. While held work waits, no direct call overtakes. May be dropped at any time.
+    pub(crate) async fn drain(self: &Arc<Self>, _which: Drain) -> Permit {
         let mut waiting = Waiting::new(self);
         loop {
             // Enabled before looking: two releases between the look and the wait must wake two waiters.
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
             let mode = self.mode.0.load(Ordering::Acquire);
-            if mode & UNAVAILABLE == 0 && self.word.0.word.try_waiter() {
+            if may_drain(mode) && self.word.0.word.try_waiter() {
                 waiting.registered = false;
-                return self.permit(mode);
+                return self.drained(mode);
             }
             freed.await;
         }
     }
 
+    /// Counts a call that was diverted, and runs the cool-off down.
+    #[expect(clippy::unused_self, reason = "it will count")]
+    pub(crate) fn note_divert(&self, _why: Refusal) {}
+
+    /// The customers that a lease has to treat in a special way.
+    #[expect(clippy::unused_self, reason = "it will look")]
+    pub(crate) fn customer_terms(&self) -> Arc<[CustomerTerms]> {
+        Arc::default()
+    }
+
+    /// Takes what was seen since the last time.
+    pub(crate) fn readings(&self) -> Readings {
+        let word = self.word.0.word.read();
+        Readings {
+            in_flight: word.in_flight,
+            waiting_held: word.waiting,
+            ..Readings::default()
+        }
+    }
+
+    /// Keeps permits free of sideline work.
+    #[expect(clippy::unused_self, reason = "it will keep them")]
+    pub(crate) fn set_reserve(&self, _permits: u32) {}
+
+    /// The latency of an idle target, with which customers are compared.
+    #[expect(clippy::unused_self, reason = "it will compare")]
+    pub(crate) fn set_baseline(&self, _class: RouteClass, _latency: Duration) {}
+
+    /// Whether customers are tracked on the hot path.
+    #[expect(clippy::unused_self, reason = "it will track")]
+    pub(crate) fn set_watch(&self, _on: bool) {}
+
+    /// After how many diverted calls a cool-off is over; set anew with each. `None`: only time ends it.
+    #[expect(clippy::unused_self, reason = "it will count")]
+    pub(crate) fn set_cool_off_calls(&self, _calls: Option<u32>) {}
+
+    /// Resolves when so many calls were diverted in the present cool-off.
+    pub(crate) async fn cooled(&self) {
+        pending().await
+    }
+
+    /// Resolves when a call on the hot path has put the gate into [`State::CoolOff`]. For one listener.
+    pub(crate) async fn tripped(&self) -> Trip {
+        pending().await
+    }
+
+    /// The customers of this gate.
+    pub(crate) const fn customers(&self) -> &Customers {
+        &self.customers
+    }
+
     /// Sets how many calls may be in flight at once. Those above a lowered limit go on.
-    pub fn set_limit(&self, limit: u32) {
+    pub(crate) fn set_limit(&self, limit: u32) {
         self.word.0.word.set_limit(limit);
         self.wake_all();
     }
 
-    /// Opens or closes the direct way. Starts a new generation if that is a change.
-    pub fn set_mode(&self, mode: Mode) {
-        let bit = match mode {
-            Mode::Direct => 0,
-            Mode::Unavailable => UNAVAILABLE,
-        };
-        let change = |word: u64| (word & UNAVAILABLE != bit).then(|| (word ^ UNAVAILABLE).wrapping_add(GENERATION));
+    /// Changes the state. Starts a new generation if that is a change.
+    pub(crate) fn set_state(&self, state: State) {
+        self.set_mode(STATE, state as u64);
+    }
+
+    /// Opens or closes the way to the target, whatever the state is; the operator's switch.
+    pub(crate) fn set_available(&self, available: bool) -> bool {
+        self.set_mode(UNAVAILABLE, if available { 0 } else { UNAVAILABLE })
+    }
+
+    fn set_mode(&self, mask: u64, bits: u64) -> bool {
+        let change = |word: u64| (word & mask != bits).then(|| ((word & !mask) | bits).wrapping_add(GENERATION));
         let mut word = self.mode.0.load(Ordering::Acquire);
         while let Some(next) = change(word) {
             match self
@@ -190,10 +241,14 @@ impl Gate {
                 .0
                 .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return self.wake_all(),
+                Ok(_) => {
+                    self.wake_all();
+                    return true;
+                }
                 Err(now) => word = now,
             }
         }
+        false
     }
 
     /// How the gate stands now.
@@ -202,11 +257,8 @@ impl Gate {
         let word = self.word.0.word.read();
         let mode = self.mode.0.load(Ordering::Acquire);
         Snapshot {
-            mode: if mode & UNAVAILABLE == 0 {
-                Mode::Direct
-            } else {
-                Mode::Unavailable
-            },
+            state: state_of(mode),
+            available: mode & UNAVAILABLE == 0,
             generation: mode / GENERATION,
             limit: word.limit,
             in_flight: word.in_flight,
@@ -215,12 +267,12 @@ impl Gate {
         }
     }
 
-    /// Resolves when the mode is [`Mode::Direct`].
+    /// Resolves when queued work may run.
     pub(crate) async fn available(&self) {
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            if self.mode.0.load(Ordering::Acquire) & UNAVAILABLE == 0 {
+            if may_drain(self.mode.0.load(Ordering::Acquire)) {
                 // The notification may have been meant for somebody who waits for a permit.
                 self.freed.notify_one();
                 return;
@@ -229,11 +281,11 @@ impl Gate {
         }
     }
 
-    fn permit(self: &Arc<Self>, mode: u64) -> Permit {
-        Permit {
-            gate: Arc::clone(self),
+    fn drained(self: &Arc<Self>, mode: u64) -> Permit {
+        self.permit(Ticket {
             generation: mode / GENERATION,
-        }
+            class: RouteClass::default(),
+        })
     }
 
     fn wake_all(&self) {
@@ -248,50 +300,18 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// How a gate stands at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// Whether direct calls are admitted.
-    pub mode: Mode,
-    /// Rises with every change of the mode; permits carry it, so that a late result cannot speak for a later state.
-    pub generation: u64,
-    /// How many calls may be in flight.
-    pub limit: u32,
-    /// How many are, direct and drained together.
-    pub in_flight: u32,
-    /// How many pieces of queued work wait for a permit.
-    pub waiting: u32,
-    /// How many direct calls were admitted since the start.
-    pub admitted: u64,
-}
-
-/// The right to one concurrent call. Dropping it gives it back.
-#[must_use = "a permit that is dropped is given back"]
-pub struct Permit {
-    gate: Arc<Gate>,
-    generation: u64,
-}
-
-impl Permit {
-    /// The generation of the gate that admitted the call.
-    #[must_use]
-    pub const fn generation(&self) -> u64 {
-        self.generation
+const fn state_of(mode: u64) -> State {
+    match mode & STATE {
+        0 => State::Direct,
+        1 => State::CoolOff,
+        2 => State::Probing,
+        _ => State::Ramping,
     }
 }
 
-impl Drop for Permit {
-    #[inline]
-    fn drop(&mut self) {
-        self.gate.leave();
-    }
-}
-
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Permit(generation {})", self.generation)
-    }
+/// Whether queued work may run.
+fn may_drain(mode: u64) -> bool {
+    mode & UNAVAILABLE == 0 && state_of(mode) != State::CoolOff
 }
 
 /// A registered waiter; gives its place up when dropped.
@@ -326,7 +346,7 @@ mod tests {
         let permit = gate.enter().unwrap();
         let drain = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.drain().await }
+            async move { gate.drain(Drain::Held).await }
         });
         while gate.snapshot().waiting == 0 {
             tokio::task::yield_now().await;
@@ -344,7 +364,7 @@ mod tests {
         let gate = Arc::new(Gate::new(1));
         let permit = gate.enter().unwrap();
         {
-            let mut drain = std::pin::pin!(gate.drain());
+            let mut drain = std::pin::pin!(gate.drain(Drain::Held));
             assert!(drain.as_mut().now_or_never().is_none());
             assert_eq!(gate.snapshot().waiting, 1);
         }
@@ -356,14 +376,14 @@ mod tests {
     #[tokio::test]
     async fn an_unavailable_target_admits_nobody_until_it_is_back() {
         let gate = Arc::new(Gate::new(2));
-        gate.set_mode(Mode::Unavailable);
+        gate.set_available(false);
         assert_eq!(gate.enter().unwrap_err(), Refusal::Unavailable);
-        assert!(gate.try_drain().is_none());
-        let mut drain = std::pin::pin!(gate.drain());
+        assert!(gate.try_drain(Drain::Held).is_none());
+        let mut drain = std::pin::pin!(gate.drain(Drain::Held));
         assert!(drain.as_mut().now_or_never().is_none());
-        gate.set_mode(Mode::Unavailable);
+        gate.set_available(false);
         assert_eq!(gate.snapshot().generation, 1, "no change, no generation");
-        gate.set_mode(Mode::Direct);
+        gate.set_available(true);
         assert_eq!(drain.await.generation(), 2);
     }
 
@@ -373,7 +393,7 @@ mod tests {
         let drains: Vec<_> = (0..3)
             .map(|_| {
                 let gate = Arc::clone(&gate);
-                tokio::spawn(async move { gate.drain().await })
+                tokio::spawn(async move { gate.drain(Drain::Held).await })
             })
             .collect();
         while gate.snapshot().waiting < 3 {

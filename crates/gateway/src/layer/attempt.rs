@@ -91,7 +91,7 @@ where
                         self.0 = State::Done;
                         return Poll::Ready(response);
                     }
-                    let (Some(adoptable), Some(route)) = (&direct.adoptable, &direct.permit.route) else {
+                    let (Some(adoptable), Some(route)) = (&direct.adoptable, direct.permit.route()) else {
                         return Poll::Pending;
                     };
                     let timer = direct

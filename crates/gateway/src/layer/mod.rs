@@ -14,7 +14,8 @@ pub use service::Dispatch;
 
 use crate::{
     Gateway,
-    gate::{Gate, Permit, Refusal},
+    gate::{Gate, Permit, Refusal, RouteClass, Ticket},
+    outcome::Outcome,
     target::Target,
 };
 use crosspoint_core::{CustomerId, TargetId};
@@ -190,24 +191,26 @@ impl<S> Layer<S> for DispatchLayer {
 /// A permit of the direct way: the route, which is needed anyway, keeps the gate alive, so that a call costs one
 /// reference count instead of two.
 pub(crate) struct Admitted {
-    route: Option<Arc<Route>>,
-    generation: u64,
+    held: Option<(Arc<Route>, Ticket)>,
 }
 
 impl Admitted {
     #[inline]
     fn new(route: &Arc<Route>) -> Result<Self, Refusal> {
-        let generation = route.gate.admit()?;
+        let ticket = route.gate.admit(RouteClass::default(), || None)?;
         Ok(Self {
-            route: Some(Arc::clone(route)),
-            generation,
+            held: Some((Arc::clone(route), ticket)),
         })
+    }
+
+    fn route(&self) -> Option<&Arc<Route>> {
+        self.held.as_ref().map(|(route, _)| route)
     }
 
     /// The route, with a permit of its own.
     fn into_permit(mut self) -> Option<(Arc<Route>, Permit)> {
-        let route = self.route.take()?;
-        let permit = route.gate.admitted(self.generation);
+        let (route, ticket) = self.held.take()?;
+        let permit = route.gate.permit(ticket);
         Some((route, permit))
     }
 }
@@ -215,8 +218,8 @@ impl Admitted {
 impl Drop for Admitted {
     #[inline]
     fn drop(&mut self) {
-        if let Some(route) = &self.route {
-            route.gate.leave();
+        if let Some((route, ticket)) = self.held.take() {
+            route.gate.leave(ticket, Outcome::Cancelled);
         }
     }
 }

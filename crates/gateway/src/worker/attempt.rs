@@ -2,7 +2,13 @@
 
 use super::Holding;
 use crate::{
-    Settles, gate::Permit, gateway::Inner, http::for_stored_reply, inbox::Answer, metric, target::Target,
+    Settles,
+    gate::{Drain, Permit},
+    gateway::Inner,
+    http::for_stored_reply,
+    inbox::Answer,
+    metric,
+    target::Target,
     worker::leases::Held,
 };
 use crosspoint_core::{
@@ -61,7 +67,7 @@ impl Attempt {
         let permit = match permit {
             Some(permit) => permit,
             None => tokio::select! {
-                permit = self.target.gate.drain() => permit,
+                permit = self.target.gate.drain(Drain::Held) => permit,
                 _ = signal.stopped() => return self.give_back().await,
                 () = self.holding.lapsed() => return,
             },

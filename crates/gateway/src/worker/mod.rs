@@ -13,7 +13,7 @@ pub(crate) use leases::{Holding, Leases};
 
 use crate::{
     Settles,
-    gate::Permit,
+    gate::{Drain, Permit},
     gateway::{Inner, Stage},
     inbox::Answer,
     metric,
@@ -41,7 +41,7 @@ pub(crate) async fn drain(gateway: Weak<Inner>, target: Arc<Target>) {
     loop {
         let turn = async {
             match (backlog, settles(&target)) {
-                (true, _) => target.gate.drain().await.into(),
+                (true, _) => target.gate.drain(Drain::Held).await.into(),
                 (false, Settles::Gateway) => idle(&gateway, &target).await,
                 (false, Settles::Handler) => {
                     target.gate.available().await;
@@ -72,8 +72,8 @@ fn settles(target: &Target) -> Settles {
 async fn idle(gateway: &Weak<Inner>, target: &Arc<Target>) -> Option<Permit> {
     let poll = gateway.upgrade()?.config.poll;
     tokio::select! {
-        () = target.queued.notified() => Some(target.gate.drain().await),
-        () = sleep(poll) => target.gate.try_drain(),
+        () = target.queued.notified() => Some(target.gate.drain(Drain::Held).await),
+        () = sleep(poll) => target.gate.try_drain(Drain::Held),
     }
 }
 
@@ -88,7 +88,10 @@ async fn lease(inner: Arc<Inner>, target: &Arc<Target>, first: Option<Permit>) -
         request.max = room.clamp(1, batch);
         request.wait = inner.config.poll;
     } else {
-        while let Some(permit) = (permits.len() < batch).then(|| target.gate.try_drain()).flatten() {
+        while let Some(permit) = (permits.len() < batch)
+            .then(|| target.gate.try_drain(Drain::Held))
+            .flatten()
+        {
             permits.push(permit);
         }
         request.max = permits.len();
