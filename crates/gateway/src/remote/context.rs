@@ -1,6 +1,6 @@
 //! The headers between gateway and replica: what dispatch knows about a call.
 
-use crate::{Replayed, http::for_reply};
+use crate::{Replayed, http::for_reply, outcome::Outcome};
 use crosspoint_core::{CustomerId, InvocationId, Meta, RunKey};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{sync::Arc, time::Duration};
@@ -114,6 +114,14 @@ pub(super) enum Said {
 }
 
 impl Said {
+    pub(super) const fn outcome(self) -> Outcome {
+        match self {
+            Self::Full => Outcome::Overloaded { retry_after: None },
+            Self::NotStarted => Outcome::NotStarted,
+            Self::Unknown => Outcome::Unknown,
+        }
+    }
+
     pub(super) fn send(self, headers: &mut HeaderMap) {
         let text = match self {
             Self::Full => "full",

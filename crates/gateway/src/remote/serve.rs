@@ -8,6 +8,7 @@ use crate::{
     Gateway, Settles, TargetConfig,
     gateway::Inner,
     http::{KeyScope, idempotency_key, problem},
+    outcome::Outcome,
     replay::WITHOUT_REQUEST,
     target::Target,
 };
@@ -193,10 +194,17 @@ impl Door {
         };
         let invocation = match self.invocation(request).await {
             Ok(invocation) => invocation,
-            Err(error) => return problem(&error, None).map(Body::from),
+            Err(error) => {
+                permit.finish(Outcome::Cancelled);
+                return problem(&error, None).map(Body::from);
+            }
         };
         let result = AssertUnwindSafe(self.handler.handle(invocation)).catch_unwind().await;
-        drop(permit);
+        permit.finish(match &result {
+            Ok(Ok(reply)) => Outcome::of(reply.status(), reply.headers()),
+            Ok(Err(error)) => said(error).map_or(Outcome::Failed, Said::outcome),
+            Err(_panic) => Outcome::Failed,
+        });
         match result {
             Ok(Ok(reply)) => reply.map(Body::from),
             Ok(Err(error)) => self.failed(&error),
@@ -254,12 +262,17 @@ impl Door {
 
     fn failed(&self, error: &Error) -> Response<Body> {
         tracing::info!(%error, target = %self.target.id, "a direct call failed");
-        match error.code() {
-            Code::TargetSaturated => refuse(error, Said::Full),
-            Code::TargetUnavailable | Code::ShuttingDown => refuse(error, Said::NotStarted),
-            Code::OutcomeUnknown => refuse(error, Said::Unknown),
-            _ => problem(error, None).map(Body::from),
-        }
+        said(error).map_or_else(|| problem(error, None).map(Body::from), |said| refuse(error, said))
+    }
+}
+
+/// What a handler's error says about whether it began.
+fn said(error: &Error) -> Option<Said> {
+    match error.code() {
+        Code::TargetSaturated => Some(Said::Full),
+        Code::TargetUnavailable | Code::ShuttingDown => Some(Said::NotStarted),
+        Code::OutcomeUnknown => Some(Said::Unknown),
+        _ => None,
     }
 }
 

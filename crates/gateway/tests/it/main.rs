@@ -8,6 +8,8 @@ mod divert;
 mod drain;
 mod keys;
 mod leases;
+mod outcome;
+mod remote;
 mod site;
 mod status;
 mod stubborn;
