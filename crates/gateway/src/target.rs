@@ -1,6 +1,6 @@
 //! One target as this process sees it.
 
-use crate::{Settles, TargetConfig, gate::Gate};
+use crate::{Policy, Settles, TargetConfig, control::Control, gate::Gate};
 use crosspoint_core::{Handler, RetryPolicy, TargetId};
 use std::{
     fmt,
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 pub(crate) struct Target {
     pub(crate) id: TargetId,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) control: Control,
     /// Told when this process has queued something for the target.
     pub(crate) queued: Notify,
     served: OnceLock<Served>,
@@ -34,6 +35,7 @@ impl Target {
         Self {
             id,
             gate: Arc::new(Gate::new(permits)),
+            control: Control::new(Policy::default().limit(crate::Limit::Fixed(permits))),
             queued: Notify::new(),
             served: OnceLock::new(),
             layered: AtomicBool::new(false),
