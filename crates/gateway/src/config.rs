@@ -1,5 +1,6 @@
 //! What can be set, with the defaults.
 
+use crate::{Limit, Policy};
 use crosspoint_core::{RetryPolicy, WorkerId};
 use std::time::Duration;
 
@@ -28,6 +29,14 @@ pub struct Config {
     pub hold: Duration,
     /// How many clients are kept waiting at once; further ones get 202 at once. Default 10 000.
     pub max_held: usize,
+    /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 1 000.
+    pub max_held_per_customer: usize,
+    /// How long the store may take to acknowledge a diverted call before its client is refused with 503. After three
+    /// failures in a row calls are refused at once for a second. Default 250 ms.
+    pub enqueue_timeout: Duration,
+    /// How long the body of a diverted call may take to arrive before its client is refused with 408. Direct calls are
+    /// not limited. Default 10 s.
+    pub body_timeout: Duration,
     /// When a client with 202 should ask for the first time. Default 2 s.
     pub retry_after: Duration,
     /// The largest reply of a queued call that is stored, in bytes. Default 1 MiB.
@@ -50,6 +59,9 @@ impl Default for Config {
             poll: Duration::from_secs(1),
             hold: Duration::from_secs(10),
             max_held: 10_000,
+            max_held_per_customer: 1_000,
+            enqueue_timeout: Duration::from_millis(250),
+            body_timeout: Duration::from_secs(10),
             retry_after: Duration::from_secs(2),
             max_reply: 1024 * 1024,
             stop_grace: Duration::from_secs(15),
@@ -85,8 +97,10 @@ fn unique_worker() -> WorkerId {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TargetConfig {
-    /// How many calls run at once in this process, direct and queued together. Default 64.
-    pub permits: u32,
+    /// How the target is protected: above all how many calls run at once in this process, direct and queued together.
+    /// `None`, the default: as a layer of the target has set it, else [`Policy::default`], and [`Policy::flows`] with
+    /// [`Settles::Handler`].
+    pub policy: Option<Policy>,
     /// Who writes results. Default: the gateway.
     pub settles: Settles,
     /// When an attempt that failed is made again. Its `max_attempts` is that of the envelopes made for diverted calls.
@@ -96,7 +110,7 @@ pub struct TargetConfig {
 impl Default for TargetConfig {
     fn default() -> Self {
         Self {
-            permits: 64,
+            policy: None,
             settles: Settles::Gateway,
             retry: RetryPolicy::default(),
         }
@@ -104,10 +118,18 @@ impl Default for TargetConfig {
 }
 
 impl TargetConfig {
-    /// Sets how many calls run at once.
+    /// Sets how many calls run at once, always: [`Limit::Fixed`].
     #[must_use]
-    pub const fn permits(mut self, permits: u32) -> Self {
-        self.permits = permits;
+    pub fn permits(mut self, permits: u32) -> Self {
+        let policy = self.policy.take().unwrap_or_default();
+        self.policy = Some(policy.limit(Limit::Fixed(permits)));
+        self
+    }
+
+    /// Sets how the target is protected.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
         self
     }
 
@@ -150,6 +172,9 @@ pub struct CallPolicy {
     pub hold: Option<Duration>,
     /// Whether the call may be made again when nobody knows how it ended. Default false.
     pub repeatable: bool,
+    /// What becomes of the call if the caller drops the future while the call waits in the queue. Default
+    /// [`OnDisconnect::Cancel`].
+    pub on_disconnect: OnDisconnect,
 }
 
 impl CallPolicy {
@@ -166,4 +191,54 @@ impl CallPolicy {
         self.repeatable = repeatable;
         self
     }
+
+    /// Sets what becomes of the call if its caller leaves while it waits.
+    #[must_use]
+    pub const fn on_disconnect(mut self, then: OnDisconnect) -> Self {
+        self.on_disconnect = then;
+        self
+    }
+}
+
+/// What becomes of a held call whose client leaves before the call has begun.
+///
+/// A call with an idempotency key goes on in either case: its client may come back and ask for the answer with the key.
+/// So does one that has begun.
+///
+/// ```
+/// use crosspoint_gateway::{CallPolicy, OnDisconnect};
+/// let policy = CallPolicy::default().on_disconnect(OnDisconnect::Continue);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnDisconnect {
+    /// It is cancelled: nobody would read the answer, and others wait. If it begins at that very moment it is asked to
+    /// stop, as a direct call would be.
+    #[default]
+    Cancel,
+    /// It goes on, for its effects.
+    Continue,
+}
+
+/// Which requests of a route may be stored when the target has no capacity.
+///
+/// ```
+/// # use crosspoint_core::{Memory, SystemClock, TargetId};
+/// # use crosspoint_gateway::{Config, Gateway};
+/// # use std::sync::Arc;
+/// use crosspoint_gateway::Eligible;
+///
+/// # let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
+/// let layer = gateway.layer(TargetId::new("scan")?).eligible(Eligible::Repeatable);
+/// # Ok::<(), crosspoint_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Eligible {
+    /// All that can be replayed: not streams of events (`Accept: text/event-stream`), upgrades and CONNECT.
+    #[default]
+    Queueable,
+    /// Of those, only the ones that may be made twice: with an idempotent method, with an `Idempotency-Key`, or on a
+    /// route that says `repeatable(true)`.
+    Repeatable,
 }

@@ -1,10 +1,12 @@
 //! The gateway of one process: its targets, its leases and whoever waits in it.
 
 use crate::{
-    Config, Settles, TargetConfig,
-    gate::Snapshot,
+    Config, Limit, Policy, Settles, TargetConfig, control,
+    gate::{Drain, Snapshot},
     inbox::Inbox,
+    intake::Intake,
     metric,
+    seats::Seats,
     target::Target,
     wait::from_now,
     worker::{self, Leases},
@@ -14,7 +16,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -58,8 +60,10 @@ pub(crate) struct Inner {
     pub(crate) inbox: Inbox,
     pub(crate) leases: Leases,
     pub(crate) stage: watch::Sender<Stage>,
-    /// Clients that are kept waiting now.
-    pub(crate) holding: AtomicUsize,
+    /// The places of clients that are kept waiting.
+    pub(crate) seats: Arc<Seats>,
+    /// Whether diverted calls are written to the store.
+    pub(crate) intake: Intake,
     /// Ends when the last lease loop has dropped its clone.
     pub(crate) loops: watch::Sender<()>,
     targets: RwLock<HashMap<TargetId, Arc<Target>>>,
@@ -84,6 +88,8 @@ impl Gateway {
         let fleet = FleetScope::trusted();
         Self {
             inner: Arc::new(Inner {
+                seats: Seats::new(config.max_held, config.max_held_per_customer),
+                intake: Intake::default(),
                 store,
                 clock,
                 config,
@@ -91,7 +97,6 @@ impl Gateway {
                 inbox: Inbox::default(),
                 leases: Leases::default(),
                 stage: watch::Sender::new(Stage::Running),
-                holding: AtomicUsize::new(0),
                 loops: watch::Sender::new(()),
                 targets: RwLock::default(),
                 tasks: AtomicBool::new(false),
@@ -103,10 +108,19 @@ impl Gateway {
     /// lives. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Code::SetupInvalid`] when the target is served already, when its retry policy makes no sense, or outside a
-    /// runtime.
+    /// [`Code::SetupInvalid`] when the target is served already, when its policy or its retry policy makes no sense, or
+    /// outside a runtime.
     pub fn register(&self, target: TargetId, handler: Arc<dyn Handler>, config: TargetConfig) -> Result<()> {
         config.retry.validate()?;
+        let policy = match (&config.policy, config.settles) {
+            (Some(policy), Settles::Gateway) => Some(policy.clone()),
+            (Some(policy), Settles::Handler) => Some(policy.clone().patience(Duration::ZERO)),
+            (None, Settles::Gateway) => None,
+            (None, Settles::Handler) => Some(Policy::flows()),
+        };
+        if let Some(policy) = &policy {
+            policy.validate()?;
+        }
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::new(
                 Code::SetupInvalid,
@@ -114,13 +128,22 @@ impl Gateway {
             ));
         }
         let entry = self.inner.target(&target);
-        let permits = config.permits;
+        let settles = config.settles;
         if !entry.serve(handler, config) {
             return Err(Error::new(Code::SetupInvalid, "the target is served already").with("target", target));
         }
-        entry.gate.set_limit(permits);
+        if let Some(policy) = policy {
+            entry.set_policy(policy);
+        }
         self.start_tasks();
-        tokio::spawn(worker::drain(Arc::downgrade(&self.inner), entry));
+        let inner = || Arc::downgrade(&self.inner);
+        if settles == Settles::Handler {
+            tokio::spawn(worker::drain_flows(inner(), entry));
+        } else {
+            for which in [Drain::Held, Drain::Sideline] {
+                tokio::spawn(worker::drain_queue(inner(), Arc::clone(&entry), which));
+            }
+        }
         Ok(())
     }
 
@@ -131,9 +154,22 @@ impl Gateway {
         }
     }
 
-    /// Sets how many calls to a target run at once in this process.
+    /// Sets how many calls to a target run at once in this process, from now on and always: [`Limit::Fixed`].
     pub fn set_permits(&self, target: &TargetId, permits: u32) {
-        self.inner.target(target).gate.set_limit(permits);
+        let target = self.inner.target(target);
+        let policy = Policy::clone(&target.control.policy());
+        target.set_policy(policy.limit(Limit::Fixed(permits)));
+    }
+
+    /// How many calls at once would answer everything that arrives at a target and work its backlog off within 30 s:
+    /// (arrivals per second + this process's share of the queue / 30 s) × the service time of an unloaded target. `None`
+    /// if this process has never heard of it, 0 while nothing is known. Divided by the concurrency of one replica (and by
+    /// 0.7, to leave room) it says how many replicas are needed; the sum over all gateways counts. Exported as
+    /// `crosspoint_dispatch_demand_concurrency`.
+    #[must_use]
+    pub fn demand(&self, target: &TargetId) -> Option<f64> {
+        let targets = self.inner.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.get(target).map(|target| target.control.demand())
     }
 
     /// How the gate of a target stands; `None` if this process has never heard of it.
@@ -149,9 +185,21 @@ impl Gateway {
         self.inner.all().iter().map(|target| target.id.clone()).collect()
     }
 
-    /// Prepares for the end of the process. From now on nothing is leased and diverted calls are answered 202 at once.
-    /// Running attempts may finish until `timeout` has passed; then they are told to stop, and their work goes back to
-    /// the queue once they have. Direct calls go on: the server's own graceful shutdown ends those.
+    /// Whether [`Gateway::drain`] has begun: the process should say that it is no longer ready for new traffic.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.stage() > Stage::Running
+    }
+
+    /// Prepares for the end of the process, in this order:
+    ///
+    /// 1. [`Gateway::is_draining`] says so from now on. Nothing more is leased; calls that are diverted are stored and
+    ///    answered 202 at once. Direct calls go on: the server's own graceful shutdown ends those.
+    /// 2. Running attempts, those of adopted calls included, may finish until `timeout` has passed. Who is held is
+    ///    answered as before.
+    /// 3. Then whoever is still held gets 202; any process on the same store answers the poll. Attempts that still run
+    ///    are told to stop, and after [`Config::stop_grace`] they are dropped: what may be repeated goes back to the
+    ///    queue at once, without having used up an attempt, and the rest is recorded as `outcome-unknown`.
     ///
     /// This ends soon after `timeout` and [`Config::stop_grace`], whatever attempts do. An attempt of a target that settles
     /// by itself and has not stopped by then keeps its lease, which runs out once the process is gone.
@@ -180,11 +228,18 @@ impl Gateway {
             }
         }
         inner.enter(Stage::Closing);
+        inner.inbox.close();
+        for target in inner.all() {
+            control::remember(inner.store.as_ref(), &target.id, &target.control).await;
+        }
         inner.publish();
     }
 
     /// Starts the tasks that serve all targets together: heartbeats, the slow poll of answers, metrics.
     pub(crate) fn start_tasks(&self) {
+        for target in self.inner.all() {
+            self.start_control(&target);
+        }
         if self.inner.tasks.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -193,6 +248,16 @@ impl Gateway {
         tokio::spawn(worker::watch_answers(Arc::downgrade(&self.inner)));
         tokio::spawn(metric::publish_always(Arc::downgrade(&self.inner)));
         tokio::spawn(metric::count_always(Arc::downgrade(&self.inner)));
+    }
+}
+
+impl Gateway {
+    /// Starts the control of a target that is served or layered here. Outside of a runtime that is left to a later call.
+    pub(crate) fn start_control(&self, target: &Arc<Target>) {
+        let ours = target.is_layered() || target.served().is_some();
+        if ours && tokio::runtime::Handle::try_current().is_ok() && target.control.start() {
+            tokio::spawn(control::run(Arc::downgrade(&self.inner), Arc::clone(target)));
+        }
     }
 }
 
@@ -205,7 +270,7 @@ impl Inner {
         }
         drop(known);
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Target::new(id.clone(), TargetConfig::default().permits));
+        let new = || Arc::new(Target::new(id.clone()));
         Arc::clone(targets.entry(id.clone()).or_insert_with(new))
     }
 

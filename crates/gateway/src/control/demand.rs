@@ -37,6 +37,8 @@ impl ArrivalRate {
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     own: AtomicI64,
+    /// All that this process has stored since its start.
+    total: AtomicU64,
     counted: AtomicBool,
 }
 
@@ -62,6 +64,10 @@ impl Backlog {
         } else {
             self.own.store(queue, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 
     pub(crate) fn own(&self) -> i64 {

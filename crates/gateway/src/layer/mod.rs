@@ -7,13 +7,14 @@
 mod attempt;
 mod divert;
 mod path;
+mod patience;
 mod service;
 
 pub use attempt::Attempt;
 pub use service::Dispatch;
 
 use crate::{
-    Gateway,
+    Eligible, Gateway, Limit, OnDisconnect, Policy,
     gate::{Gate, Permit, Refusal, RouteClass, Ticket},
     outcome::Outcome,
     target::Target,
@@ -52,6 +53,9 @@ pub(crate) struct Route {
     hold: Option<Duration>,
     max_body: usize,
     repeatable: Option<bool>,
+    eligible: Eligible,
+    on_disconnect: OnDisconnect,
+    honours_keys: bool,
     keys: Keys,
     adopt: bool,
 }
@@ -106,6 +110,7 @@ impl Gateway {
     pub fn layer(&self, target: TargetId) -> DispatchLayer {
         let target = self.inner.target(&target);
         target.mark_layered();
+        self.start_control(&target);
         DispatchLayer {
             route: Arc::new(Route {
                 gateway: self.clone(),
@@ -117,6 +122,9 @@ impl Gateway {
                 hold: None,
                 max_body: 256 * 1024,
                 repeatable: None,
+                eligible: Eligible::default(),
+                on_disconnect: OnDisconnect::default(),
+                honours_keys: false,
                 keys: Keys::Target,
                 adopt: true,
             }),
@@ -161,6 +169,30 @@ impl DispatchLayer {
         self.set(|route| route.repeatable = Some(repeatable))
     }
 
+    /// Which requests may be stored. Default: all that can be replayed.
+    pub fn eligible(self, eligible: Eligible) -> Self {
+        self.set(|route| route.eligible = eligible)
+    }
+
+    /// Whether the service itself recognises a repeated `Idempotency-Key`, so that calls with a key may be made again when
+    /// nobody knows how they ended. Default false.
+    pub fn honours_keys(self, honours: bool) -> Self {
+        self.set(|route| route.honours_keys = honours)
+    }
+
+    /// What becomes of a held call whose client leaves before it has begun. Default: it is cancelled.
+    pub fn on_disconnect(self, then: OnDisconnect) -> Self {
+        self.set(|route| route.on_disconnect = then)
+    }
+
+    /// Whether queued calls that the service has carried out and answered with 5xx are made again: at most one for ten
+    /// calls (and one a second), and as often as the target's retry policy says. Over all layers of the target; the last
+    /// setting counts. Default false: such an answer is the answer.
+    pub fn retry_on_5xx(self, again: bool) -> Self {
+        self.route.target.set_again_on_5xx(again);
+        self
+    }
+
     /// Where an `Idempotency-Key` is honoured. Default: by the target.
     pub fn keys(self, keys: Keys) -> Self {
         self.set(|route| route.keys = keys)
@@ -172,10 +204,17 @@ impl DispatchLayer {
         self.set(|route| route.adopt = adopt)
     }
 
-    /// How many calls of the target run at once in this process, over all of its layers; the last setting counts.
-    /// Default 64.
+    /// How many calls of the target run at once in this process, always, over all of its layers; the last setting
+    /// counts. Default: learnt, as in [`Policy`].
     pub fn permits(self, permits: u32) -> Self {
-        self.route.gate.set_limit(permits);
+        let policy = Policy::clone(&self.route.target.control.policy());
+        self.policy(policy.limit(Limit::Fixed(permits)))
+    }
+
+    /// How the target is protected, over all of its layers; the last setting counts. See [`Policy::validate`] for
+    /// what makes no sense: it is taken as near as possible.
+    pub fn policy(self, policy: Policy) -> Self {
+        self.route.target.set_policy(policy);
         self
     }
 }
