@@ -1,6 +1,9 @@
 //! The future of a dispatched request.
 
-use super::{Admitted, Route, divert::Caller};
+use super::{
+    Admitted, Route,
+    divert::{Caller, divert, returned},
+};
 use crate::{
     adopt::{Adopted, Adoption},
     gate::Permit,
@@ -88,8 +91,16 @@ where
                 State::Bare(future) => return Pin::new(future).poll(cx),
                 State::Direct(direct) => {
                     if let Poll::Ready(response) = Pin::new(&mut direct.future).poll(cx) {
+                        let brought = direct.permit.route().and_then(|route| {
+                            let Ok(response) = &response;
+                            returned(route, response).map(|request| (Arc::clone(route), request))
+                        });
                         self.0 = State::Done;
-                        return Poll::Ready(response);
+                        let Some((route, (request, why))) = brought else {
+                            return Poll::Ready(response);
+                        };
+                        self.0 = State::Stored(Box::pin(async move { divert(route, request, why).await.map(R::from) }));
+                        continue;
                     }
                     let (Some(adoptable), Some(route)) = (&direct.adoptable, direct.permit.route()) else {
                         return Poll::Pending;

@@ -40,9 +40,15 @@ pub fn classify(error: &(dyn Error + 'static)) -> Outcome {
         if let Some(outcome) = known(error) {
             return outcome;
         }
-        next = error.source();
+        next = inside(error);
     }
     Outcome::Unknown
+}
+
+/// What an error wraps. An I/O error names as its source what lies beneath the error that it wraps.
+fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    wrapped.map_or_else(|| error.source(), |wrapped| Some(wrapped))
 }
 
 fn known(error: &(dyn Error + 'static)) -> Option<Outcome> {

@@ -62,7 +62,10 @@ impl Replica {
 
     /// Ends it with all of its connections; answers where it was.
     pub(super) fn kill(mut self) -> SocketAddr {
-        self.runtime.take().unwrap().shutdown_background();
+        let runtime = self.runtime.take().unwrap();
+        // Its port is free when this is done, which has to be waited for outside of any runtime.
+        let ending = std::thread::spawn(move || runtime.shutdown_timeout(std::time::Duration::from_secs(10)));
+        ending.join().unwrap();
         self.address
     }
 }
