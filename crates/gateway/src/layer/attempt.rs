@@ -92,8 +92,8 @@ where
                 State::Direct(direct) => {
                     if let Poll::Ready(response) = Pin::new(&mut direct.future).poll(cx) {
                         let brought = direct.permit.route().and_then(|route| {
-                            let Ok(response) = &response;
-                            returned(route, response).map(|request| (Arc::clone(route), request))
+                            let request = returned(route, response.as_ref().ok()?)?;
+                            Some((Arc::clone(route), request))
                         });
                         self.0 = State::Done;
                         let Some((route, (request, why))) = brought else {
