@@ -10,10 +10,7 @@ mod child;
 mod load;
 
 use async_trait::async_trait;
-use axum::{
-    Router,
-    routing::{any, get},
-};
+use axum::Router;
 use child::{Process, listen, parent_gone};
 use crosspoint::{
     core::{Handler, Invocation, Reply, Store, TargetId},
@@ -26,7 +23,10 @@ use crosspoint::{
 use load::Load;
 use serde::Serialize;
 use std::{error::Error as StdError, path::Path, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 type AnyResult<T = ()> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
 
@@ -98,6 +98,7 @@ async fn pod(data: &Path, secret: &str) -> AnyResult {
 /// The processes of the pool.
 struct Pods<'a> {
     running: Vec<Process>,
+    starting: JoinSet<std::io::Result<Process>>,
     pool: &'a HttpTarget,
     data: &'a str,
     secret: &'a str,
@@ -107,27 +108,30 @@ struct Pods<'a> {
 impl Pods<'_> {
     /// One step towards as many pods as the demand asks for.
     async fn scale(&mut self, demand: f64) -> AnyResult {
+        let before = self.running.len();
+        while let Some(started) = self.starting.try_join_next() {
+            self.running.push(started??);
+        }
+        let have = self.running.len() + self.starting.len();
         let wanted = (demand / (f64::from(PER_POD) * MEANT)).ceil().clamp(1.0, MOST as f64) as usize;
-        if wanted > self.running.len() {
+        if wanted >= have {
             self.enough_since = None;
-            let missing = wanted - self.running.len();
-            let starts = (0..missing).map(|_| Process::start(&["pod", self.data, self.secret]));
-            for started in futures_of(starts).await {
-                self.running.push(started?);
+            for _ in have..wanted {
+                let (data, secret) = (self.data.to_owned(), self.secret.to_owned());
+                self.starting
+                    .spawn(async move { Process::start(&["pod", &data, &secret]).await });
             }
+        } else if self.enough_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE
+            && self.running.len() > 1
+            && let Some(last) = self.running.pop()
+        {
+            // First no more calls for it, then its end.
             self.tell()?;
-        } else if wanted < self.running.len() {
-            let since = *self.enough_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= PATIENCE
-                && let Some(last) = self.running.pop()
-            {
-                // First no more calls for it, then its end.
-                self.tell()?;
-                tokio::spawn(last.end());
-                self.enough_since = None;
-            }
-        } else {
+            tokio::spawn(last.end());
             self.enough_since = None;
+        }
+        if self.running.len() > before {
+            self.tell()?;
         }
         Ok(())
     }
@@ -140,18 +144,16 @@ impl Pods<'_> {
             .collect();
         Ok(self.pool.set_replicas(&bases?)?)
     }
-}
 
-/// All at once; the results in order.
-async fn futures_of<T: Send + 'static>(all: impl Iterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
-    let tasks: Vec<_> = all.map(tokio::spawn).collect();
-    let mut done = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        if let Ok(result) = task.await {
-            done.push(result);
+    async fn end(mut self) -> AnyResult {
+        while let Some(started) = self.starting.join_next().await {
+            self.running.push(started??);
         }
+        for pod in self.running {
+            pod.end().await?;
+        }
+        Ok(())
     }
-    done
 }
 
 /// One look at the whole.
@@ -173,7 +175,7 @@ async fn demonstrate(length: Duration, seed: u64, json: bool) -> AnyResult {
     let scan = TargetId::new("scan")?;
     let gateway = open(folder.path()).await?;
     let mut config = RemoteConfig::default();
-    config.secret = Some(SharedSecret::new(&*secret)?);
+    config.secret = Some(SharedSecret::new(secret.as_str())?);
     let acme = |_: &http::request::Parts| CustomerId::new("acme").ok();
     let pool = HttpTarget::new(scan.clone(), config)?.customer(acme);
     let layer = gateway
@@ -236,9 +238,7 @@ async fn demonstrate(length: Duration, seed: u64, json: bool) -> AnyResult {
         sleep(LOOK).await;
     }
     let summary = load.finish(&looks).await?;
-    for pod in std::mem::take(&mut pods.running) {
-        pod.end().await?;
-    }
+    pods.end().await?;
     if json {
         println!(
             "{}",

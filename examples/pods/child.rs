@@ -2,7 +2,7 @@
 
 use std::{io, process::Stdio};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::TcpListener,
     process::{Child, ChildStdin, Command},
 };
@@ -12,8 +12,8 @@ const READY: &str = "ready ";
 
 pub struct Process {
     child: Child,
-    /// Closing it ends the child; what is written to it are orders.
-    orders: ChildStdin,
+    /// Closing it ends the child.
+    input: ChildStdin,
     pub address: String,
 }
 
@@ -26,24 +26,20 @@ impl Process {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let (Some(orders), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a child without pipes"));
         };
         let mut lines = BufReader::new(output).lines();
         while let Some(line) = lines.next_line().await? {
             if let Some(address) = line.strip_prefix(READY) {
                 let address = address.to_owned();
-                return Ok(Self { child, orders, address });
+                return Ok(Self { child, input, address });
             }
         }
         Err(io::Error::other("a child ended before it listened"))
     }
 
-    #[allow(dead_code, reason = "only one of the two examples gives orders")]
-    pub async fn order(&mut self, line: &str) -> io::Result<()> {
-        self.orders.write_all(format!("{line}\n").as_bytes()).await
-    }
-
+    #[allow(dead_code, reason = "only one of the two examples kills")]
     /// SIGKILL: no warning, no chance to clean up.
     pub async fn kill(mut self) -> io::Result<()> {
         self.child.kill().await
@@ -51,8 +47,8 @@ impl Process {
 
     /// Ends it by closing its input.
     pub async fn end(self) -> io::Result<()> {
-        let Self { mut child, orders, .. } = self;
-        drop(orders);
+        let Self { mut child, input, .. } = self;
+        drop(input);
         child.wait().await.map(drop)
     }
 }
@@ -65,7 +61,6 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
 }
 
 /// Resolves when the parent has closed our input or is gone.
-#[allow(dead_code, reason = "only one of the two examples needs it alone")]
 pub async fn parent_gone() {
     let mut all = Vec::new();
     let _ = tokio::io::stdin().read_to_end(&mut all).await;

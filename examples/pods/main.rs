@@ -152,7 +152,7 @@ async fn demonstrate(length: Duration) -> AnyResult {
         pods.push(Some(Process::start(&["pod", data, "0", &secret]).await?));
     }
     let addresses: Vec<String> = pods.iter().flatten().map(|pod| pod.address.clone()).collect();
-    let mut arguments = vec!["gateway", data, &secret];
+    let mut arguments = vec!["gateway", data, secret.as_str()];
     arguments.extend(addresses.iter().map(String::as_str));
     let front = Process::start(&arguments).await?;
     println!(
@@ -225,14 +225,16 @@ async fn client(
             .body(text.clone())
             .send()
             .await?;
-        let by_gateway = answer.headers().get("x-came-by").is_some_and(|way| way == "gateway");
-        let held = sent.elapsed() > WORK * 5;
-        let seen = match answer.status().as_u16() {
-            200 if answer.text().await? != text => Seen::Other,
-            200 if by_gateway && !held => Seen::Direct,
+        let status = answer.status().as_u16();
+        let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let (way, place) = (header("x-came-by"), header("location"));
+        let body = answer.text().await?;
+        let at_once = way.as_deref() == Some("gateway") && sent.elapsed() < WORK * 5;
+        let seen = match status {
+            200 if body != text => Seen::Other,
+            200 if at_once => Seen::Direct,
             200 => Seen::Queued,
             202 => {
-                let place = answer.headers().get("location").and_then(|place| place.to_str().ok());
                 let place = format!("http://{address}{}", place.ok_or("202 without a place to ask")?);
                 if ask(&http, &place).await? == text {
                     Seen::Later

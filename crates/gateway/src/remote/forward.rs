@@ -119,7 +119,7 @@ type Sent = Result<Result<Response<Incoming>, hyper_util::client::legacy::Error>
 /// Tells an answer from a call that was not answered, and notes what that says about the replica.
 fn judge(pool: &Pool, kept: &Kept, ticket: &Ticket, sent: Sent) -> Result<Response<Incoming>, Unanswered> {
     let replica = ticket.replica();
-    let count = |outcome| metric::called(pool, &replica.base.to_string(), outcome);
+    let count = |outcome| metric::called(pool, &replica.base, outcome);
     let unanswered = |outcome, why| Err(Unanswered { outcome, why });
     let response = match sent {
         Ok(Ok(response)) => response,

@@ -2,6 +2,7 @@
 
 use super::{pool::Pool, replica::ReplicaState};
 use crosspoint_core::TargetId;
+use http::Uri;
 use metrics::{counter, gauge};
 
 const REPLICAS: &str = "crosspoint_dispatch_replicas";
@@ -28,10 +29,10 @@ pub(super) fn describe() {
 }
 
 /// Counts an attempt at a replica.
-pub(super) fn called(pool: &Pool, replica: &str, outcome: &'static str) {
+pub(super) fn called(pool: &Pool, replica: &Uri, outcome: &'static str) {
     let target = pool.target.as_str().to_owned();
     if pool.config.label_replicas {
-        counter!(CALLS, "target" => target, "replica" => replica.to_owned(), "outcome" => outcome).increment(1);
+        counter!(CALLS, "target" => target, "replica" => replica.to_string(), "outcome" => outcome).increment(1);
     } else {
         counter!(CALLS, "target" => target, "outcome" => outcome).increment(1);
     }
