@@ -185,21 +185,19 @@ async fn demonstrate(length: Duration, seed: u64, json: bool) -> AnyResult {
         .repeatable(true);
     let app = Router::new().fallback_service(pool.clone()).layer(layer);
     gateway.serve_queued(scan.clone(), app.clone())?;
-    let app = app
-        .route("/health", get(|| async {}))
-        .route("/requests/{id}", any(|| async {}));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, app).await });
 
     let mut pods = Pods {
-        running: Vec::new(),
+        running: vec![Process::start(&["pod", data, &secret]).await?],
+        starting: JoinSet::new(),
         pool: &pool,
         data,
         secret: &secret,
         enough_since: None,
     };
-    pods.scale(0.0).await?;
+    pods.tell()?;
     let load = Load::start(format!("http://{address}/v1/scan"), length, seed);
     if !json {
         println!("A spike of load on a pool of at most {MOST} processes, {PER_POD} calls at once in each\n");
