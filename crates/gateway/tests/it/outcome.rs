@@ -56,8 +56,8 @@ impl Server {
             Self::Answers => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole",
         };
         let mut request = vec![0; 4096];
-        let _ = stream.read(&mut request).await;
-        let _ = stream.write_all(answer).await;
+        drop(stream.read(&mut request).await);
+        drop(stream.write_all(answer).await);
         if matches!(self, Self::Silent) {
             std::future::pending::<()>().await;
         }
@@ -170,7 +170,7 @@ async fn a_kept_connection_that_was_closed_has_not_carried_the_request() {
     let connection = tokio::spawn(connection);
     sender.ready().await.unwrap();
     drop(server);
-    let _ = connection.await.unwrap();
+    drop(connection.await.unwrap());
     let error = sender.send_request(Request::new(Body::empty())).await.unwrap_err();
     assert_eq!(classify(&error), Outcome::NotStarted, "{error:?}");
 }

@@ -148,8 +148,11 @@ pub(super) async fn text(response: Response<Body>) -> String {
 }
 
 /// The outcome of a call that was not answered, and the body that came back.
-pub(super) async fn returned(response: &Response<Body>) -> Option<(Outcome, String)> {
-    let returned = response.extensions().get::<Returned>()?;
-    let body = returned.take()?.into_body().collect().await.unwrap().to_bytes();
-    Some((returned.outcome(), String::from_utf8(body.to_vec()).unwrap()))
+pub(super) fn returned(response: &Response<Body>) -> impl Future<Output = Option<(Outcome, String)>> + Send + use<> {
+    let returned = response.extensions().get::<Returned>().cloned();
+    async move {
+        let returned = returned?;
+        let body = returned.take()?.into_body().collect().await.unwrap().to_bytes();
+        Some((returned.outcome(), String::from_utf8(body.to_vec()).unwrap()))
+    }
 }

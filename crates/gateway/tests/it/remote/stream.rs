@@ -111,7 +111,7 @@ async fn dribbling(text: &'static str) -> http::Uri {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let _ = stream.read(&mut [0; 4096]).await;
+                drop(stream.read(&mut [0; 4096]).await);
                 for byte in text.bytes().chain(std::iter::repeat(b'x')) {
                     if stream.write_all(&[byte]).await.is_err() {
                         return;
@@ -127,7 +127,7 @@ async fn dribbling(text: &'static str) -> http::Uri {
 #[tokio::test]
 async fn a_head_that_dribbles_ends_at_its_limit() {
     let pool = pool(&[dribbling("HTTP/1.1 200 OK\r\nx-a: ").await], |config| {
-        config.head = Duration::from_millis(300)
+        config.head = Duration::from_millis(300);
     });
     let began = Instant::now();
     let answer = timeout(SOON, call(&pool, post("kept"))).await.unwrap();
