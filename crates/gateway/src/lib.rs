@@ -19,6 +19,7 @@ mod layer;
 mod metric;
 mod operate;
 pub mod outcome;
+pub mod remote;
 mod replay;
 mod reply;
 mod seats;
@@ -33,4 +34,5 @@ pub use control::{
 };
 pub use gateway::Gateway;
 pub use layer::{Attempt, Boxed, BoxedDispatchLayer, Dispatch, DispatchLayer, Keys, PermitUntil};
+pub use remote::HttpTarget;
 pub use replay::Replayed;

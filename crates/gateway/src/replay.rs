@@ -6,6 +6,7 @@ use crate::{
     http::for_reply,
     later::{self, Completion},
     layer::Passage,
+    outcome::{Outcome, Returned},
 };
 use async_trait::async_trait;
 use axum::body::Body;
@@ -166,6 +167,15 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
+    if let Some(returned) = response.extensions().get::<Returned>() {
+        // No answer of the target's, whatever the response says.
+        let code = match returned.outcome() {
+            Outcome::Overloaded { .. } => Code::TargetSaturated,
+            Outcome::NotStarted => Code::TargetUnavailable,
+            _ => Code::OutcomeUnknown,
+        };
+        return Err(Error::new(code, "the target did not answer"));
+    }
     let (mut parts, body) = response.into_parts();
     let body = Limited::new(body, most).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {

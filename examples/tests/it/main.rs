@@ -1,4 +1,5 @@
 //! The examples as a person would run them: real processes, real sockets, real kills.
 
 mod client;
+mod remote;
 mod saas;

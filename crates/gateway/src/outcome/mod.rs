@@ -4,6 +4,15 @@
 //! call that is known not to have been started may go to the queue; one that may have been started must not be made
 //! again unless its route allows it.
 
+mod classify;
+mod fallible;
+mod keep;
+
+pub use classify::classify;
+pub use fallible::Fallible;
+pub(crate) use fallible::unanswered;
+pub(crate) use keep::Kept;
+
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode, header};
 use std::{
