@@ -1,6 +1,33 @@
-//! The customers of a gate.
+//! The customers of a gate: who has how much in flight, and whose calls are slow.
+//!
+//! Memory is bounded: 4,096 cells, chosen by a hash that differs from process to process, made when customers are first
+//! watched. Two customers that share a cell share its caps; with a hundred active customers about one pair does. Nothing here is on the way of a call while nobody is watched.
 
-use std::time::Duration;
+use super::{recorder::nanos, word::Reading};
+use crosspoint_core::{CustomerId, CustomerTerms};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+const CELLS: usize = 4096;
+/// How much of a ratio is the latest call's.
+const LATEST: f32 = 0.2;
+/// The most turns that one call of a slow customer costs.
+const MOST_TURNS: f32 = 32.0;
+
+const SLOW: u8 = 1;
+const EXCLUDED: u8 = 2;
+const NOISY: u8 = 4;
+/// Its customer is in the table of names.
+const NAMED: u8 = 128;
 
 /// How a customer is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,6 +40,23 @@ pub(crate) struct Flags {
     pub(crate) noisy: bool,
 }
 
+impl Flags {
+    const fn of(bits: u8) -> Self {
+        Self {
+            slow: bits & SLOW != 0,
+            excluded: bits & EXCLUDED != 0,
+            noisy: bits & NOISY != 0,
+        }
+    }
+
+    const fn bits(self) -> u8 {
+        let slow = if self.slow { SLOW } else { 0 };
+        let excluded = if self.excluded { EXCLUDED } else { 0 };
+        let noisy = if self.noisy { NOISY } else { 0 };
+        slow | excluded | noisy
+    }
+}
+
 /// One cell: a customer, or several whose ids fall together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CustomerReading {
@@ -20,23 +64,222 @@ pub(crate) struct CustomerReading {
     pub(crate) in_flight: u32,
     /// EWMA (0.2) of latency by baseline; 0 before the first sample.
     pub(crate) ratio: f64,
-    /// How long calls have been in flight without one of them ending: no call in flight that is the oldest is younger.
+    /// How long calls have been in flight without one of them ending: the oldest in flight is at least this old.
     pub(crate) stalled: Duration,
     /// Time that its calls took since the last scan.
     pub(crate) busy: Duration,
     pub(crate) flags: Flags,
 }
 
-/// The cells of the customers of one gate.
-#[derive(Debug, Default)]
-pub(crate) struct Customers {}
+#[derive(Default)]
+struct Cell {
+    in_flight: AtomicU32,
+    /// Bits of an `f32`.
+    ratio: AtomicU32,
+    /// Nanoseconds after the origin: the last end of a call, or the begin of the only one.
+    mark: AtomicU64,
+    busy: AtomicU64,
+    flags: AtomicU8,
+}
+
+impl Cell {
+    fn flags(&self) -> Flags {
+        Flags::of(self.flags.load(Ordering::Relaxed))
+    }
+
+    fn ratio(&self) -> f32 {
+        f32::from_bits(self.ratio.load(Ordering::Relaxed))
+    }
+}
+
+struct Table {
+    cells: Box<[Cell]>,
+    origin: Instant,
+}
+
+/// The customers of one gate.
+#[derive(Default)]
+pub(crate) struct Customers {
+    table: OnceLock<Table>,
+    hasher: RandomState,
+    /// Of customers that called while they were watched: the first of each cell.
+    names: Mutex<HashMap<u16, CustomerId>>,
+}
 
 impl Customers {
-    /// The cells that were in use since the last scan or are flagged.
+    /// The cells that are in use, were since the last scan, or are flagged.
     pub(crate) fn scan(&self) -> Vec<CustomerReading> {
-        Vec::new()
+        let Some(table) = self.table.get() else {
+            return Vec::new();
+        };
+        let now = nanos(table.origin.elapsed());
+        let cells = (0_u16..).zip(&table.cells);
+        let readings = cells.map(|(id, cell)| {
+            let in_flight = cell.in_flight.load(Ordering::Relaxed);
+            let since = if in_flight > 0 {
+                now.saturating_sub(cell.mark.load(Ordering::Relaxed))
+            } else {
+                0
+            };
+            let busy = if cell.busy.load(Ordering::Relaxed) > 0 {
+                cell.busy.swap(0, Ordering::Relaxed)
+            } else {
+                0
+            };
+            CustomerReading {
+                cell: id,
+                in_flight,
+                ratio: f64::from(cell.ratio()),
+                stalled: Duration::from_nanos(since),
+                busy: Duration::from_nanos(busy),
+                flags: cell.flags(),
+            }
+        });
+        let in_use = |reading: &CustomerReading| {
+            reading.in_flight > 0 || !reading.busy.is_zero() || reading.flags != Flags::default()
+        };
+        readings.filter(in_use).collect()
     }
 
     /// Sets how the customers of a cell are treated.
-    pub(crate) fn flag(&self, _cell: u16, _flags: Flags) {}
+    pub(crate) fn flag(&self, cell: u16, flags: Flags) {
+        if let Some(cell) = self.at(cell) {
+            let set = |bits: u8| Some((bits & NAMED) | flags.bits());
+            cell.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).ok();
+        }
+    }
+
+    /// Begins or ends watching. When it ends the names are forgotten.
+    pub(super) fn watch(&self, on: bool) {
+        if on {
+            self.table.get_or_init(|| Table {
+                cells: std::iter::repeat_with(Cell::default).take(CELLS).collect(),
+                origin: Instant::now(),
+            });
+            return;
+        }
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        for (cell, _) in names.drain() {
+            if let Some(cell) = self.at(cell) {
+                cell.flags.fetch_and(!NAMED, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn at(&self, cell: u16) -> Option<&Cell> {
+        self.table.get()?.cells.get(usize::from(cell))
+    }
+
+    /// The cell of a customer, whose name is noted.
+    pub(super) fn cell(&self, customer: &CustomerId) -> Option<u16> {
+        let bits = self.hasher.hash_one(customer) % (CELLS as u64);
+        let id = u16::try_from(bits).ok()?;
+        let cell = self.at(id)?;
+        if cell.flags.load(Ordering::Relaxed) & NAMED == 0 {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.entry(id).or_insert_with(|| customer.clone());
+            cell.flags.fetch_or(NAMED, Ordering::Relaxed);
+        }
+        Some(id)
+    }
+
+    /// Counts a call in, unless its customer has its share.
+    pub(super) fn enter(&self, cell: u16, gate: Option<Reading>) -> bool {
+        let (Some(table), Some(cell)) = (self.table.get(), self.at(cell)) else {
+            return true;
+        };
+        let flags = cell.flags();
+        let may = |own: u32| {
+            let free = gate.is_none_or(|gate| own < cap(flags, own, gate));
+            free.then(|| own.saturating_add(1))
+        };
+        let entered = cell.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may);
+        if entered == Ok(0) {
+            cell.mark.store(nanos(table.origin.elapsed()), Ordering::Relaxed);
+        }
+        entered.is_ok()
+    }
+
+    /// Counts a call out. `latency` is that of a call that says something about its customer.
+    pub(super) fn leave(&self, cell: u16, took: Duration, latency: Option<(Duration, Duration)>) {
+        let (Some(table), Some(cell)) = (self.table.get(), self.at(cell)) else {
+            return;
+        };
+        cell.mark.store(nanos(table.origin.elapsed()), Ordering::Relaxed);
+        cell.busy.fetch_add(nanos(took), Ordering::Relaxed);
+        if let Some((latency, baseline)) = latency {
+            let latest = latency.as_secs_f32() / baseline.as_secs_f32().max(1e-6);
+            let blend = |bits: u32| {
+                let old = f32::from_bits(bits);
+                let new = if old > 0.0 {
+                    old + LATEST * (latest - old)
+                } else {
+                    latest
+                };
+                Some(new.to_bits())
+            };
+            cell.ratio
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, blend)
+                .ok();
+        }
+        cell.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes back an [`Customers::enter`] whose call was not admitted after all.
+    pub(super) fn undo(&self, cell: u16) {
+        if let Some(cell) = self.at(cell) {
+            cell.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_excluded(&self, cell: u16) -> bool {
+        self.at(cell).is_some_and(|cell| cell.flags().excluded)
+    }
+
+    /// What a lease has to know: who has its share already, and whose calls are charged for more than one turn.
+    pub(super) fn terms(&self, gate: Reading) -> Arc<[CustomerTerms]> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let terms = names.iter().filter_map(|(cell, customer)| {
+            let cell = self.at(*cell)?;
+            let own = cell.in_flight.load(Ordering::Relaxed);
+            let skip = own >= cap(cell.flags(), own, gate);
+            let turns = turns(cell.ratio());
+            if !skip && turns == 1 {
+                return None;
+            }
+            let terms = CustomerTerms::new(customer.clone()).charged(turns);
+            Some(if skip { terms.skipped() } else { terms })
+        });
+        terms.collect()
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 1..=32"
+)]
+fn turns(ratio: f32) -> u32 {
+    ratio.round().clamp(1.0, MOST_TURNS) as u32
+}
+
+/// How many calls a customer may have in flight. A slow one never has more than 5 % of the limit. Others have 30 % once
+/// 70 % of the limit are in use, but only beside calls of somebody else: alone, a customer may have everything.
+fn cap(flags: Flags, own: u32, gate: Reading) -> u32 {
+    let (limit, in_flight) = (gate.limit(), gate.in_flight());
+    if flags.slow {
+        return (limit / 20).max(1);
+    }
+    if in_flight > own && in_flight.saturating_mul(10) >= limit.saturating_mul(7) {
+        return (limit.saturating_mul(3) / 10).max(2);
+    }
+    u32::MAX
+}
+
+impl fmt::Debug for Customers {
+    /// Without the names, which are nobody's business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self.names.lock().unwrap_or_else(PoisonError::into_inner).len();
+        write!(f, "Customers({named} named)")
+    }
 }

@@ -1,13 +1,23 @@
 //! The admission state of one target.
 //!
-//! A gate is two words: the mode (with its generation) and the packed limit, calls in flight and waiting drains. A
-//! direct call costs one load and two atomic changes; it takes no lock and allocates nothing. Everything that decides
-//! *what* the limit and the mode should be works off the hot path and only writes these words.
+//! A gate is two words: the mode (state, generation) and the packed limit, calls in flight and waiters. A direct call reads
+//! the one and changes the other once when it begins and once when it ends; it takes no lock and allocates nothing.
+//! Everything that decides *what* limit and state should be works off the hot path and only writes these words. The one
+//! exception is the trip: when calls cannot be started, the call that shows it begins the cool-off at once.
 
+mod admission;
 mod customers;
+mod histogram;
+#[cfg(all(test, crosspoint_loom))]
+mod loom_tests;
+mod mode;
 mod permit;
 mod recorder;
 mod state;
+mod sync;
+#[cfg(all(test, not(crosspoint_loom)))]
+mod tests;
+mod waiters;
 mod word;
 
 #[expect(unused_imports, reason = "for the controller")]
@@ -20,18 +30,27 @@ pub(crate) use state::{Drain, Trip};
 pub use state::{Refusal, Snapshot, State};
 
 use crate::outcome::Outcome;
+use admission::{Admission, refusal};
 use crosspoint_core::{CustomerId, CustomerTerms};
-#[cfg(crosspoint_loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
-#[cfg(not(crosspoint_loom))]
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fmt, future::pending, pin::pin, sync::Arc, time::Duration};
-use tokio::sync::Notify;
-use word::Word;
+use mode::Mode;
+use recorder::{Ended, Recorder, Totals};
+use std::{
+    fmt,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use word::{COUNT, Class, Reading};
 
-/// Keeps a word off its neighbours' cache lines (two of them, because of the adjacent-line prefetcher).
-#[repr(align(128))]
-struct Line<T>(T);
+/// One direct call in so many is timed although it never waits.
+const SAMPLED: u8 = 16;
 
 /// The admission state of one target in this process: who may call it now.
 ///
@@ -46,38 +65,48 @@ struct Line<T>(T);
 /// assert!(gate.enter().is_ok());
 /// ```
 pub struct Gate {
-    mode: Line<AtomicU64>,
-    word: Line<Hot>,
-    freed: Notify,
+    admission: Admission,
+    recorder: Recorder,
     customers: Customers,
+    /// Whether permits ran out since the last reading.
+    ran_out: AtomicBool,
+    /// All admissions that the word has counted.
+    admissions: AtomicU64,
+    /// Of these, permits for queued work.
+    drains: AtomicU64,
+    diverted: AtomicU64,
+    /// Calls that are still to be diverted before the cool-off is over; [`NEVER`] if only time ends it.
+    cool_off: AtomicU32,
+    cooled: Notify,
+    trip: Mutex<Option<Trip>>,
+    tripped: Notify,
+    /// Told when the mode has changed.
+    changed: Notify,
 }
 
-/// What every direct call writes.
-struct Hot {
-    word: Word,
-    admitted: AtomicU64,
-}
-
-const STATE: u64 = 3;
-const UNAVAILABLE: u64 = 4;
-const GENERATION: u64 = 8;
+const NEVER: u32 = u32::MAX;
 
 impl Gate {
-    /// A gate in state [`State::Direct`] with `limit` permits (at most 16 777 215).
+    /// A gate in state [`State::Direct`] with `limit` permits (at most 262 143).
     #[must_use]
     pub fn new(limit: u32) -> Self {
         Self {
-            mode: Line(AtomicU64::new(0)),
-            word: Line(Hot {
-                word: Word::new(limit),
-                admitted: AtomicU64::new(0),
-            }),
-            freed: Notify::new(),
+            admission: Admission::new(limit),
+            recorder: Recorder::new(),
             customers: Customers::default(),
+            ran_out: AtomicBool::new(false),
+            admissions: AtomicU64::new(0),
+            drains: AtomicU64::new(0),
+            diverted: AtomicU64::new(0),
+            cool_off: AtomicU32::new(NEVER),
+            cooled: Notify::new(),
+            trip: Mutex::new(None),
+            tripped: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
-    /// Admits one direct call, or says why not. Queued work that waits for a permit goes first.
+    /// Admits one direct call, or says why not. Queued work that a client waits for goes first.
     ///
     /// # Errors
     /// The reason to divert the call.
@@ -87,10 +116,9 @@ impl Gate {
         Ok(self.permit(ticket))
     }
 
-    /// The class of a route, by its path text.
-    #[expect(clippy::unused_self, reason = "classes belong to a gate")]
-    pub(crate) fn class(&self, _name: &str) -> RouteClass {
-        RouteClass::default()
+    /// The class of a route, by its path text. To be asked once, when the route is made.
+    pub(crate) fn class(&self, name: &str) -> RouteClass {
+        self.recorder.class(name)
     }
 
     /// Admits one direct call; it ends with [`Gate::leave`]. `customer` is asked only while customers are watched.
@@ -98,31 +126,131 @@ impl Gate {
     pub(crate) fn admit(
         &self,
         class: RouteClass,
-        _customer: impl FnOnce() -> Option<CustomerId>,
+        customer: impl FnOnce() -> Option<CustomerId>,
     ) -> Result<Ticket, Refusal> {
-        let mode = self.mode.0.load(Ordering::Acquire);
-        if mode & UNAVAILABLE != 0 {
-            return Err(Refusal::Unavailable);
+        let mode = self.admission.mode().read();
+        if !mode.is_plain() {
+            return self.admit_unusual(mode, class, customer);
         }
-        if matches!(state_of(mode), State::CoolOff | State::Probing) {
-            return Err(Refusal::CoolOff);
+        match self.admission.word().try_direct() {
+            Some(word) => Ok(self.ticket(mode, class, word)),
+            None => Err(self.run_out()),
         }
-        if !self.word.0.word.try_direct() {
-            return Err(Refusal::Saturated);
+    }
+
+    #[inline]
+    fn ticket(&self, mode: Mode, class: RouteClass, word: Reading) -> Ticket {
+        let mut ticket = Ticket::new(mode.generation(), class);
+        if word.is_full() {
+            self.run_out();
         }
-        self.word.0.admitted.fetch_add(1, Ordering::Relaxed);
-        Ok(Ticket {
-            generation: mode / GENERATION,
-            class,
-        })
+        if is_sampled(word.count()) {
+            ticket.start = Some(Instant::now());
+            ticket.weight = SAMPLED;
+        }
+        ticket
+    }
+
+    fn run_out(&self) -> Refusal {
+        if !self.ran_out.load(Ordering::Relaxed) {
+            self.ran_out.store(true, Ordering::Relaxed);
+        }
+        Refusal::Saturated
+    }
+
+    #[inline(never)]
+    fn admit_unusual(
+        &self,
+        mode: Mode,
+        class: RouteClass,
+        customer: impl FnOnce() -> Option<CustomerId>,
+    ) -> Result<Ticket, Refusal> {
+        let probing = mode.state() == State::Probing;
+        match refusal(mode) {
+            Some(Refusal::CoolOff) if probing => {}
+            Some(refusal) => return Err(refusal),
+            None => {}
+        }
+        let word = self.admission.word();
+        let customer = if mode.is_watched() { customer() } else { None };
+        let cell = customer.and_then(|customer| self.customers.cell(&customer));
+        if cell.is_some_and(|cell| !self.customers.enter(cell, Some(word.read()))) {
+            return Err(Refusal::CustomerShare);
+        }
+        let admitted = if probing { word.try_alone() } else { word.try_direct() };
+        let Some(word) = admitted else {
+            cell.inspect(|cell| self.customers.undo(*cell));
+            return Err(if probing { Refusal::CoolOff } else { self.run_out() });
+        };
+        let mut ticket = self.ticket(mode, class, word);
+        if mode.is_watched() {
+            ticket.start.get_or_insert_with(Instant::now);
+            ticket.weight = 1;
+        }
+        ticket.cell = cell;
+        Ok(ticket)
     }
 
     /// Gives back what [`Gate::admit`] has given, and says how the call ended.
     #[inline]
+    pub(crate) fn leave(&self, ticket: Ticket, outcome: Outcome) {
+        let mode = self.admission.mode();
+        let now = mode.read();
+        let unmarked = ticket.start.is_none() && ticket.cell.is_none() && !ticket.drained;
+        let fresh = now.generation() == ticket.generation;
+        if !(unmarked && fresh && matches!(outcome, Outcome::Success) && !mode.has_streak()) {
+            self.note(ticket, outcome, now);
+        }
+        self.admission.release();
+    }
+
+    /// What is noted of a call before its permit goes to the next one.
+    #[inline(never)]
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
-    pub(crate) fn leave(&self, _ticket: Ticket, _outcome: Outcome) {
-        if self.word.0.word.release() {
-            self.freed.notify_one();
+    fn note(&self, ticket: Ticket, outcome: Outcome, mode: Mode) {
+        let fresh = mode.generation() == ticket.generation;
+        let ended = if fresh { Ended::of(outcome) } else { Some(Ended::Stale) };
+        self.recorder.count(ended, ticket.drained && fresh);
+        let took = ticket.start.map(|start| start.elapsed());
+        if let Some(cell) = ticket.cell {
+            let telling = fresh && matches!(outcome, Outcome::Success | Outcome::Failed);
+            let latency = took.filter(|_| telling).zip(self.recorder.baseline(ticket.class));
+            self.customers.leave(cell, took.unwrap_or_default(), latency);
+        }
+        if !fresh {
+            return;
+        }
+        match outcome {
+            Outcome::Success => {
+                let excluded = ticket.cell.is_some_and(|cell| self.customers.is_excluded(cell));
+                if let Some(took) = took.filter(|_| !excluded) {
+                    self.recorder.sample(ticket.class, took, u32::from(ticket.weight));
+                }
+                self.admission.mode().end_streak(ticket.generation);
+            }
+            Outcome::Failed => self.admission.mode().end_streak(ticket.generation),
+            Outcome::Cancelled => {}
+            _ => self.consider_trip(&ticket, outcome, mode),
+        }
+    }
+
+    fn consider_trip(&self, ticket: &Ticket, outcome: Outcome, mode: Mode) {
+        let too_many = match mode.state() {
+            State::Probing => true,
+            // A lost connection may be one replica's death; the others go on.
+            State::Direct | State::Ramping => {
+                outcome.is_not_started() && self.admission.mode().lengthen(ticket.generation)
+            }
+            State::CoolOff => false,
+        };
+        if too_many && self.admission.trip(ticket.generation) {
+            let trip = Trip {
+                from: mode.state(),
+                outcome,
+                generation: ticket.generation + 1,
+            };
+            *self.trip.lock().unwrap_or_else(PoisonError::into_inner) = Some(trip);
+            self.tripped.notify_one();
         }
     }
 
@@ -131,84 +259,202 @@ impl Gate {
         Permit::new(Arc::clone(self), ticket)
     }
 
-    /// Admits one direct call, and waits up to `patience` in memory if permits have run out.
-    #[expect(clippy::unused_async, reason = "it will wait")]
+    /// Admits one direct call, and waits up to `patience` in memory if permits have run out. May be dropped at any time.
     pub(crate) async fn admit_within(
         self: &Arc<Self>,
         class: RouteClass,
         customer: Option<&CustomerId>,
-        _patience: Duration,
+        patience: Duration,
     ) -> Result<Permit, Refusal> {
-        let ticket = self.admit(class, || customer.cloned())?;
+        match self.admit(class, || customer.cloned()) {
+            Ok(ticket) => return Ok(self.permit(ticket)),
+            Err(Refusal::Saturated) if !patience.is_zero() => {}
+            Err(refusal) => return Err(refusal),
+        }
+        let waited = timeout(patience, self.admission.wait(Class::Patient)).await;
+        let mode = waited.unwrap_or(Err(Refusal::Saturated))?;
+        let mut ticket = Ticket::new(mode.generation(), class);
+        if let (true, Some(customer)) = (mode.is_watched(), customer) {
+            self.carry(&mut ticket, class, customer);
+        }
         Ok(self.permit(ticket))
     }
 
     /// A permit for queued work, if one is free now.
-    pub(crate) fn try_drain(self: &Arc<Self>, _which: Drain) -> Option<Permit> {
-        let mode = self.mode.0.load(Ordering::Acquire);
-        (may_drain(mode) && self.word.0.word.try_drain()).then(|| self.drained(mode))
+    pub(crate) fn try_drain(self: &Arc<Self>, which: Drain) -> Option<Permit> {
+        let mode = self.admission.try_drain(which.into())?;
+        Some(self.drained(mode))
     }
 
     /// Waits for a permit for queued work. While held work waits, no direct call overtakes. May be dropped at any time.
-    pub(crate) async fn drain(self: &Arc<Self>, _which: Drain) -> Permit {
-        let mut waiting = Waiting::new(self);
+    pub(crate) async fn drain(self: &Arc<Self>, which: Drain) -> Permit {
         loop {
-            // Enabled before looking: two releases between the look and the wait must wake two waiters.
-            let mut freed = pin!(self.freed.notified());
-            freed.as_mut().enable();
-            let mode = self.mode.0.load(Ordering::Acquire);
-            if may_drain(mode) && self.word.0.word.try_waiter() {
-                waiting.registered = false;
+            // Drains are never told to go away.
+            if let Ok(mode) = self.admission.wait(which.into()).await {
                 return self.drained(mode);
             }
-            freed.await;
+        }
+    }
+
+    fn drained(self: &Arc<Self>, mode: Mode) -> Permit {
+        self.drains.fetch_add(1, Ordering::Relaxed);
+        let mut ticket = Ticket::new(mode.generation(), RouteClass::default());
+        ticket.drained = true;
+        self.permit(ticket)
+    }
+
+    /// A permit has found its call.
+    fn carry(&self, ticket: &mut Ticket, class: RouteClass, customer: &CustomerId) {
+        ticket.class = class;
+        ticket.start = Some(Instant::now());
+        ticket.weight = 1;
+        if ticket.cell.is_none() && self.admission.mode().read().is_watched() {
+            ticket.cell = self.customers.cell(customer);
+            if let Some(cell) = ticket.cell {
+                self.customers.enter(cell, None);
+            }
         }
     }
 
     /// Counts a call that was diverted, and runs the cool-off down.
-    #[expect(clippy::unused_self, reason = "it will count")]
-    pub(crate) fn note_divert(&self, _why: Refusal) {}
+    pub(crate) fn note_divert(&self, why: Refusal) {
+        self.diverted.fetch_add(1, Ordering::Relaxed);
+        if why == Refusal::CoolOff {
+            let down = |left| (left != NEVER && left > 0).then(|| left - 1);
+            if self.cool_off.fetch_update(Ordering::AcqRel, Ordering::Acquire, down) == Ok(1) {
+                self.cooled.notify_one();
+            }
+        }
+    }
 
-    /// The customers that a lease has to treat in a special way.
-    #[expect(clippy::unused_self, reason = "it will look")]
+    /// The customers that a lease has to treat in a special way: at their cap, or slow.
     pub(crate) fn customer_terms(&self) -> Arc<[CustomerTerms]> {
-        Arc::default()
+        self.customers.terms(self.admission.word().read())
     }
 
     /// Takes what was seen since the last time.
     pub(crate) fn readings(&self) -> Readings {
-        let word = self.word.0.word.read();
+        let (word, held, _, totals) = self.totals();
         Readings {
-            in_flight: word.in_flight,
-            waiting_held: word.waiting,
-            ..Readings::default()
+            saturated: self.ran_out.swap(false, Ordering::Relaxed),
+            in_flight: word.in_flight(),
+            waiting_held: u32::try_from(held).unwrap_or(u32::MAX),
+            ..self.recorder.take(totals)
         }
     }
 
-    /// Keeps permits free of sideline work.
-    #[expect(clippy::unused_self, reason = "it will keep them")]
-    pub(crate) fn set_reserve(&self, _permits: u32) {}
+    fn totals(&self) -> (Reading, usize, usize, Totals) {
+        let (all, word) = self.admissions();
+        let (held, sideline, abandoned) = self.admission.look();
+        let direct = self.direct(all, abandoned);
+        let diverted = self.diverted.load(Ordering::Relaxed);
+        let totals = Totals {
+            completed: all.saturating_sub(u64::from(word.in_flight()) + abandoned),
+            arrived: direct + diverted,
+            diverted,
+            ..Totals::default()
+        };
+        (word, held, sideline, totals)
+    }
+
+    fn direct(&self, all: u64, abandoned: u64) -> u64 {
+        all.saturating_sub(self.drains.load(Ordering::Relaxed) + abandoned)
+    }
+
+    /// All admissions so far, from the part of their count that is in the word.
+    fn admissions(&self) -> (u64, Reading) {
+        let mut before = self.admissions.load(Ordering::Acquire);
+        loop {
+            // Read after the total, which therefore never runs ahead of it.
+            let word = self.admission.word().read();
+            let all = before + (word.count().wrapping_sub(before) & COUNT);
+            match self
+                .admissions
+                .compare_exchange(before, all, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return (all, word),
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    /// Sets how many calls may be in flight at once. Those above a lowered limit go on.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.admission.set_limit(limit);
+    }
+
+    /// Keeps permits free of sideline work, but for its turn of one permit in fifty; an idle target takes some always.
+    pub(crate) fn set_reserve(&self, permits: u32) {
+        self.admission.set_reserve(permits);
+    }
+
+    /// Changes the state. Starts a new generation if that is a change.
+    pub(crate) fn set_state(&self, state: State) {
+        if self.admission.set_state(state) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Opens or closes the way to the target, whatever the state is; the operator's switch. Answers whether that is a
+    /// change.
+    pub(crate) fn set_available(&self, available: bool) -> bool {
+        let changed = self.admission.set_available(available);
+        if changed {
+            self.changed.notify_waiters();
+        }
+        changed
+    }
 
     /// The latency of an idle target, with which customers are compared.
-    #[expect(clippy::unused_self, reason = "it will compare")]
-    pub(crate) fn set_baseline(&self, _class: RouteClass, _latency: Duration) {}
+    pub(crate) fn set_baseline(&self, class: RouteClass, latency: Duration) {
+        self.recorder.set_baseline(class, latency);
+    }
 
-    /// Whether customers are tracked on the hot path.
-    #[expect(clippy::unused_self, reason = "it will track")]
-    pub(crate) fn set_watch(&self, _on: bool) {}
+    /// Whether customers are tracked on the hot path. Every call is then timed from its admission.
+    pub(crate) fn set_watch(&self, on: bool) {
+        if on {
+            self.customers.watch(true);
+            self.admission.mode().set_watched(true);
+        } else if self.admission.mode().set_watched(false) {
+            self.customers.watch(false);
+        }
+    }
 
-    /// After how many diverted calls a cool-off is over; set anew with each. `None`: only time ends it.
-    #[expect(clippy::unused_self, reason = "it will count")]
-    pub(crate) fn set_cool_off_calls(&self, _calls: Option<u32>) {}
+    /// After how many calls that were diverted because of it a cool-off is over; to be set for each. `None`, the default:
+    /// only time ends it.
+    pub(crate) fn set_cool_off_calls(&self, calls: Option<u32>) {
+        self.cool_off.store(calls.unwrap_or(NEVER), Ordering::Release);
+        self.cooled.notify_one();
+    }
 
-    /// Resolves when so many calls were diverted in the present cool-off.
+    /// Resolves when so many calls were diverted. For one listener.
     pub(crate) async fn cooled(&self) {
-        pending().await
+        while self.cool_off.load(Ordering::Acquire) != 0 {
+            self.cooled.notified().await;
+        }
     }
 
     /// Resolves when a call on the hot path has put the gate into [`State::CoolOff`]. For one listener.
     pub(crate) async fn tripped(&self) -> Trip {
-        pending().await
+        loop {
+            if let Some(trip) = self.trip.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return trip;
+            }
+            self.tripped.notified().await;
+        }
+    }
+
+    /// Resolves when queued work may run.
+    pub(crate) async fn available(&self) {
+        loop {
+            // Enabled before looking: a change between the look and the wait must not be missed.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.admission.mode().read().may_drain() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// The customers of this gate.
@@ -216,81 +462,21 @@ impl Gate {
         &self.customers
     }
 
-    /// Sets how many calls may be in flight at once. Those above a lowered limit go on.
-    pub(crate) fn set_limit(&self, limit: u32) {
-        self.word.0.word.set_limit(limit);
-        self.wake_all();
-    }
-
-    /// Changes the state. Starts a new generation if that is a change.
-    pub(crate) fn set_state(&self, state: State) {
-        self.set_mode(STATE, state as u64);
-    }
-
-    /// Opens or closes the way to the target, whatever the state is; the operator's switch.
-    pub(crate) fn set_available(&self, available: bool) -> bool {
-        self.set_mode(UNAVAILABLE, if available { 0 } else { UNAVAILABLE })
-    }
-
-    fn set_mode(&self, mask: u64, bits: u64) -> bool {
-        let change = |word: u64| (word & mask != bits).then(|| ((word & !mask) | bits).wrapping_add(GENERATION));
-        let mut word = self.mode.0.load(Ordering::Acquire);
-        while let Some(next) = change(word) {
-            match self
-                .mode
-                .0
-                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => {
-                    self.wake_all();
-                    return true;
-                }
-                Err(now) => word = now,
-            }
-        }
-        false
-    }
-
     /// How the gate stands now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let word = self.word.0.word.read();
-        let mode = self.mode.0.load(Ordering::Acquire);
+        let (all, word) = self.admissions();
+        let (held, sideline, abandoned) = self.admission.look();
+        let mode = self.admission.mode().read();
         Snapshot {
-            state: state_of(mode),
-            available: mode & UNAVAILABLE == 0,
-            generation: mode / GENERATION,
-            limit: word.limit,
-            in_flight: word.in_flight,
-            waiting: word.waiting,
-            admitted: self.word.0.admitted.load(Ordering::Relaxed),
+            state: mode.state(),
+            available: mode.is_available(),
+            generation: mode.generation(),
+            limit: word.limit(),
+            in_flight: word.in_flight(),
+            waiting: u32::try_from(held + sideline).unwrap_or(u32::MAX),
+            admitted: self.direct(all, abandoned),
         }
-    }
-
-    /// Resolves when queued work may run.
-    pub(crate) async fn available(&self) {
-        loop {
-            let mut freed = pin!(self.freed.notified());
-            freed.as_mut().enable();
-            if may_drain(self.mode.0.load(Ordering::Acquire)) {
-                // The notification may have been meant for somebody who waits for a permit.
-                self.freed.notify_one();
-                return;
-            }
-            freed.await;
-        }
-    }
-
-    fn drained(self: &Arc<Self>, mode: u64) -> Permit {
-        self.permit(Ticket {
-            generation: mode / GENERATION,
-            class: RouteClass::default(),
-        })
-    }
-
-    fn wake_all(&self) {
-        self.freed.notify_waiters();
-        self.freed.notify_one();
     }
 }
 
@@ -300,109 +486,18 @@ impl fmt::Debug for Gate {
     }
 }
 
-const fn state_of(mode: u64) -> State {
-    match mode & STATE {
-        0 => State::Direct,
-        1 => State::CoolOff,
-        2 => State::Probing,
-        _ => State::Ramping,
-    }
-}
-
-/// Whether queued work may run.
-fn may_drain(mode: u64) -> bool {
-    mode & UNAVAILABLE == 0 && state_of(mode) != State::CoolOff
-}
-
-/// A registered waiter; gives its place up when dropped.
-struct Waiting<'a> {
-    gate: &'a Gate,
-    registered: bool,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(gate: &'a Gate) -> Self {
-        gate.word.0.word.register();
-        Self { gate, registered: true }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.registered && self.gate.word.0.word.unregister() {
-            self.gate.freed.notify_one();
+impl From<Drain> for Class {
+    fn from(which: Drain) -> Self {
+        match which {
+            Drain::Held => Self::Held,
+            Drain::Sideline => Self::Sideline,
         }
     }
 }
 
-#[cfg(all(test, not(crosspoint_loom)))]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-
-    #[tokio::test]
-    async fn a_released_permit_goes_to_the_waiting_drain_first() {
-        let gate = Arc::new(Gate::new(1));
-        let permit = gate.enter().unwrap();
-        let drain = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.drain(Drain::Held).await }
-        });
-        while gate.snapshot().waiting == 0 {
-            tokio::task::yield_now().await;
-        }
-        drop(permit);
-        assert_eq!(gate.enter().unwrap_err(), Refusal::Saturated, "no overtaking");
-        let drained = drain.await.unwrap();
-        assert_eq!(gate.snapshot().waiting, 0);
-        drop(drained);
-        assert!(gate.enter().is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_waiter_that_gives_up_leaves_no_trace() {
-        let gate = Arc::new(Gate::new(1));
-        let permit = gate.enter().unwrap();
-        {
-            let mut drain = std::pin::pin!(gate.drain(Drain::Held));
-            assert!(drain.as_mut().now_or_never().is_none());
-            assert_eq!(gate.snapshot().waiting, 1);
-        }
-        assert_eq!(gate.snapshot().waiting, 0);
-        drop(permit);
-        assert!(gate.enter().is_ok());
-    }
-
-    #[tokio::test]
-    async fn an_unavailable_target_admits_nobody_until_it_is_back() {
-        let gate = Arc::new(Gate::new(2));
-        gate.set_available(false);
-        assert_eq!(gate.enter().unwrap_err(), Refusal::Unavailable);
-        assert!(gate.try_drain(Drain::Held).is_none());
-        let mut drain = std::pin::pin!(gate.drain(Drain::Held));
-        assert!(drain.as_mut().now_or_never().is_none());
-        gate.set_available(false);
-        assert_eq!(gate.snapshot().generation, 1, "no change, no generation");
-        gate.set_available(true);
-        assert_eq!(drain.await.generation(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_raised_limit_wakes_every_waiter() {
-        let gate = Arc::new(Gate::new(0));
-        let drains: Vec<_> = (0..3)
-            .map(|_| {
-                let gate = Arc::clone(&gate);
-                tokio::spawn(async move { gate.drain(Drain::Held).await })
-            })
-            .collect();
-        while gate.snapshot().waiting < 3 {
-            tokio::task::yield_now().await;
-        }
-        gate.set_limit(3);
-        for drain in drains {
-            drop(drain.await.unwrap());
-        }
-        assert_eq!(gate.snapshot().in_flight, 0);
-    }
+/// Scatters the sampled calls, so that a pattern in the traffic does not always meet them with the same kind of call.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are as good as all")]
+const fn is_sampled(count: u64) -> bool {
+    (count as u32).wrapping_mul(0x9e37_79b9) < u32::MAX / SAMPLED as u32
 }

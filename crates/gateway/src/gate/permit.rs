@@ -4,6 +4,7 @@ use super::{Gate, RouteClass};
 use crate::outcome::Outcome;
 use crosspoint_core::CustomerId;
 use std::{fmt, sync::Arc};
+use tokio::time::Instant;
 
 /// What a direct call carries from [`Gate::admit`] to [`Gate::leave`]. Not giving it back loses a permit for ever; wrap it
 /// in a [`Permit`] when nobody else sees to that.
@@ -11,13 +12,40 @@ use std::{fmt, sync::Arc};
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(super) generation: u64,
+    /// When the clock was started, if it was.
+    pub(super) start: Option<Instant>,
+    pub(super) cell: Option<u16>,
     pub(super) class: RouteClass,
+    pub(super) drained: bool,
+    /// For how many calls its latency stands.
+    pub(super) weight: u8,
 }
 
 impl Ticket {
+    pub(super) const fn new(generation: u64, class: RouteClass) -> Self {
+        Self {
+            generation,
+            start: None,
+            cell: None,
+            class,
+            drained: false,
+            weight: 1,
+        }
+    }
+
     /// The generation of the gate that admitted the call.
     pub(crate) const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The call was polled and is not ready: from here on it is timed. Answers since when.
+    ///
+    /// One call in sixteen has been timed from its admission. The others lack what they did before they first waited, as
+    /// the baseline they are compared with does; a call that never waits is timed one time in sixteen.
+    #[inline]
+    pub(crate) fn waits(&mut self) -> Instant {
+        self.weight = 1;
+        *self.start.get_or_insert_with(Instant::now)
     }
 }
 
@@ -45,15 +73,20 @@ impl Permit {
     }
 
     /// Says whose call the permit is used for; its clock starts now.
-    pub(crate) fn carries(&mut self, class: RouteClass, _customer: &CustomerId) {
+    pub(crate) fn carries(&mut self, class: RouteClass, customer: &CustomerId) {
         if let Some(ticket) = &mut self.ticket {
-            ticket.class = class;
+            self.gate.carry(ticket, class, customer);
         }
     }
 
     /// Gives the permit back and says how the call ended.
     pub fn finish(mut self, outcome: Outcome) {
         self.end(outcome);
+    }
+
+    /// The ticket, for somebody who keeps the gate alive by other means.
+    pub(crate) fn into_ticket(mut self) -> Option<Ticket> {
+        self.ticket.take()
     }
 
     fn end(&mut self, outcome: Outcome) {

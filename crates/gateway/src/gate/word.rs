@@ -1,42 +1,85 @@
-//! The packed word of a gate: limit, calls in flight and waiting drains in one atomic, so that every decision is one
-//! compare-and-set and no two of the three can disagree.
+//! The packed word of a gate: limit, calls in flight, who waits and how many were admitted in one atomic, so that every
+//! decision is one compare-and-set and no two of its parts can disagree.
 
-#[cfg(crosspoint_loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
-#[cfg(not(crosspoint_loom))]
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Low 24 bits: the limit. Next 24: calls in flight. High 16: drains that wait for a permit.
-const LIMIT: u64 = (1 << 24) - 1;
-const CALL: u64 = 1 << 24;
-const WAITER: u64 = 1 << 48;
+use super::sync::{AtomicU64, Ordering};
 
 /// The largest limit that fits.
-pub(super) const MAX_LIMIT: u32 = (1 << 24) - 1;
+pub(super) const MAX_LIMIT: u32 = (1 << 18) - 1;
+
+/// Low 18 bits: the limit. Next 18: calls in flight. Then one bit for each class of waiters. High 25: a running count of
+/// admissions, which costs nothing here and an atomic change of its own anywhere else.
+const LIMIT: u64 = MAX_LIMIT as u64;
+const CALL: u64 = 1 << 18;
+const HELD: u64 = 1 << 36;
+const PATIENT: u64 = 1 << 37;
+const SIDELINE: u64 = 1 << 38;
+const WAITERS: u64 = HELD | PATIENT | SIDELINE;
+const ADMISSION: u64 = 1 << 39;
+
+/// The part of a count of admissions that fits into the word.
+pub(super) const COUNT: u64 = (1 << 25) - 1;
+
+/// Who waits for permits, in the order in which they get them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Held,
+    /// Direct calls that wait in memory.
+    Patient,
+    Sideline,
+}
+
+impl Class {
+    const fn bit(self) -> u64 {
+        match self {
+            Self::Held => HELD,
+            Self::Patient => PATIENT,
+            Self::Sideline => SIDELINE,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Word(AtomicU64);
 
 /// One reading of the word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reading {
-    pub(super) limit: u32,
-    pub(super) in_flight: u32,
-    pub(super) waiting: u32,
-}
+pub(super) struct Reading(u64);
 
-const fn read(word: u64) -> Reading {
-    Reading {
-        limit: (word & LIMIT) as u32,
-        in_flight: ((word / CALL) & LIMIT) as u32,
-        waiting: (word / WAITER) as u32,
-    }
-}
-
+#[expect(clippy::cast_possible_truncation, reason = "masked to 18 and 25 bits")]
 impl Reading {
-    const fn has_room(self) -> bool {
-        self.in_flight < self.limit
+    pub(super) const fn limit(self) -> u32 {
+        (self.0 & LIMIT) as u32
     }
+
+    pub(super) const fn in_flight(self) -> u32 {
+        ((self.0 / CALL) & LIMIT) as u32
+    }
+
+    pub(super) const fn count(self) -> u64 {
+        self.0 / ADMISSION
+    }
+
+    /// Whether somebody waits to whom a new direct call would have to give way.
+    const fn is_behind(self) -> bool {
+        self.0 & (HELD | PATIENT) != 0
+    }
+
+    const fn has_waiters(self) -> bool {
+        self.0 & WAITERS != 0
+    }
+
+    const fn has_room(self) -> bool {
+        self.in_flight() < self.limit()
+    }
+
+    pub(super) const fn is_full(self) -> bool {
+        !self.has_room()
+    }
+}
+
+/// Whether one more call fits beside `in_flight` others while `spare` permits stay free. An idle target always takes one.
+pub(super) const fn fits(in_flight: u32, limit: u32, spare: u32) -> bool {
+    limit > 0 && (in_flight == 0 || in_flight.saturating_add(spare) < limit)
 }
 
 impl Word {
@@ -44,60 +87,77 @@ impl Word {
         Self(AtomicU64::new(u64::from(limit.min(MAX_LIMIT))))
     }
 
+    #[inline]
     pub(super) fn read(&self) -> Reading {
-        read(self.0.load(Ordering::Relaxed))
+        Reading(self.0.load(Ordering::Acquire))
     }
 
-    /// A permit for a direct call: refused while a drain waits, because queued work goes first.
-    pub(super) fn try_direct(&self) -> bool {
-        self.change(|now, word| (now.waiting == 0 && now.has_room()).then(|| word + CALL))
+    /// A permit for a direct call; refused while somebody waits who goes first. Answers the word after it.
+    #[inline]
+    pub(super) fn try_direct(&self) -> Option<Reading> {
+        self.take(|now| !now.is_behind() && now.has_room())
     }
 
-    /// A permit for queued work that does not wait.
-    pub(super) fn try_drain(&self) -> bool {
-        self.change(|now, word| now.has_room().then(|| word + CALL))
+    /// A permit for a direct call that may only run alone.
+    pub(super) fn try_alone(&self) -> Option<Reading> {
+        self.take(|now| now.in_flight() == 0 && !now.has_waiters() && now.has_room())
     }
 
-    /// A permit for a registered waiter, which is then no longer one.
-    pub(super) fn try_waiter(&self) -> bool {
-        self.change(|now, word| now.has_room().then(|| word + CALL - WAITER))
+    /// A permit for somebody who need not look at waiters, with `spare` permits left over.
+    pub(super) fn try_take(&self, spare: u32) -> bool {
+        self.take(|now| fits(now.in_flight(), now.limit(), spare)).is_some()
     }
 
-    /// Gives a permit back; answers whether a waiter has to be woken.
-    pub(super) fn release(&self) -> bool {
-        let before = read(self.0.fetch_sub(CALL, Ordering::Release));
-        before.waiting > 0 && before.in_flight <= before.limit
+    /// Gives a permit back, unless somebody waits: then it is still the caller's, who hands it on.
+    #[inline]
+    pub(super) fn try_release(&self) -> bool {
+        self.change(|now| (!now.has_waiters()).then(|| now.0 - CALL)).is_some()
     }
 
-    /// From now on releases wake somebody and direct calls stand back.
-    pub(super) fn register(&self) {
-        self.0.fetch_add(WAITER, Ordering::AcqRel);
+    /// Gives a permit back whoever waits.
+    pub(super) fn release(&self) {
+        self.0.fetch_sub(CALL, Ordering::AcqRel);
     }
 
-    /// The waiter gave up; answers whether another one has to be woken in its place.
-    pub(super) fn unregister(&self) -> bool {
-        let before = read(self.0.fetch_sub(WAITER, Ordering::AcqRel));
-        before.waiting > 1 && before.has_room()
+    /// Counts the admission of a call that goes on under the permit of one that ended.
+    pub(super) fn pass_on(&self) {
+        self.0.fetch_add(ADMISSION, Ordering::AcqRel);
+    }
+
+    /// Notes whether anybody of a class waits.
+    pub(super) fn set_waiting(&self, class: Class, waiting: bool) {
+        if waiting {
+            self.0.fetch_or(class.bit(), Ordering::AcqRel);
+        } else {
+            self.0.fetch_and(!class.bit(), Ordering::AcqRel);
+        }
     }
 
     /// Sets the limit. Calls in flight above it go on; no new one enters until they have ended.
     pub(super) fn set_limit(&self, limit: u32) {
         let limit = u64::from(limit.min(MAX_LIMIT));
-        self.change(|_, word| Some((word & !LIMIT) | limit));
+        self.change(|now| Some((now.0 & !LIMIT) | limit));
     }
 
-    fn change(&self, to: impl Fn(Reading, u64) -> Option<u64>) -> bool {
+    #[inline]
+    fn take(&self, may: impl Fn(Reading) -> bool) -> Option<Reading> {
+        // The count is the highest part: it wraps without touching the others.
+        self.change(|now| may(now).then(|| now.0.wrapping_add(CALL + ADMISSION)))
+    }
+
+    #[inline]
+    fn change(&self, to: impl Fn(Reading) -> Option<u64>) -> Option<Reading> {
         let mut word = self.0.load(Ordering::Relaxed);
-        while let Some(next) = to(read(word), word) {
+        while let Some(next) = to(Reading(word)) {
             match self
                 .0
                 .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) => return true,
+                Ok(_) => return Some(Reading(next)),
                 Err(now) => word = now,
             }
         }
-        false
+        None
     }
 }
 
@@ -105,122 +165,56 @@ impl Word {
 mod tests {
     use super::*;
 
+    fn parts(word: &Word) -> (u32, u32, u64) {
+        let now = word.read();
+        (now.limit(), now.in_flight(), now.count())
+    }
+
     #[test]
     fn the_parts_do_not_run_into_each_other() {
-        let word = Word::new(MAX_LIMIT);
-        assert!(word.try_direct());
-        word.register();
-        word.set_limit(1);
-        let expected = Reading {
-            limit: 1,
-            in_flight: 1,
-            waiting: 1,
-        };
-        assert_eq!(word.read(), expected);
-        assert!(!word.try_direct());
-        assert!(word.release(), "somebody waits");
-        assert!(!word.try_direct(), "queued work goes first");
-        assert!(word.try_waiter());
-        assert_eq!(word.read().waiting, 0);
+        let word = Word(AtomicU64::new(LIMIT | (COUNT * ADMISSION)));
+        assert!(word.try_direct().is_some());
+        assert_eq!(parts(&word), (MAX_LIMIT, 1, 0), "the count has wrapped");
+        for class in [Class::Held, Class::Patient, Class::Sideline] {
+            word.set_waiting(class, true);
+            assert!(!word.try_release(), "{class:?}");
+            assert_eq!(parts(&word), (MAX_LIMIT, 1, 0));
+            word.set_waiting(class, false);
+        }
+        word.set_limit(u32::MAX);
+        assert!(word.try_release());
+        assert_eq!(parts(&word), (MAX_LIMIT, 0, 0));
     }
 
     #[test]
-    fn above_a_lowered_limit_a_release_frees_nothing() {
-        let word = Word::new(3);
-        assert!(word.try_direct() && word.try_direct() && word.try_direct());
-        word.set_limit(1);
-        word.register();
-        assert!(!word.release());
-        assert!(!word.release(), "one call is left, and one is the limit");
-        assert!(word.release());
-    }
-}
-
-#[cfg(all(test, crosspoint_loom))]
-mod loom_tests {
-    use super::*;
-    use loom::{
-        sync::{Arc, Notify, atomic::AtomicUsize},
-        thread,
-    };
-
-    #[test]
-    fn never_more_in_flight_than_the_limit() {
-        // Three threads: unbounded, this alone takes minutes.
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(2);
-        model.check(|| {
-            let word = Arc::new(Word::new(1));
-            let inside = Arc::new(AtomicUsize::new(0));
-            let call = |word: Arc<Word>, inside: Arc<AtomicUsize>, drain: bool| {
-                move || {
-                    let entered = if drain { word.try_drain() } else { word.try_direct() };
-                    if entered {
-                        assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
-                        inside.fetch_sub(1, Ordering::Relaxed);
-                        word.release();
-                    }
-                }
-            };
-            let first = thread::spawn(call(word.clone(), inside.clone(), false));
-            let second = thread::spawn(call(word.clone(), inside.clone(), true));
-            call(word.clone(), inside, false)();
-            first.join().unwrap();
-            second.join().unwrap();
-            assert_eq!(word.read().in_flight, 0);
-        });
-    }
-
-    /// The hand-off: a waiter that found no room is woken by the release that makes some.
-    #[test]
-    fn a_registered_waiter_is_never_forgotten() {
-        loom::model(|| {
-            let word = Arc::new(Word::new(1));
-            let freed = Arc::new(Notify::new());
-            assert!(word.try_direct());
-            let releaser = {
-                let (word, freed) = (word.clone(), freed.clone());
-                thread::spawn(move || {
-                    if word.release() {
-                        freed.notify();
-                    }
-                })
-            };
-            word.register();
-            while !word.try_waiter() {
-                freed.wait();
-            }
-            releaser.join().unwrap();
-            let expected = Reading {
-                limit: 1,
-                in_flight: 1,
-                waiting: 0,
-            };
-            assert_eq!(word.read(), expected);
-        });
+    fn direct_calls_stand_behind_held_and_patient_ones_but_not_behind_the_sideline() {
+        let word = Word::new(2);
+        word.set_waiting(Class::Sideline, true);
+        assert!(word.try_direct().is_some());
+        word.set_waiting(Class::Held, true);
+        assert!(word.try_direct().is_none());
+        word.set_waiting(Class::Held, false);
+        word.set_waiting(Class::Patient, true);
+        assert!(word.try_direct().is_none());
+        assert!(word.try_take(0));
+        assert!(!word.try_take(0), "the limit");
     }
 
     #[test]
-    fn a_changed_limit_loses_no_call_and_no_waiter() {
-        loom::model(|| {
-            let word = Arc::new(Word::new(2));
-            assert!(word.try_direct());
-            let other = {
-                let word = word.clone();
-                thread::spawn(move || {
-                    word.register();
-                    word.release();
-                    word.unregister();
-                })
-            };
-            word.set_limit(5);
-            other.join().unwrap();
-            let expected = Reading {
-                limit: 5,
-                in_flight: 0,
-                waiting: 0,
-            };
-            assert_eq!(word.read(), expected);
-        });
+    fn a_lone_call_needs_an_idle_target_without_waiters() {
+        let word = Word::new(2);
+        word.set_waiting(Class::Sideline, true);
+        assert!(word.try_alone().is_none());
+        word.set_waiting(Class::Sideline, false);
+        assert!(word.try_alone().is_some());
+        assert!(word.try_alone().is_none());
+    }
+
+    #[test]
+    fn spare_permits_are_left_over_except_on_an_idle_target() {
+        assert!(fits(0, 1, 5), "an idle target takes one");
+        assert!(fits(3, 6, 2) && !fits(4, 6, 2));
+        assert!(!fits(0, 0, 0), "a limit of nothing");
+        assert!(!fits(4, 3, 0), "above a lowered limit");
     }
 }
