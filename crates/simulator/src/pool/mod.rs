@@ -89,6 +89,12 @@ impl Pool {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a request comes from the queue.
+    #[must_use]
+    pub fn is_queued<B>(request: &Request<B>) -> bool {
+        request.extensions().get::<Replayed>().is_some()
+    }
+
     /// Replicas that exist, ready or not.
     #[must_use]
     pub fn replicas(&self) -> usize {
@@ -189,35 +195,38 @@ impl Pool {
         };
         let replica = replicas.get_mut(index)?;
         replica.load += 1;
-        let workers = Arc::clone(&replica.workers);
         drop(state);
-        Some(Seat::new(self.clone(), index, workers))
+        Some(Seat::new(self.clone(), index))
     }
 
-    /// Carries one request out.
+    /// Sends a request to a replica in this process.
     pub async fn attempt(&self, request: usize, queued: bool) -> Fate {
+        self.attempt_by(request, queued, |index| self.work(index, request)).await
+    }
+
+    /// Sends a request to the replica that the balancer chooses; `way` takes it there, given the replica's number.
+    pub async fn attempt_by<F>(&self, request: usize, queued: bool, way: impl FnOnce(usize) -> F) -> Fate
+    where
+        F: Future<Output = Fate>,
+    {
         let inner = &*self.0;
         let at_target = inner.ledger.at_target(request, queued);
-        let fate = self.carry_out(request).await;
+        let seat = if inner.plan.is_down(inner.time.now()) { None } else { self.seat() };
+        let fate = match seat {
+            Some(seat) => {
+                let fate = way(seat.index()).await;
+                seat.note(fate);
+                fate
+            }
+            None => {
+                tokio::time::sleep(QUICK).await;
+                Fate::NotStarted
+            }
+        };
         if matches!(fate, Fate::NotStarted | Fate::Lost) {
             inner.ledger.failed(queued);
         }
         drop(at_target);
-        fate
-    }
-
-    async fn carry_out(&self, request: usize) -> Fate {
-        let inner = &*self.0;
-        if inner.plan.is_down(inner.time.now()) {
-            tokio::time::sleep(QUICK).await;
-            return Fate::NotStarted;
-        }
-        let Some(seat) = self.seat() else {
-            tokio::time::sleep(QUICK).await;
-            return Fate::NotStarted;
-        };
-        let fate = seat.work(request).await;
-        seat.note(fate);
         fate
     }
 
@@ -250,7 +259,7 @@ impl Service<Request<Body>> for Pool {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let pool = self.clone();
         Box::pin(async move {
-            let queued = request.extensions().get::<Replayed>().is_some();
+            let queued = Self::is_queued(&request);
             let number = number_of(&request);
             let fate = if pool.0.case.pool.notices {
                 pool.attempt(number, queued).await

@@ -54,85 +54,15 @@ impl Replica {
 pub(super) struct Seat {
     pool: Pool,
     index: usize,
-    workers: Arc<Semaphore>,
 }
 
 impl Seat {
-    pub(super) const fn new(pool: Pool, index: usize, workers: Arc<Semaphore>) -> Self {
-        Self { pool, index, workers }
+    pub(super) const fn new(pool: Pool, index: usize) -> Self {
+        Self { pool, index }
     }
 
-    /// Waits for a worker and has it do the work.
-    pub(super) async fn work(&self, request: usize) -> Fate {
-        let inner = &*self.pool.0;
-        let (time, plan) = (&inner.time, &inner.plan);
-        let sent = time.now();
-        match plan.health(self.index, sent) {
-            Health::Errors => {
-                sleep(QUICK).await;
-                return Fate::Error;
-            }
-            Health::Hangs(until) => return self.hang(sent, until).await,
-            Health::Well => {}
-        }
-        let Ok(_worker) = self.workers.acquire().await else {
-            return Fate::NotStarted;
-        };
-        let begun = time.now();
-        if plan.is_down(begun) {
-            sleep(QUICK).await;
-            return Fate::NotStarted;
-        }
-        inner.ledger.begin(request);
-        let (length, poison) = self.length(request, begun);
-        let mut paused = self.paused();
-        sleep(whole_millis(if poison { length / 2.0 } else { length })).await;
-        if poison {
-            return Fate::Lost;
-        }
-        loop {
-            let more = self.paused() - paused;
-            if more < 1e-9 {
-                break;
-            }
-            paused += more;
-            sleep(whole_millis(more)).await;
-        }
-        let now = time.now();
-        match plan.health(self.index, now) {
-            Health::Hangs(until) => self.hang(sent, until).await,
-            _ if plan.is_down(now) => Fate::Lost,
-            _ => Fate::Done,
-        }
-    }
-
-    async fn hang(&self, sent: f64, until: f64) -> Fate {
-        let time = &self.pool.0.time;
-        time.until(until.min((sent + ATTEMPT).max(time.now()))).await;
-        Fate::Lost
-    }
-
-    fn paused(&self) -> f64 {
-        self.pool
-            .state()
-            .replicas
-            .get(self.index)
-            .map_or(0.0, |replica| replica.paused)
-    }
-
-    /// How long the request takes here and now, and whether it is poison.
-    fn length(&self, request: usize, now: f64) -> (f64, bool) {
-        let inner = &*self.pool.0;
-        let (pool, plan) = (&inner.case.pool, &inner.plan);
-        let (own, poison) = self.pool.service_time(request);
-        let state = self.pool.state();
-        let Some(replica) = state.replicas.get(self.index) else {
-            return (own, poison);
-        };
-        let over = (f64::from(replica.load) / f64::from(pool.workers) - 1.0).clamp(0.0, pool.contention_most);
-        let cold = now < replica.cold_until || plan.is_cold(now, pool.cold);
-        let factor = plan.slowness(now) * (1.0 + pool.contention * over) * if cold { pool.cold_factor } else { 1.0 };
-        (own * factor + (replica.paused_until - now).max(0.0), poison)
+    pub(super) const fn index(&self) -> usize {
+        self.index
     }
 
     /// Counts errors in a row.
@@ -160,5 +90,78 @@ impl Drop for Seat {
         if let Some(replica) = self.pool.state().replicas.get_mut(self.index) {
             replica.load = replica.load.saturating_sub(1);
         }
+    }
+}
+
+impl Pool {
+    /// Has replica `index` carry a request out: waits for one of its workers, then works as long as it takes.
+    pub async fn work(&self, index: usize, request: usize) -> Fate {
+        let inner = &*self.0;
+        let (time, plan) = (&inner.time, &inner.plan);
+        let sent = time.now();
+        match plan.health(index, sent) {
+            Health::Errors => {
+                sleep(QUICK).await;
+                return Fate::Error;
+            }
+            Health::Hangs(until) => return self.hang(sent, until).await,
+            Health::Well => {}
+        }
+        let workers = self.state().replicas.get(index).map(|replica| Arc::clone(&replica.workers));
+        let Some(workers) = workers else { return Fate::NotStarted };
+        let Ok(_worker) = workers.acquire().await else {
+            return Fate::NotStarted;
+        };
+        let begun = time.now();
+        if plan.is_down(begun) {
+            sleep(QUICK).await;
+            return Fate::NotStarted;
+        }
+        inner.ledger.begin(request);
+        let (length, poison) = self.length(index, request, begun);
+        let mut paused = self.paused(index);
+        sleep(whole_millis(if poison { length / 2.0 } else { length })).await;
+        if poison {
+            return Fate::Lost;
+        }
+        loop {
+            let more = self.paused(index) - paused;
+            if more < 1e-9 {
+                break;
+            }
+            paused += more;
+            sleep(whole_millis(more)).await;
+        }
+        let now = time.now();
+        match plan.health(index, now) {
+            Health::Hangs(until) => self.hang(sent, until).await,
+            _ if plan.is_down(now) => Fate::Lost,
+            _ => Fate::Done,
+        }
+    }
+
+    async fn hang(&self, sent: f64, until: f64) -> Fate {
+        let time = &self.0.time;
+        time.until(until.min((sent + ATTEMPT).max(time.now()))).await;
+        Fate::Lost
+    }
+
+    fn paused(&self, index: usize) -> f64 {
+        self.state().replicas.get(index).map_or(0.0, |replica| replica.paused)
+    }
+
+    /// How long the request takes here and now, and whether it is poison.
+    fn length(&self, index: usize, request: usize, now: f64) -> (f64, bool) {
+        let inner = &*self.0;
+        let (pool, plan) = (&inner.case.pool, &inner.plan);
+        let (own, poison) = self.service_time(request);
+        let state = self.state();
+        let Some(replica) = state.replicas.get(index) else {
+            return (own, poison);
+        };
+        let over = (f64::from(replica.load) / f64::from(pool.workers) - 1.0).clamp(0.0, pool.contention_most);
+        let cold = now < replica.cold_until || plan.is_cold(now, pool.cold);
+        let factor = plan.slowness(now) * (1.0 + pool.contention * over) * if cold { pool.cold_factor } else { 1.0 };
+        (own * factor + (replica.paused_until - now).max(0.0), poison)
     }
 }
