@@ -1,5 +1,6 @@
 //! What can be set, with the defaults.
 
+use crate::{Limit, Policy};
 use crosspoint_core::{RetryPolicy, WorkerId};
 use std::time::Duration;
 
@@ -85,8 +86,10 @@ fn unique_worker() -> WorkerId {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TargetConfig {
-    /// How many calls run at once in this process, direct and queued together. Default 64.
-    pub permits: u32,
+    /// How the target is protected: above all how many calls run at once in this process, direct and queued together.
+    /// `None`, the default: as a layer of the target has set it, else [`Policy::default`], and [`Policy::flows`] with
+    /// [`Settles::Handler`].
+    pub policy: Option<Policy>,
     /// Who writes results. Default: the gateway.
     pub settles: Settles,
     /// When an attempt that failed is made again. Its `max_attempts` is that of the envelopes made for diverted calls.
@@ -96,7 +99,7 @@ pub struct TargetConfig {
 impl Default for TargetConfig {
     fn default() -> Self {
         Self {
-            permits: 64,
+            policy: None,
             settles: Settles::Gateway,
             retry: RetryPolicy::default(),
         }
@@ -104,10 +107,18 @@ impl Default for TargetConfig {
 }
 
 impl TargetConfig {
-    /// Sets how many calls run at once.
+    /// Sets how many calls run at once, always: [`Limit::Fixed`].
     #[must_use]
-    pub const fn permits(mut self, permits: u32) -> Self {
-        self.permits = permits;
+    pub fn permits(mut self, permits: u32) -> Self {
+        let policy = self.policy.take().unwrap_or_default();
+        self.policy = Some(policy.limit(Limit::Fixed(permits)));
+        self
+    }
+
+    /// Sets how the target is protected.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
         self
     }
 

@@ -1,7 +1,7 @@
 //! The gateway of one process: its targets, its leases and whoever waits in it.
 
 use crate::{
-    Config, Settles, TargetConfig,
+    Config, Limit, Policy, Settles, TargetConfig, control,
     gate::Snapshot,
     inbox::Inbox,
     metric,
@@ -103,10 +103,19 @@ impl Gateway {
     /// lives. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Code::SetupInvalid`] when the target is served already, when its retry policy makes no sense, or outside a
-    /// runtime.
+    /// [`Code::SetupInvalid`] when the target is served already, when its policy or its retry policy makes no sense, or
+    /// outside a runtime.
     pub fn register(&self, target: TargetId, handler: Arc<dyn Handler>, config: TargetConfig) -> Result<()> {
         config.retry.validate()?;
+        let policy = match (&config.policy, config.settles) {
+            (Some(policy), Settles::Gateway) => Some(policy.clone()),
+            (Some(policy), Settles::Handler) => Some(policy.clone().patience(Duration::ZERO)),
+            (None, Settles::Gateway) => None,
+            (None, Settles::Handler) => Some(Policy::flows()),
+        };
+        if let Some(policy) = &policy {
+            policy.validate()?;
+        }
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::new(
                 Code::SetupInvalid,
@@ -114,11 +123,12 @@ impl Gateway {
             ));
         }
         let entry = self.inner.target(&target);
-        let permits = config.permits;
         if !entry.serve(handler, config) {
             return Err(Error::new(Code::SetupInvalid, "the target is served already").with("target", target));
         }
-        entry.gate.set_limit(permits);
+        if let Some(policy) = policy {
+            entry.set_policy(policy);
+        }
         self.start_tasks();
         tokio::spawn(worker::drain(Arc::downgrade(&self.inner), entry));
         Ok(())
@@ -131,9 +141,22 @@ impl Gateway {
         }
     }
 
-    /// Sets how many calls to a target run at once in this process.
+    /// Sets how many calls to a target run at once in this process, from now on and always: [`Limit::Fixed`].
     pub fn set_permits(&self, target: &TargetId, permits: u32) {
-        self.inner.target(target).gate.set_limit(permits);
+        let target = self.inner.target(target);
+        let policy = Policy::clone(&target.control.policy());
+        target.set_policy(policy.limit(Limit::Fixed(permits)));
+    }
+
+    /// How many calls at once would answer everything that arrives at a target and work its backlog off within 30 s:
+    /// (arrivals per second + this process's share of the queue / 30 s) × the service time of an unloaded target. `None`
+    /// if this process has never heard of it, 0 while nothing is known. Divided by the concurrency of one replica (and by
+    /// 0.7, to leave room) it says how many replicas are needed; the sum over all gateways counts. Exported as
+    /// `crosspoint_dispatch_demand_concurrency`.
+    #[must_use]
+    pub fn demand(&self, target: &TargetId) -> Option<f64> {
+        let targets = self.inner.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.get(target).map(|target| target.control.demand())
     }
 
     /// How the gate of a target stands; `None` if this process has never heard of it.
@@ -180,11 +203,17 @@ impl Gateway {
             }
         }
         inner.enter(Stage::Closing);
+        for target in inner.all() {
+            control::remember(inner.store.as_ref(), &target.id, &target.control).await;
+        }
         inner.publish();
     }
 
     /// Starts the tasks that serve all targets together: heartbeats, the slow poll of answers, metrics.
     pub(crate) fn start_tasks(&self) {
+        for target in self.inner.all() {
+            self.start_control(&target);
+        }
         if self.inner.tasks.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -193,6 +222,16 @@ impl Gateway {
         tokio::spawn(worker::watch_answers(Arc::downgrade(&self.inner)));
         tokio::spawn(metric::publish_always(Arc::downgrade(&self.inner)));
         tokio::spawn(metric::count_always(Arc::downgrade(&self.inner)));
+    }
+}
+
+impl Gateway {
+    /// Starts the control of a target that is served or layered here. Outside of a runtime that is left to a later call.
+    pub(crate) fn start_control(&self, target: &Arc<Target>) {
+        let ours = target.is_layered() || target.served().is_some();
+        if ours && tokio::runtime::Handle::try_current().is_ok() && target.control.start() {
+            tokio::spawn(control::run(Arc::downgrade(&self.inner), Arc::clone(target)));
+        }
     }
 }
 
@@ -205,7 +244,7 @@ impl Inner {
         }
         drop(known);
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Target::new(id.clone(), TargetConfig::default().permits));
+        let new = || Arc::new(Target::new(id.clone()));
         Arc::clone(targets.entry(id.clone()).or_insert_with(new))
     }
 

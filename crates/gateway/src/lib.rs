@@ -3,6 +3,7 @@
 
 mod adopt;
 mod config;
+mod control;
 mod dispatch;
 pub mod gate;
 mod gateway;
@@ -19,6 +20,9 @@ mod wait;
 mod worker;
 
 pub use config::{CallPolicy, Config, Settles, TargetConfig};
+pub use control::{
+    Aimd, CoolOff, Custom, Gradient2, HoldOrder, Knee, Limit, LimitAlgorithm, Policy, Sticky, Vegas, Window,
+};
 pub use gateway::Gateway;
 pub use layer::{Attempt, Dispatch, DispatchLayer, Keys};
 pub use replay::Replayed;

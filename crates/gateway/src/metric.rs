@@ -17,6 +17,10 @@ const OLDEST: &str = "crosspoint_dispatch_queue_oldest_age_seconds";
 const WAIT: &str = "crosspoint_dispatch_queue_wait_seconds";
 const HELD: &str = "crosspoint_dispatch_held_connections";
 const GATE: &str = "crosspoint_dispatch_gate_state";
+const TRANSITIONS: &str = "crosspoint_dispatch_gate_transitions_total";
+const COOL_OFFS: &str = "crosspoint_dispatch_cooloff_entries_total";
+const DEMAND: &str = "crosspoint_dispatch_demand_concurrency";
+const DEGRADED: &str = "crosspoint_dispatch_degraded";
 const REDELIVERIES: &str = "crosspoint_dispatch_redeliveries_total";
 const DUPLICATES: &str = "crosspoint_dispatch_duplicate_completions_total";
 
@@ -69,6 +73,17 @@ pub(crate) fn describe() {
     describe_histogram!(WAIT, Unit::Seconds, "Time from being ready to being leased.");
     describe_gauge!(HELD, Unit::Count, "Clients that are kept waiting for a queued answer.");
     describe_gauge!(GATE, "1 for the state that the gate is in.");
+    describe_counter!(TRANSITIONS, Unit::Count, "Changes of a gate's state, with the reason.");
+    describe_counter!(COOL_OFFS, Unit::Count, "Times that a target was left alone, with the reason.");
+    describe_gauge!(
+        DEMAND,
+        Unit::Count,
+        "Calls at once that would answer all arrivals and work the backlog off within 30 s."
+    );
+    describe_gauge!(
+        DEGRADED,
+        "1 while a target is far slower than normal and more calls at once bring nothing."
+    );
     describe_counter!(
         REDELIVERIES,
         Unit::Count,
@@ -90,6 +105,21 @@ pub(crate) fn leased(target: &str, attempt: u32, waited: Duration) {
     if attempt > 1 {
         counter!(REDELIVERIES, "target" => target.to_owned()).increment(1);
     }
+}
+
+/// Counts a change of a gate's state.
+pub(crate) fn transition(target: &str, from: State, to: State, reason: &'static str) {
+    let target = target.to_owned();
+    let (from, entered) = (from.as_str(), to.as_str());
+    counter!(TRANSITIONS, "target" => target.clone(), "from" => from, "to" => entered, "reason" => reason).increment(1);
+    if to == State::CoolOff {
+        counter!(COOL_OFFS, "target" => target, "reason" => reason).increment(1);
+    }
+}
+
+/// Says whether a target is far too slow.
+pub(crate) fn degraded(target: &str, degraded: bool) {
+    gauge!(DEGRADED, "target" => target.to_owned()).set(f64::from(u8::from(degraded)));
 }
 
 /// Counts a result that the store refused as stale.
@@ -121,6 +151,12 @@ pub(crate) async fn count_always(gateway: Weak<Inner>) {
         drop(inner);
         let Some(admin) = store.admin() else { continue };
         let Ok(stats) = admin.stats().await else { continue };
+        let Some(inner) = gateway.upgrade() else { return };
+        for target in inner.all() {
+            let own = stats.iter().find(|stat| stat.target == target.id);
+            target.control.backlog().counted(own.map_or(0, |stat| stat.ready));
+        }
+        drop(inner);
         for stat in stats {
             let target = stat.target.as_str().to_owned();
             for (queue, count) in [
@@ -148,6 +184,7 @@ impl Inner {
             gauge!(IN_FLIGHT, "target" => name()).set(f64::from(gate.in_flight));
             gauge!(LIMIT, "target" => name()).set(f64::from(gate.limit));
             gauge!(UTILIZATION, "target" => name()).set(f64::from(gate.in_flight) / f64::from(gate.limit.max(1)));
+            gauge!(DEMAND, "target" => name()).set(target.control.demand());
             for state in State::ALL {
                 let on = f64::from(u8::from(*state == gate.state));
                 gauge!(GATE, "target" => name(), "state" => state.as_str()).set(on);

@@ -34,9 +34,9 @@ impl Gateway {
     /// is part of, so that path parameters and extensions are there as they were for the first time.
     ///
     /// Replays pass the target's own layer under the permit of the drain; other layers see them as any request, with
-    /// [`Replayed`] in the extensions. The number of permits stays what [`DispatchLayer::permits`] has set.
+    /// [`Replayed`] in the extensions. The target stays protected as [`DispatchLayer::policy`] has set.
     ///
-    /// [`DispatchLayer::permits`]: crate::DispatchLayer::permits
+    /// [`DispatchLayer::policy`]: crate::DispatchLayer::policy
     ///
     /// # Errors
     /// As [`Gateway::register`].
@@ -49,13 +49,12 @@ impl Gateway {
         B::Error: Into<BoxError>,
     {
         let gate = Arc::clone(&self.inner.target(&target).gate);
-        let permits = gate.snapshot().limit;
         let replay = Replay {
             service,
             gate,
             max_reply: self.inner.config.max_reply,
         };
-        self.register(target, Arc::new(replay), TargetConfig::default().permits(permits))
+        self.register(target, Arc::new(replay), TargetConfig::default())
     }
 
     /// [`Gateway::serve_queued`] for every target that has a layer and is not served yet.

@@ -1,6 +1,6 @@
 //! One target as this process sees it.
 
-use crate::{Settles, TargetConfig, gate::Gate};
+use crate::{Policy, Settles, TargetConfig, control::Control, gate::Gate};
 use crosspoint_core::{Handler, RetryPolicy, TargetId};
 use std::{
     fmt,
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 pub(crate) struct Target {
     pub(crate) id: TargetId,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) control: Control,
     /// Told when this process has queued something for the target.
     pub(crate) queued: Notify,
     served: OnceLock<Served>,
@@ -30,10 +31,12 @@ pub(crate) struct Served {
 }
 
 impl Target {
-    pub(crate) fn new(id: TargetId, permits: u32) -> Self {
+    pub(crate) fn new(id: TargetId) -> Self {
+        let policy = Policy::default();
         Self {
             id,
-            gate: Arc::new(Gate::new(permits)),
+            gate: Arc::new(Gate::new(policy.limit.initial())),
+            control: Control::new(policy),
             queued: Notify::new(),
             served: OnceLock::new(),
             layered: AtomicBool::new(false),
@@ -53,6 +56,14 @@ impl Target {
             retry: config.retry,
         };
         self.served.set(served).is_ok()
+    }
+
+    /// Replaces how the target is protected; nothing changes if it was set so before.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        if *self.control.policy() != policy {
+            self.gate.set_limit(policy.limit.initial());
+            self.control.set_policy(policy);
+        }
     }
 
     /// Notes that a layer dispatches to the target.

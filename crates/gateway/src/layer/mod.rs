@@ -13,7 +13,7 @@ pub use attempt::Attempt;
 pub use service::Dispatch;
 
 use crate::{
-    Gateway,
+    Gateway, Limit, Policy,
     gate::{Gate, Permit, Refusal, RouteClass, Ticket},
     outcome::Outcome,
     target::Target,
@@ -106,6 +106,7 @@ impl Gateway {
     pub fn layer(&self, target: TargetId) -> DispatchLayer {
         let target = self.inner.target(&target);
         target.mark_layered();
+        self.start_control(&target);
         DispatchLayer {
             route: Arc::new(Route {
                 gateway: self.clone(),
@@ -172,10 +173,17 @@ impl DispatchLayer {
         self.set(|route| route.adopt = adopt)
     }
 
-    /// How many calls of the target run at once in this process, over all of its layers; the last setting counts.
-    /// Default 64.
+    /// How many calls of the target run at once in this process, always, over all of its layers; the last setting
+    /// counts. Default: learnt, as in [`Policy`].
     pub fn permits(self, permits: u32) -> Self {
-        self.route.gate.set_limit(permits);
+        let policy = Policy::clone(&self.route.target.control.policy());
+        self.policy(policy.limit(Limit::Fixed(permits)))
+    }
+
+    /// How the target is protected, over all of its layers; the last setting counts. See [`Policy::validate`] for
+    /// what makes no sense: it is taken as near as possible.
+    pub fn policy(self, policy: Policy) -> Self {
+        self.route.target.set_policy(policy);
         self
     }
 }

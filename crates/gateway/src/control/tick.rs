@@ -1,0 +1,319 @@
+//! The task that ticks one target's control: it carries what the gate has seen to the brain and the brain's orders back.
+//!
+//! It takes no lock that a call takes. An idle target is looked at twice a second only; a late tick of a busy runtime
+//! scales by the time that has really passed.
+
+use super::{
+    Control,
+    brain::{Around, Brain, Orders},
+    note::Note,
+    state::Transition,
+};
+use crate::{
+    gate::{State, Trip},
+    gateway::Inner,
+    metric,
+    target::Target,
+};
+use crosspoint_core::{DispatchStore, TargetId};
+use std::{
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+
+const PERIOD: Duration = Duration::from_millis(100);
+/// How often an idle target is looked at, and after how many ticks without a call it counts as one.
+const IDLE_PERIOD: Duration = Duration::from_millis(500);
+const IDLE_AFTER: u32 = 50;
+/// How often what was learnt is written down, if there is news.
+const REMEMBER: Duration = Duration::from_secs(30);
+/// How long the store may take over a note.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the task woke up.
+enum Woken {
+    Tick,
+    Tripped(Trip),
+    Cooled,
+    Recalled(Option<Note>),
+    Policy,
+}
+
+/// Runs the control of a target as long as the gateway lives.
+pub(crate) async fn run(gateway: Weak<Inner>, target: Arc<Target>) {
+    let Some(store) = gateway.upgrade().map(|inner| Arc::clone(&inner.store)) else {
+        return;
+    };
+    let mut ticker = Ticker::new(Arc::clone(&target));
+    ticker.begin();
+    let mut recalled = pin!(recall(store, target.id.clone()));
+    let mut asked = true;
+    loop {
+        let woken = tokio::select! {
+            biased;
+            trip = target.gate.tripped() => Woken::Tripped(trip),
+            () = target.gate.cooled() => Woken::Cooled,
+            () = target.control.policy_changed() => Woken::Policy,
+            note = &mut recalled, if asked => Woken::Recalled(note),
+            () = sleep_until(ticker.next) => Woken::Tick,
+        };
+        let Some(inner) = gateway.upgrade() else { return };
+        match woken {
+            Woken::Tick => ticker.tick(),
+            Woken::Tripped(trip) => ticker.tripped(&trip),
+            Woken::Cooled => ticker.cooled(),
+            Woken::Policy => ticker.begin(),
+            Woken::Recalled(note) => {
+                asked = false;
+                if let Some(note) = note {
+                    ticker.recalled(&note);
+                }
+            }
+        }
+        ticker.remember(&inner);
+    }
+}
+
+/// The note about a target; a damaged one is no note.
+async fn recall(store: Arc<dyn DispatchStore>, target: TargetId) -> Option<Note> {
+    let text = match timeout(NOTE_TIMEOUT, store.admin()?.recall(&target)).await {
+        Ok(Ok(text)) => text?,
+        Ok(Err(error)) => {
+            tracing::warn!(%target, %error, "what was learnt of the target before could not be read");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    match Note::read(&text) {
+        Ok(note) => Some(note),
+        Err(error) => {
+            tracing::warn!(%target, error, "the note about the target is damaged and ignored");
+            None
+        }
+    }
+}
+
+/// Writes down what is known of a target, if that is news.
+pub(crate) async fn remember(store: &dyn DispatchStore, target: &TargetId, control: &Control) {
+    let Some(note) = control.unwritten() else { return };
+    let (Some(admin), Some(text)) = (store.admin(), note.text()) else { return };
+    match timeout(NOTE_TIMEOUT, admin.remember(target, &text)).await {
+        Ok(Ok(())) => control.wrote(note),
+        Ok(Err(error)) => tracing::warn!(%target, %error, "what was learnt of the target could not be written"),
+        Err(_) => tracing::warn!(%target, "writing what was learnt of the target takes too long"),
+    }
+}
+
+struct Ticker {
+    target: Arc<Target>,
+    brain: Brain,
+    began: Instant,
+    last: Instant,
+    next: Instant,
+    /// Ticks without a call.
+    quiet: u32,
+    admitted: u64,
+    /// Calls put into the queue so far, and diverted ones that have not come there yet.
+    stored: u64,
+    owed: u64,
+    watched: bool,
+    degraded: bool,
+    remembered: Instant,
+}
+
+impl Ticker {
+    fn new(target: Arc<Target>) -> Self {
+        let now = Instant::now();
+        let policy = target.control.policy();
+        let seed = seed(&policy, &target.id);
+        Self {
+            brain: Brain::new(policy, seed),
+            began: now,
+            last: now,
+            next: now + PERIOD,
+            quiet: 0,
+            admitted: 0,
+            stored: 0,
+            owed: 0,
+            watched: false,
+            degraded: false,
+            remembered: now,
+            target,
+        }
+    }
+
+    /// Begins under the present policy.
+    fn begin(&mut self) {
+        let policy = self.target.control.policy();
+        let seed = seed(&policy, &self.target.id);
+        if !Arc::ptr_eq(self.brain.policy(), &policy) {
+            self.brain.adopt_policy(policy, seed);
+        }
+        let gate = &self.target.gate;
+        gate.set_drained_in_cool_off(false);
+        gate.set_cool_off_calls(None);
+        gate.set_limit(count(self.brain.permits()));
+        gate.set_state(self.brain.states.state());
+        self.publish();
+    }
+
+    fn recalled(&mut self, note: &Note) {
+        let gate = &self.target.gate;
+        self.brain.recall(note, |name| gate.class(name));
+        gate.set_limit(count(self.brain.permits()));
+        self.target.control.wrote(note.clone());
+        tracing::debug!(target = %self.target.id, limit = note.limit, "started from what was learnt before");
+        self.publish();
+    }
+
+    fn tripped(&mut self, trip: &Trip) {
+        tracing::debug!(target = %self.target.id, outcome = ?trip.outcome, "calls do not reach the target");
+        let transition = self.brain.states.tripped(self.now(), self.brain.limit());
+        self.enter(transition);
+    }
+
+    fn cooled(&mut self) {
+        self.target.gate.set_cool_off_calls(None);
+        if let Some(transition) = self.brain.states.cooled(self.now()) {
+            self.enter(transition);
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let gate = &self.target.gate;
+        let standing = gate.snapshot();
+        let stored = self.target.control.backlog().total();
+        let still = standing.admitted == self.admitted
+            && standing.in_flight == 0
+            && stored == self.stored
+            && standing.state == State::Direct;
+        self.quiet = if still { self.quiet.saturating_add(1) } else { 0 };
+        self.admitted = standing.admitted;
+        let seen = gate.readings();
+        let watched = if self.watched {
+            gate.customers().scan()
+        } else {
+            Vec::new()
+        };
+        // What is diverted comes to the queue too, a little later, but was counted on its arrival. Not all of it comes.
+        let came = stored.saturating_sub(self.stored);
+        self.stored = stored;
+        self.owed += seen.diverted;
+        let paid = self.owed.min(came);
+        self.owed = (self.owed - paid) / 10 * 9;
+        let around = Around {
+            now: self.now(),
+            elapsed: now.saturating_duration_since(self.last),
+            backlog: self.target.control.backlog().own(),
+            submitted: came - paid,
+        };
+        self.last = now;
+        let orders = self.brain.tick(&seen, &watched, around);
+        self.carry_out(&orders);
+        let period = if self.quiet > IDLE_AFTER { IDLE_PERIOD } else { PERIOD };
+        self.schedule(now + period);
+    }
+
+    /// The next tick; sooner when a cool-off ends.
+    fn schedule(&mut self, at: Instant) {
+        let ends = self.brain.states.cool_until().map(|until| self.began + until);
+        self.next = ends.map_or(at, |ends| ends.min(at)).max(Instant::now() + Duration::from_millis(1));
+    }
+
+    fn carry_out(&mut self, orders: &Orders) {
+        match orders.transition {
+            Some(transition) => self.enter(transition),
+            None => self.target.gate.set_limit(orders.permits),
+        }
+        let gate = &self.target.gate;
+        gate.set_reserve(orders.reserve);
+        for (cell, flags) in &orders.flags {
+            gate.customers().flag(*cell, *flags);
+        }
+        if orders.watch != self.watched {
+            self.watched = orders.watch;
+            gate.set_watch(orders.watch);
+        }
+        for (class, latency) in self.brain.baselines() {
+            gate.set_baseline(class, Duration::try_from_secs_f64(latency).unwrap_or_default());
+        }
+        if orders.degraded != self.degraded {
+            self.degraded = orders.degraded;
+            metric::degraded(self.target.id.as_str(), orders.degraded);
+        }
+        self.target.control.demand.set(orders.demand);
+        self.target.control.forecast.set_service(orders.service);
+        self.publish();
+    }
+
+    /// Puts the gate into the state that the brain has come to. The permits are set first, so that a state never has
+    /// those of another; the closing of a gate that has tripped is only confirmed.
+    fn enter(&mut self, transition: Transition) {
+        self.brain.interrupted(transition);
+        let gate = &self.target.gate;
+        let states = &self.brain.states;
+        gate.set_drained_in_cool_off(states.is_sticky());
+        gate.set_cool_off_calls((transition.to == State::CoolOff).then(|| states.cool_calls()));
+        gate.set_limit(count(self.brain.permits()));
+        gate.set_state(transition.to);
+        let (target, reason) = (self.target.id.as_str(), transition.reason.as_str());
+        tracing::info!(
+            target,
+            from = transition.from.as_str(),
+            to = transition.to.as_str(),
+            reason,
+            limit = self.brain.permits(),
+            "gate changed"
+        );
+        metric::transition(target, transition.from, transition.to, reason);
+        self.quiet = 0;
+        self.schedule(self.next);
+        self.publish();
+    }
+
+    /// What others read.
+    fn publish(&self) {
+        let forecast = &self.target.control.forecast;
+        forecast.set_limit(self.brain.prospect());
+        forecast.set_closed_until(self.brain.states.cool_until().map(|until| self.began + until));
+    }
+
+    fn remember(&mut self, inner: &Arc<Inner>) {
+        let now = Instant::now();
+        if self.quiet > 0 || now.saturating_duration_since(self.remembered) < Duration::from_secs(1) {
+            return;
+        }
+        if let Some(note) = self.brain.note(&self.target.gate.class_names()) {
+            self.target.control.learnt(note);
+        }
+        if self.target.control.is_due(REMEMBER) {
+            let (store, target) = (Arc::clone(&inner.store), Arc::clone(&self.target));
+            tokio::spawn(async move { remember(store.as_ref(), &target.id, &target.control).await });
+        }
+        self.remembered = now;
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+fn count(permits: f64) -> u32 {
+    super::brain::whole(permits)
+}
+
+/// Different for each process and target unless the policy fixes it.
+fn seed(policy: &super::Policy, target: &TargetId) -> u64 {
+    match policy.seed {
+        Some(seed) => {
+            let mut hasher = std::hash::DefaultHasher::new();
+            (seed, target.as_str()).hash(&mut hasher);
+            hasher.finish()
+        }
+        None => RandomState::new().hash_one(target.as_str()),
+    }
+}
