@@ -17,7 +17,7 @@ macro_rules! row {
     ($rest:literal) => {
         concat!(
             "SELECT seq, lane, flow, state, fence, attempt, max_attempts, repeatable, begun, stop, close, okey, since, \
-             started, note FROM cp_queue ",
+             started, note, hold FROM cp_queue ",
             $rest
         )
     };
@@ -41,12 +41,19 @@ statements! { HOT:
     TARGET_ADD = "INSERT INTO cp_target (name, vtime) VALUES (?1, 0)";
     TARGET_TIME = "SELECT vtime FROM cp_target WHERE id = ?1";
     TARGET_SET = "UPDATE cp_target SET vtime = ?2 WHERE id = ?1";
+    HELD_TIME = "SELECT held_vtime FROM cp_target WHERE id = ?1";
+    HELD_TIME_SET = "UPDATE cp_target SET held_vtime = ?2 WHERE id = ?1";
     LANE_BY_NAME = "SELECT id FROM cp_lane WHERE target = ?1 AND customer = ?2";
     LANE_BY_ID = "SELECT target, pass, active FROM cp_lane WHERE id = ?1";
     LANE_ADD = "INSERT INTO cp_lane (target, customer, pass, active) VALUES (?1, ?2, 0, 0)";
     LANE_SET = "UPDATE cp_lane SET pass = ?2, active = ?3 WHERE id = ?1";
     LANES_ACTIVE = "SELECT count(*) FROM cp_lane WHERE target = ?1 AND active = 1";
     LANES_NEXT = "SELECT id, pass FROM cp_lane WHERE target = ?1 AND active = 1 ORDER BY pass, id LIMIT ?2";
+    HELD_BY_ID = "SELECT target, held_pass, held_active FROM cp_lane WHERE id = ?1";
+    HELD_SET = "UPDATE cp_lane SET held_pass = ?2, held_active = ?3 WHERE id = ?1";
+    HELD_ACTIVE = "SELECT count(*) FROM cp_lane WHERE target = ?1 AND held_active = 1";
+    HELD_NEXT = "SELECT id, held_pass FROM cp_lane WHERE target = ?1 AND held_active = 1 \
+                 ORDER BY held_pass, id LIMIT ?2";
     LANE_READY = "SELECT 1 FROM cp_queue WHERE lane = ?1 AND state = 0 LIMIT 1";
     FLOW_BY_NAME = "SELECT id FROM cp_flow WHERE installation = ?1 AND name = ?2";
     FLOW_ADD = "INSERT INTO cp_flow (installation, name, customer) VALUES (?1, ?2, ?3)";
@@ -57,8 +64,8 @@ statements! { HOT:
     CALL_KNOWN = "SELECT 1 FROM cp_call WHERE id = ?1";
     CALL_OWNER = "SELECT c.seq, c.flow, l.customer FROM cp_call c CROSS JOIN cp_lane l ON l.id = c.lane WHERE c.id = ?1";
     QUEUE_ADD = "INSERT INTO cp_queue (seq, lane, flow, prio, state, due, fence, attempt, max_attempts, repeatable, begun, \
-                 stop, close, okey, since, started, expires, note) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, NULL)";
+                 stop, close, okey, since, started, expires, note, hold, size) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, NULL, ?16, ?17)";
     KEY_GET = "SELECT fingerprint, id FROM cp_key WHERE scope = ?1 AND expires > ?2";
     KEY_PUT = "INSERT INTO cp_key (scope, fingerprint, id, expires) VALUES (?1, ?2, ?3, ?4) \
                ON CONFLICT (scope) DO UPDATE SET fingerprint = excluded.fingerprint, id = excluded.id, \
@@ -68,9 +75,13 @@ statements! { HOT:
     OKEY_BEFORE = "SELECT 1 FROM cp_queue WHERE okey = ?1 AND seq < ?2 LIMIT 1";
     OKEY_HEAD = row!("WHERE okey = ?1 ORDER BY seq LIMIT 1");
 
-    LEASE_ROWS = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request \
+    LEASE_ROWS = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request, q.hold \
                   FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq WHERE q.lane = ?1 AND q.state = 0 \
                   ORDER BY q.prio, q.seq LIMIT ?2";
+    PRIO_NEXT = "SELECT prio FROM cp_queue WHERE lane = ?1 AND state = 0 AND prio > ?2 ORDER BY prio LIMIT 1";
+    LEASE_NEWEST = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request, \
+                    q.hold FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq \
+                    WHERE q.lane = ?1 AND q.state = 0 AND q.prio = ?2 ORDER BY q.seq DESC LIMIT ?3";
     LEASE_SET = "UPDATE cp_queue SET state = 1, due = ?2, fence = ?3, attempt = ?4, begun = ?5, close = ?6, started = ?7 \
                  WHERE seq = ?1";
     EXTEND = "UPDATE cp_queue SET due = ?3 WHERE seq = ?1 AND fence = ?2 AND state = 1 RETURNING stop, close";
@@ -79,8 +90,9 @@ statements! { HOT:
                 RETURNING attempt, started, okey, note";
     QUEUE_LEASED = row!("WHERE seq = ?1 AND fence = ?2 AND state = 1");
     QUEUE_ROW = row!("WHERE seq = ?1");
-    QUEUE_MOVE = "UPDATE cp_queue SET state = ?2, due = ?3, attempt = ?4, begun = 0, close = ?5, since = ?6, note = ?7 \
-                  WHERE seq = ?1";
+    QUEUE_MOVE = "UPDATE cp_queue SET state = ?2, due = ?3, attempt = ?4, begun = 0, close = ?5, since = ?6, note = ?7, \
+                  lane = ?8 WHERE seq = ?1";
+    QUEUE_ASIDE = "UPDATE cp_queue SET lane = ?2, due = NULL WHERE seq = ?1 AND state = 0";
     QUEUE_STOP = "UPDATE cp_queue SET stop = 1 WHERE seq = ?1";
     QUEUE_UNREADABLE = "UPDATE cp_queue SET state = 9, due = NULL, attempt = attempt - (close = 0) \
                         WHERE seq = ?1 AND fence = ?2 AND state = 1";
@@ -91,7 +103,7 @@ statements! { HOT:
                     WHERE c.seq = ?1 AND c.id = ?2 AND c.flow IS NOT NULL";
 
     DUE = row!("WHERE due <= ?1 ORDER BY due LIMIT 256");
-    DUE_DELAYS = row!("WHERE due <= ?1 AND state = 2 ORDER BY due LIMIT 256");
+    DUE_DELAYS = row!("WHERE due <= ?1 AND state IN (0, 2) ORDER BY due LIMIT 256");
     DUE_NEXT = "SELECT due FROM cp_queue WHERE due > ?1 ORDER BY due LIMIT 1";
     LEASES_TOO_LONG = row!("WHERE due > ?1 AND state = 1 LIMIT 256");
     DUE_SET = "UPDATE cp_queue SET due = ?2 WHERE seq = ?1";
@@ -108,6 +120,8 @@ statements! { HOT:
 statements! { READS:
     SEEN_BY_ID = seen!("WHERE c.id = ?1");
     SEEN_BY_SEQ = seen!("WHERE c.seq = ?1");
+    ENDED = "SELECT c.seq FROM cp_call c CROSS JOIN cp_done d ON d.seq = c.seq WHERE c.id = ?1";
+    NOTE = "SELECT note FROM cp_note WHERE target = ?1";
     CALL_WHOLE = "SELECT head, request, flow FROM cp_call WHERE id = ?1";
     DEAD = "SELECT seq FROM cp_done WHERE state = 2 AND seq < ?1 ORDER BY seq DESC LIMIT ?2";
     FLOWS_OF_CUSTOMER = "SELECT id, installation, name FROM cp_flow WHERE customer = ?1";
@@ -151,6 +165,7 @@ statements! { READS:
 statements! { RARE:
     META_GET = "SELECT value FROM cp_meta WHERE key = ?1";
     META_PUT = "INSERT INTO cp_meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    NOTE_PUT = "INSERT INTO cp_note (target, note) VALUES (?1, ?2) ON CONFLICT (target) DO UPDATE SET note = excluded.note";
     DONE_BY_ID = "SELECT d.state, c.head, c.request FROM cp_call c CROSS JOIN cp_done d ON d.seq = c.seq WHERE c.id = ?1";
     ENDED_BEFORE = "SELECT seq FROM cp_done WHERE finished < ?1 ORDER BY finished LIMIT ?2";
     CALL_DELETE = "DELETE FROM cp_call WHERE seq = ?1";
@@ -189,10 +204,11 @@ statements! { RARE:
 pub(crate) const SET_ASIDE: &str = row!("WHERE state = 9");
 
 /// Counts for operators: reads the whole (hot, small) queue and the dead letters, and sorts them.
-pub(crate) const STATS: &str = "SELECT t.name, q.ready, q.delayed, q.leased, q.oldest, d.dead FROM cp_target t \
+pub(crate) const STATS: &str = "SELECT t.name, q.ready, q.delayed, q.leased, q.oldest, d.dead, q.held, q.bytes FROM cp_target t \
     LEFT JOIN (SELECT l.target AS target, sum(q.state = 0) AS ready, sum(q.state IN (2, 4)) AS delayed, \
+        sum(q.state = 0 AND q.lane < 0) AS held, sum(CASE WHEN q.state IN (0, 2, 4) THEN q.size END) AS bytes, \
         sum(q.state = 1) AS leased, min(CASE WHEN q.state = 0 THEN q.since END) AS oldest \
-        FROM cp_queue q JOIN cp_lane l ON l.id = q.lane GROUP BY l.target) q ON q.target = t.id \
+        FROM cp_queue q JOIN cp_lane l ON l.id = abs(q.lane) GROUP BY l.target) q ON q.target = t.id \
     LEFT JOIN (SELECT l.target AS target, count(*) AS dead FROM cp_done d JOIN cp_call c ON c.seq = d.seq \
         JOIN cp_lane l ON l.id = c.lane WHERE d.state = 2 GROUP BY l.target) d ON d.target = t.id \
     ORDER BY t.name";

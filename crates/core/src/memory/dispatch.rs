@@ -1,8 +1,11 @@
 //! `DispatchStore` and `DispatchAdmin`.
 
 use super::{
-    Data, Memory, page_of,
-    queue::{Done, Key, Place},
+    Data, Memory,
+    lanes::Side,
+    page_of,
+    queue::{Granted, Order},
+    row::{Done, Key, Place, Row},
 };
 use crate::{
     CallState, CallStatus, Cancel, Capabilities, CloseReason, DispatchAdmin, DispatchStore, Durability, Enqueue,
@@ -10,7 +13,7 @@ use crate::{
     Result, Scope, Settle, Settled, Start, TargetId, TargetStats, Timestamp,
 };
 use async_trait::async_trait;
-use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 impl Data {
     pub(super) fn enqueue(&mut self, item: Enqueue, now: Timestamp) -> Enqueued {
@@ -33,7 +36,7 @@ impl Data {
             return Enqueued::Duplicate;
         };
         if let Some(key) = key {
-            self.queue.keys.insert(
+            self.queue.add_key(
                 key.scope,
                 Key {
                     fingerprint: key.fingerprint,
@@ -46,7 +49,7 @@ impl Data {
             Start::Queue => false,
             Start::Adopt(_) => true,
             Start::Lease(_) => {
-                !self.queue.lane_waits(row)
+                !self.queue.lane_waits(row, now)
                     && self.queue.is_head(row)
                     && not_before.is_none_or(|at| at <= now)
                     && row.envelope.expires.is_none_or(|at| at > now)
@@ -54,7 +57,12 @@ impl Data {
         });
         match start {
             Start::Lease(terms) | Start::Adopt(terms) if granted => {
-                Enqueued::New(self.queue.lease(seq, now, terms.length, true).map(Box::new))
+                let granted = Granted {
+                    length: terms.length,
+                    begin: true,
+                    charge: 1,
+                };
+                Enqueued::New(self.queue.lease(seq, now, granted).map(Box::new))
             }
             _ => {
                 self.queue.place(seq, not_before, now);
@@ -64,15 +72,35 @@ impl Data {
     }
 
     fn lease(&mut self, request: &LeaseRequest, now: Timestamp) -> Vec<Lease> {
+        let target = self.queue.target(&request.target);
+        let Some(terms) = self.queue.targets.get(target).map(|t| t.terms(&request.customers)) else {
+            return Vec::new();
+        };
+        let order = Order {
+            newest_first: request.newest_first,
+            hopeless: now.plus(request.hopeless),
+        };
+        let sides: &[Side] = match request.queue {
+            crate::Queue::HeldFirst => &[Side::Held, Side::Sideline],
+            crate::Queue::Held => &[Side::Held],
+            crate::Queue::Sideline => &[Side::Sideline],
+        };
         let mut leases = Vec::new();
-        while leases.len() < request.max {
-            let Some(seq) = self.queue.turn(&request.target) else {
-                break;
-            };
-            if self.queue.expire(seq, now) {
-                continue;
+        for side in sides {
+            while leases.len() < request.max {
+                let Some((seq, lane)) = self.queue.turn(target, *side, &terms, order) else {
+                    break;
+                };
+                if self.queue.expire(seq, now) {
+                    continue;
+                }
+                let granted = Granted {
+                    length: request.terms.length,
+                    begin: request.begin,
+                    charge: terms.charge(lane),
+                };
+                leases.extend(self.queue.lease(seq, now, granted));
             }
-            leases.extend(self.queue.lease(seq, now, request.terms.length, request.begin));
         }
         leases
     }
@@ -211,20 +239,25 @@ impl DispatchStore for Memory {
 
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>> {
         let give_up = tokio::time::Instant::now() + request.wait;
+        let target_changed = {
+            let mut data = self.data();
+            let target = data.queue.target(&request.target);
+            data.queue
+                .targets
+                .get(target)
+                .map(|t| Arc::clone(&t.changed))
+                .unwrap_or_default()
+        };
         loop {
-            let changed = self.shared.changed.notified();
+            let changed = target_changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let now = self.shared.clock.now();
-            let (leases, next_due) = {
-                let mut data = self.shared.data.lock().unwrap_or_else(PoisonError::into_inner);
-                data.queue.run_timers(now);
-                (data.lease(&request, now), data.queue.next_due())
-            };
+            let (leases, next_due) =
+                self.transact(|data, now| (data.lease(&request, now), data.queue.next_due().map(|at| at.since(now))));
             if !leases.is_empty() || request.wait.is_zero() {
                 return Ok(leases);
             }
-            let wake = next_due.map(|at| tokio::time::Instant::now() + at.since(now).max(Duration::from_millis(1)));
+            let wake = next_due.map(|due| tokio::time::Instant::now() + due.max(Duration::from_millis(1)));
             let until = wake.map_or(give_up, |wake| wake.min(give_up));
             tokio::select! {
                 () = changed => {}
@@ -258,11 +291,18 @@ impl DispatchStore for Memory {
             .queue
             .row(id)
             .filter(|row| scope.covers(row.envelope.customer()))
-            .map(super::queue::Row::status))
+            .map(Row::status))
     }
 
     async fn cancel(&self, scope: Scope<'_>, id: InvocationId) -> Result<Cancel> {
         Ok(self.transact(|data, now| data.cancel(scope, id, now)))
+    }
+
+    async fn ended(&self, ids: &[InvocationId]) -> Result<Vec<CallStatus>> {
+        Ok(self.transact(|data, _| {
+            let rows = ids.iter().filter_map(|id| data.queue.row(*id));
+            rows.filter(|row| row.done().is_some()).map(Row::status).collect()
+        }))
     }
 
     fn admin(&self) -> Option<&dyn DispatchAdmin> {
@@ -274,23 +314,16 @@ impl DispatchStore for Memory {
 impl DispatchAdmin for Memory {
     async fn stats(&self) -> Result<Vec<TargetStats>> {
         Ok(self.transact(|data, _| {
-            let mut all: BTreeMap<TargetId, TargetStats> = BTreeMap::new();
-            for row in data.queue.rows.values() {
-                let stats = all
-                    .entry(row.target().clone())
-                    .or_insert_with(|| TargetStats::new(row.target().clone()));
-                match &row.place {
-                    Place::Ready => {
-                        stats.ready += 1;
-                        stats.oldest = Some(stats.oldest.map_or(row.since, |oldest| oldest.min(row.since)));
-                    }
-                    Place::Leased { .. } => stats.leased += 1,
-                    Place::Delayed { .. } | Place::Blocked => stats.delayed += 1,
-                    Place::Done(done) if done.state == CallState::Dead => stats.dead += 1,
-                    Place::Done(_) => {}
-                }
-            }
-            all.into_values().collect()
+            let targets = data.queue.targets.iter().filter(|target| target.calls > 0);
+            let mut all: Vec<TargetStats> = targets
+                .map(|target| {
+                    let mut stats = target.stats.clone();
+                    stats.oldest = target.ages.first().map(|(since, _)| *since);
+                    stats
+                })
+                .collect();
+            all.sort_by(|a, b| a.target.cmp(&b.target));
+            all
         }))
     }
 
@@ -313,21 +346,14 @@ impl DispatchAdmin for Memory {
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<usize> {
         Ok(self.transact(|data, now| {
-            let mut ended: Vec<(Timestamp, u64)> = data
-                .queue
-                .rows
-                .values()
-                .filter_map(|row| Some((row.done()?.at, row.seq)))
-                .filter(|(at, _)| *at < before)
-                .collect();
-            ended.sort_unstable();
-            ended.truncate(limit);
+            let ended = data.queue.ended.range(..(before, 0));
+            let ended: Vec<(Timestamp, u64)> = ended.take(limit).copied().collect();
             for (_, seq) in &ended {
                 if let Some(id) = data.queue.remove(*seq) {
                     data.logs.remove(&id);
                 }
             }
-            data.queue.keys.retain(|_, key| key.expires > now);
+            data.queue.expire_keys(now);
             ended.len()
         }))
     }

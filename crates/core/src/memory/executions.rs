@@ -2,7 +2,7 @@
 
 use super::{
     Data, Memory, page_of,
-    queue::{Done, Place, Row},
+    row::{Done, Place, Row},
 };
 use crate::{
     Begun, CallState, Cancel, CloseReason, Enqueue, Envelope, Execution, ExecutionFilter, ExecutionStatus, Executions,

@@ -4,8 +4,10 @@
 
 mod dispatch;
 mod executions;
+mod lanes;
 mod platform;
 mod queue;
+mod row;
 
 use crate::{
     BusinessLog, Clock, Code, Connection, ConnectionId, Customer, CustomerId, DataKey, Error, Installation,
@@ -17,7 +19,6 @@ use std::{
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::Notify;
 
 /// Every store, in memory.
 ///
@@ -40,7 +41,6 @@ impl std::fmt::Debug for Memory {
 
 struct Shared {
     data: Mutex<Data>,
-    changed: Notify,
     clock: Arc<dyn Clock>,
 }
 
@@ -70,7 +70,6 @@ impl Memory {
         Self {
             shared: Arc::new(Shared {
                 data: Mutex::default(),
-                changed: Notify::new(),
                 clock,
             }),
         }
@@ -80,16 +79,13 @@ impl Memory {
         self.shared.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one transaction: timers first, then `f`; then whoever waits for work looks again.
+    /// Runs one transaction: timers first, then `f`. Whoever waits for work that came with it looks again
+    /// after that.
     fn transact<T>(&self, f: impl FnOnce(&mut Data, crate::Timestamp) -> T) -> T {
         let now = self.shared.clock.now();
-        let answer = {
-            let mut data = self.data();
-            data.queue.run_timers(now);
-            f(&mut data, now)
-        };
-        self.shared.changed.notify_waiters();
-        answer
+        let mut data = self.data();
+        data.queue.run_timers(now);
+        f(&mut data, now)
     }
 }
 

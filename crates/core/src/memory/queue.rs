@@ -1,152 +1,58 @@
-//! The rows of calls, and how they move: ready, leased, delayed, behind an ordering key, done.
+//! How calls move: ready, leased, delayed, behind an ordering key, done.
 
+use super::{
+    lanes::{Side, Target, Terms},
+    row::{self, Done, Key, Place, Row},
+};
 use crate::{
-    CallState, CallStatus, CloseReason, Code, CustomerId, Envelope, ExecutionStatus, Failure, Fence, InvocationId,
-    Isolation, Lease, LeaseRef, Reply, TargetId, Timestamp, Timings,
+    CallState, CloseReason, Code, Envelope, Failure, InvocationId, Lease, LeaseRef, TargetId, Timestamp, Timings,
 };
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
-/// What a customer's turn costs; all weights are equal.
-const STRIDE: u64 = 1 << 20;
-
-#[derive(Debug, Clone)]
-pub(super) struct Row {
-    pub(super) seq: u64,
-    pub(super) envelope: Envelope,
-    pub(super) fence: u64,
-    pub(super) attempt: u32,
-    pub(super) place: Place,
-    pub(super) begun: bool,
-    pub(super) stop: bool,
-    pub(super) close: Option<CloseReason>,
-    /// Since when it is ready, or was before the present lease.
-    pub(super) since: Timestamp,
-    pub(super) started: Option<Timestamp>,
-    pub(super) failure: Option<Failure>,
-    pub(super) timings: Timings,
-    pub(super) isolation: Option<Isolation>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Place {
-    Ready,
-    Leased {
-        until: Timestamp,
-    },
-    Delayed {
-        until: Timestamp,
-    },
-    /// Not the head of its ordering key.
-    Blocked,
-    Done(Done),
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Done {
-    pub(super) state: CallState,
-    pub(super) status: Option<ExecutionStatus>,
-    pub(super) reply: Option<Reply>,
-    pub(super) at: Timestamp,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Lane {
-    pass: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Key {
-    pub(super) fingerprint: [u8; 16],
-    pub(super) id: InvocationId,
-    pub(super) expires: Timestamp,
-}
-
-type ReadyRows = BTreeSet<(Reverse<i16>, u64)>;
-
 #[derive(Default)]
 pub(super) struct Queue {
-    pub(super) rows: BTreeMap<u64, Row>,
+    pub(super) rows: BTreeMap<u64, Box<Row>>,
     ids: HashMap<InvocationId, u64>,
     next: u64,
-    ready: HashMap<TargetId, BTreeMap<CustomerId, ReadyRows>>,
-    lanes: HashMap<(TargetId, CustomerId), Lane>,
-    virtual_time: HashMap<TargetId, u64>,
+    pub(super) targets: Vec<Target>,
+    numbers: HashMap<TargetId, usize>,
+    /// Ends of delays, of leases, and of holds of calls that are ready.
     due: BTreeSet<(Timestamp, u64)>,
     ordered: HashMap<(TargetId, Arc<str>), BTreeSet<u64>>,
+    /// Who has ended, by when.
+    pub(super) ended: BTreeSet<(Timestamp, u64)>,
     pub(super) keys: HashMap<[u8; 16], Key>,
-}
-
-impl Row {
-    pub(super) const fn target(&self) -> &TargetId {
-        &self.envelope.invocation.meta.target
-    }
-
-    pub(super) const fn is_flow(&self) -> bool {
-        self.envelope.flow.is_some()
-    }
-
-    pub(super) const fn done(&self) -> Option<&Done> {
-        match &self.place {
-            Place::Done(done) => Some(done),
-            _ => None,
-        }
-    }
-
-    const fn reference(&self) -> LeaseRef {
-        LeaseRef::new(self.envelope.id(), Fence::new(self.fence), self.seq)
-    }
-
-    pub(super) fn lease(&self, until: Timestamp) -> Lease {
-        let mut lease = Lease::new(self.envelope.clone(), self.reference(), self.attempt, self.since, until);
-        lease.begun = self.begun;
-        lease.close = self.close;
-        lease.envelope.invocation.meta.attempt = self.attempt;
-        lease
-    }
-
-    pub(super) fn status(&self) -> CallStatus {
-        let meta = &self.envelope.invocation.meta;
-        let state = match &self.place {
-            Place::Ready | Place::Blocked => CallState::Queued,
-            Place::Leased { .. } => CallState::Leased,
-            Place::Delayed { .. } => CallState::Delayed,
-            Place::Done(done) => done.state,
-        };
-        let mut status = CallStatus::new(
-            meta.id,
-            meta.customer.clone(),
-            meta.target.clone(),
-            state,
-            self.envelope.created,
-        );
-        status.principal.clone_from(&meta.principal);
-        status.attempt = self.attempt;
-        status.finished = self.done().map(|done| done.at);
-        status.reply = self.done().and_then(|done| done.reply.clone());
-        status.failure.clone_from(&self.failure);
-        status.origin = self.envelope.origin;
-        status
-    }
+    key_ends: BTreeSet<(Timestamp, [u8; 16])>,
 }
 
 impl Queue {
     pub(super) fn row(&self, id: InvocationId) -> Option<&Row> {
-        self.rows.get(self.ids.get(&id)?)
+        self.rows.get(self.ids.get(&id)?).map(AsRef::as_ref)
     }
 
     pub(super) fn row_mut(&mut self, id: InvocationId) -> Option<&mut Row> {
-        self.rows.get_mut(self.ids.get(&id)?)
+        self.rows.get_mut(self.ids.get(&id)?).map(AsMut::as_mut)
     }
 
     /// The row that a lease names, if the lease is the current one.
     pub(super) fn leased(&self, lease: LeaseRef) -> Option<&Row> {
         self.row(lease.id)
             .filter(|row| row.fence == lease.fence.get() && matches!(row.place, Place::Leased { .. }))
+    }
+
+    /// The number of a target.
+    pub(super) fn target(&mut self, id: &TargetId) -> usize {
+        if let Some(target) = self.numbers.get(id) {
+            return *target;
+        }
+        let target = self.targets.len();
+        self.targets.push(Target::new(id.clone()));
+        self.numbers.insert(id.clone(), target);
+        target
     }
 
     /// Adds a row without a place in the queue; `None` if the id is known.
@@ -161,8 +67,13 @@ impl Queue {
             let target = envelope.invocation.meta.target.clone();
             self.ordered.entry((target, Arc::clone(key))).or_default().insert(seq);
         }
-        let row = Row {
+        let target = self.target(&envelope.invocation.meta.target);
+        let known = self.targets.get_mut(target)?;
+        let row = Box::new(Row {
             seq,
+            target,
+            lane: known.lane(envelope.customer()),
+            size: row::size(&envelope.invocation.request),
             envelope,
             fence: 0,
             attempt: 0,
@@ -175,7 +86,9 @@ impl Queue {
             failure: None,
             timings: Timings::default(),
             isolation: None,
-        };
+        });
+        known.calls += 1;
+        count(known, &row, u64::wrapping_add);
         self.rows.insert(seq, row);
         Some(seq)
     }
@@ -189,131 +102,112 @@ impl Queue {
         queue.and_then(|q| q.first()).is_none_or(|head| *head == row.seq)
     }
 
-    /// Whether others of its customer wait for the target already.
-    pub(super) fn lane_waits(&self, row: &Row) -> bool {
-        self.ready
-            .get(row.target())
-            .and_then(|lanes| lanes.get(row.envelope.customer()))
-            .is_some_and(|rows| !rows.is_empty())
+    /// Whether others of its customer that go before it wait for the target already.
+    pub(super) fn lane_waits(&self, row: &Row, now: Timestamp) -> bool {
+        let target = self.targets.get(row.target);
+        target.is_some_and(|target| target.waits(row.side(now), row.lane))
     }
 
     /// Puts a row where it belongs at `now`: delayed, behind its ordering key, or ready.
     pub(super) fn place(&mut self, seq: u64, not_before: Option<Timestamp>, now: Timestamp) {
-        self.unplace(seq);
         let Some(row) = self.rows.get(&seq) else { return };
         let closing = row.close.is_some();
         let place = match not_before {
             Some(until) if until > now => Place::Delayed { until },
-            _ if closing || self.is_head(row) => Place::Ready,
+            _ if closing || self.is_head(row) => Place::Ready(row.side(now)),
             _ => Place::Blocked,
         };
-        if matches!(place, Place::Ready) {
-            self.enter_lane(seq);
-        }
-        if let Place::Delayed { until } = place {
-            self.due.insert((until, seq));
-        }
-        if let Some(row) = self.rows.get_mut(&seq) {
-            row.place = place;
-            row.since = now;
-        }
+        self.put(seq, place, Some(now));
     }
 
-    /// An idle lane re-enters at the current virtual time, so that it can save nothing up.
-    fn enter_lane(&mut self, seq: u64) {
-        let Some(row) = self.rows.get(&seq) else { return };
-        let (target, customer) = (row.target().clone(), row.envelope.customer().clone());
-        let now = self.virtual_time.get(&target).copied().unwrap_or(0);
-        let rows = self
-            .ready
-            .entry(target.clone())
-            .or_default()
-            .entry(customer.clone())
-            .or_default();
-        if rows.is_empty() {
-            let lane = self.lanes.entry((target, customer)).or_default();
-            lane.pass = lane.pass.max(now);
+    /// Moves a row from one place to another, in every index; the only way in which rows move.
+    fn put(&mut self, seq: u64, place: Place, since: Option<Timestamp>) {
+        let Some(row) = self.rows.get_mut(&seq) else { return };
+        let Some(target) = self.targets.get_mut(row.target) else {
+            return;
+        };
+        count(target, row, u64::wrapping_sub);
+        if let Some(due) = row.due() {
+            self.due.remove(&(due, seq));
         }
-        rows.insert((Reverse(row.envelope.invocation.meta.priority), seq));
-    }
-
-    /// Takes a row out of whatever index it stands in.
-    fn unplace(&mut self, seq: u64) {
-        let Some(row) = self.rows.get(&seq) else { return };
+        if let Place::Ready(side) = row.place {
+            target.leave(side, row.lane, row.entry());
+            target.ages.remove(&(row.since, seq));
+        }
+        row.place = place;
+        row.since = since.unwrap_or(row.since);
+        count(target, row, u64::wrapping_add);
         match &row.place {
-            Place::Ready => {
-                if let Some(lanes) = self.ready.get_mut(row.target())
-                    && let Some(rows) = lanes.get_mut(row.envelope.customer())
-                {
-                    rows.remove(&(Reverse(row.envelope.invocation.meta.priority), seq));
-                    if rows.is_empty() {
-                        lanes.remove(row.envelope.customer());
-                    }
-                }
+            Place::Ready(side) => {
+                target.enter(*side, row.lane, row.entry());
+                target.ages.insert((row.since, seq));
+                target.changed.notify_waiters();
             }
-            Place::Leased { until } | Place::Delayed { until } => {
-                self.due.remove(&(*until, seq));
+            Place::Done(done) => {
+                self.ended.insert((done.at, seq));
             }
-            Place::Blocked | Place::Done(_) => {}
+            Place::Leased { .. } | Place::Delayed { .. } | Place::Blocked => {}
+        }
+        if let Some(due) = row.due() {
+            if self.due.first().is_none_or(|(first, _)| due < *first) {
+                // Whoever waits for the target has set its alarm for a later time.
+                target.changed.notify_waiters();
+            }
+            self.due.insert((due, seq));
         }
     }
 
-    /// Leases a row under a new fence, begun if asked for.
-    pub(super) fn lease(&mut self, seq: u64, now: Timestamp, length: Duration, begin: bool) -> Option<Lease> {
-        self.unplace(seq);
-        self.charge(seq);
-        let until = now.plus(length);
-        self.due.insert((until, seq));
+    /// Leases a row under a new fence, begun if asked for, and makes its lane pay so many turns.
+    pub(super) fn lease(&mut self, seq: u64, now: Timestamp, terms: Granted) -> Option<Lease> {
+        let row = self.rows.get(&seq)?;
+        let (target, lane) = (row.target, row.lane);
+        let (side, ready) = match row.place {
+            Place::Ready(side) => (side, true),
+            _ => (row.side(now), false),
+        };
+        let until = now.plus(terms.length);
+        self.put(seq, Place::Leased { until }, None);
+        let target = self.targets.get_mut(target)?;
+        if ready {
+            target.charge(side, lane, terms.charge);
+        } else {
+            target.charge_start(side, lane);
+        }
         let row = self.rows.get_mut(&seq)?;
-        row.place = Place::Leased { until };
         row.fence += 1;
         row.started = Some(now);
-        row.begun = begin;
+        row.begun = terms.begin;
         if row.close.is_none() {
             row.attempt += 1;
         }
         Some(row.lease(until))
     }
 
-    fn charge(&mut self, seq: u64) {
-        let Some(row) = self.rows.get(&seq) else { return };
-        let target = row.target().clone();
-        let lane = self
-            .lanes
-            .entry((target.clone(), row.envelope.customer().clone()))
-            .or_default();
-        let served = self.virtual_time.entry(target).or_insert(0);
-        *served = (*served).max(lane.pass);
-        lane.pass += STRIDE;
-    }
-
-    /// The next row of a target whose turn it is.
-    pub(super) fn turn(&self, target: &TargetId) -> Option<u64> {
-        let lanes = self.ready.get(target)?;
-        let lane = lanes.keys().min_by_key(|customer| {
-            let pass = self
-                .lanes
-                .get(&(target.clone(), (*customer).clone()))
-                .map_or(0, |lane| lane.pass);
-            (pass, *customer)
-        })?;
-        lanes.get(lane)?.first().map(|(_, seq)| *seq)
+    /// The next row of a target's queue whose turn it is, and its lane. What is not worth hurrying for any more goes to
+    /// the sideline when its lane's turn comes, and keeps its age.
+    pub(super) fn turn(&mut self, target: usize, side: Side, terms: &Terms, order: Order) -> Option<(u64, usize)> {
+        loop {
+            let waiting = self.targets.get(target)?;
+            let lane = waiting.turn(side, terms)?;
+            let next = waiting.first(side, lane, side == Side::Held && order.newest_first)?;
+            let row = self.rows.get(&next)?;
+            if side == Side::Held && row.side(order.hopeless) == Side::Sideline {
+                self.put(next, Place::Ready(Side::Sideline), None);
+            } else {
+                return Some((next, lane));
+            }
+        }
     }
 
     pub(super) fn extend(&mut self, seq: u64, until: Timestamp) {
-        self.unplace(seq);
-        self.due.insert((until, seq));
-        if let Some(row) = self.rows.get_mut(&seq) {
-            row.place = Place::Leased { until };
-        }
+        self.put(seq, Place::Leased { until }, None);
     }
 
     /// Ends a call. Terminal means terminal: nobody calls this for a row that is done.
     pub(super) fn end(&mut self, seq: u64, done: Done) {
-        self.unplace(seq);
         let now = done.at;
-        let Some(row) = self.rows.get_mut(&seq) else { return };
-        row.place = Place::Done(done);
+        self.put(seq, Place::Done(done), None);
+        let Some(row) = self.rows.get(&seq) else { return };
         let Some(key) = row.envelope.invocation.meta.ordering_key.clone() else {
             return;
         };
@@ -410,13 +304,14 @@ impl Queue {
         }
     }
 
-    /// Delays that are over and leases that are lost.
+    /// Delays and holds that are over, and leases that are lost.
     pub(super) fn run_timers(&mut self, now: Timestamp) {
         while let Some((at, seq)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, seq));
             match self.rows.get(&seq).map(|row| &row.place) {
                 Some(Place::Delayed { .. }) => self.place(seq, None, now),
                 Some(Place::Leased { .. }) => self.lost(seq, now),
+                Some(Place::Ready(_)) => self.put(seq, Place::Ready(Side::Sideline), None),
                 _ => {}
             }
         }
@@ -449,9 +344,67 @@ impl Queue {
         self.end_service(seq, CallState::Cancelled, now);
     }
 
+    /// Forgets a call that has ended.
     pub(super) fn remove(&mut self, seq: u64) -> Option<InvocationId> {
         let row = self.rows.remove(&seq)?;
         self.ids.remove(&row.envelope.id());
+        if let Some(done) = row.done() {
+            self.ended.remove(&(done.at, seq));
+        }
+        if let Some(target) = self.targets.get_mut(row.target) {
+            target.calls = target.calls.saturating_sub(1);
+            count(target, &row, u64::wrapping_sub);
+        }
         Some(row.envelope.id())
+    }
+
+    pub(super) fn add_key(&mut self, scope: [u8; 16], key: Key) {
+        self.key_ends.insert((key.expires, scope));
+        if let Some(old) = self.keys.insert(scope, key).filter(|old| old.expires != key.expires) {
+            self.key_ends.remove(&(old.expires, scope));
+        }
+    }
+
+    pub(super) fn expire_keys(&mut self, now: Timestamp) {
+        while let Some((at, scope)) = self.key_ends.first().copied().filter(|(at, _)| *at <= now) {
+            self.key_ends.remove(&(at, scope));
+            self.keys.remove(&scope);
+        }
+    }
+}
+
+/// What a lease grants.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Granted {
+    pub(super) length: Duration,
+    pub(super) begin: bool,
+    /// In turns.
+    pub(super) charge: u32,
+}
+
+/// In which order held calls go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order {
+    pub(super) newest_first: bool,
+    /// Holds that end by then are not worth hurrying for.
+    pub(super) hopeless: Timestamp,
+}
+
+/// Adds a row to the counts of its target, or takes it out of them.
+fn count(target: &mut Target, row: &Row, by: fn(u64, u64) -> u64) {
+    let stats = &mut target.stats;
+    let counts: [Option<&mut u64>; 2] = match &row.place {
+        Place::Ready(Side::Held) => [Some(&mut stats.ready), Some(&mut stats.held)],
+        Place::Ready(Side::Sideline) => [Some(&mut stats.ready), None],
+        Place::Delayed { .. } | Place::Blocked => [Some(&mut stats.delayed), None],
+        Place::Leased { .. } => [Some(&mut stats.leased), None],
+        Place::Done(done) if done.state == CallState::Dead => [Some(&mut stats.dead), None],
+        Place::Done(_) => [None, None],
+    };
+    for n in counts.into_iter().flatten() {
+        *n = by(*n, 1);
+    }
+    if matches!(row.place, Place::Ready(_) | Place::Delayed { .. } | Place::Blocked) {
+        stats.bytes = by(stats.bytes, row.size);
     }
 }

@@ -22,7 +22,8 @@ mod has {
     pub(super) const REPEATABLE: u64 = 1 << 8;
     pub(super) const REDRIVE: u64 = 1 << 9;
     pub(super) const REPLAY: u64 = 1 << 10;
-    pub(super) const ALL: u64 = (1 << 11) - 1;
+    pub(super) const HOLD: u64 = 1 << 11;
+    pub(super) const ALL: u64 = (1 << 12) - 1;
 }
 
 /// Writes everything of an envelope but its request and how it was delivered.
@@ -40,7 +41,8 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         | bit(envelope.expires.is_some(), has::EXPIRES)
         | bit(envelope.repeatable, has::REPEATABLE)
         | bit(matches!(envelope.origin, Origin::Redrive(_)), has::REDRIVE)
-        | bit(matches!(envelope.origin, Origin::Replay(_)), has::REPLAY);
+        | bit(matches!(envelope.origin, Origin::Replay(_)), has::REPLAY)
+        | bit(envelope.hold_until.is_some(), has::HOLD);
     let mut out = Writer::new(ENVELOPE, 192);
     out.number(flags);
     out.raw(meta.id.as_bytes());
@@ -74,6 +76,9 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         out.text(&flow.version);
         out.text(&flow.flow);
         out.number(trigger_number(flow.trigger));
+    }
+    if let Some(until) = envelope.hold_until {
+        out.signed(until.as_millis());
     }
     out.0
 }
@@ -121,6 +126,7 @@ pub fn decode_envelope(stored: Bytes, request: Request<Bytes>) -> Result<Envelop
     } else {
         Some(flow(&mut from)?)
     };
+    let hold_until = time(&mut from, flags & has::HOLD)?;
     from.end()?;
     let mut envelope = Envelope::service(Invocation::new(meta, request), created);
     envelope.flow = flow;
@@ -129,6 +135,7 @@ pub fn decode_envelope(stored: Bytes, request: Request<Bytes>) -> Result<Envelop
     envelope.max_attempts = max_attempts;
     envelope.repeatable = flags & has::REPEATABLE != 0;
     envelope.origin = origin;
+    envelope.hold_until = hold_until;
     Ok(envelope)
 }
 

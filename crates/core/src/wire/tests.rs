@@ -85,6 +85,7 @@ impl Dice {
         let created = Timestamp::from_millis(self.roll().cast_signed() >> 12);
         let mut envelope = Envelope::service(Invocation::new(meta, self.request()), created);
         (envelope.not_before, envelope.expires) = (self.time(), self.time());
+        envelope.hold_until = self.time();
         envelope.max_attempts = u32::from_le_bytes(self.array()[..4].try_into().unwrap());
         envelope.repeatable = self.roll() & 1 == 0;
         envelope.origin = match self.below(3) {

@@ -1,5 +1,6 @@
 //! The in-memory store against every rule of the store traits, and its timers under paused time.
 
+mod speed;
 mod timers;
 
 use crosspoint_core::Memory;

@@ -37,6 +37,8 @@ impl Parcel {
 
 /// Where a new row goes.
 struct Entry {
+    /// Negative in the held line.
+    lane: i64,
     state: i64,
     due: Option<i64>,
     since: i64,
@@ -87,7 +89,7 @@ impl Ledger {
         let leased = i64::from(entry.lease.is_some());
         self.db.prepare_cached(sql::QUEUE_ADD)?.execute(rusqlite::params![
             seq,
-            lane,
+            entry.lane,
             flow,
             -i64::from(meta.priority),
             entry.state,
@@ -101,13 +103,15 @@ impl Ledger {
             entry.since,
             entry.lease.map(|_| now),
             parcel.envelope.expires.map(Timestamp::as_millis),
+            parcel.envelope.hold_until.map(Timestamp::as_millis),
+            i64::try_from(parcel.request.len()).unwrap_or(i64::MAX),
         ])?;
         if let Some(due) = entry.due {
             self.timer(due);
         }
         match entry.lease {
             Some(until) => {
-                self.charge_start(lane)?;
+                self.charge_start(entry.lane)?;
                 Ok(Enqueued::New(Some(Box::new(lease_of(
                     parcel.envelope,
                     seq,
@@ -117,7 +121,7 @@ impl Ledger {
             }
             None => {
                 if entry.state == state::READY {
-                    self.activate(lane)?;
+                    self.activate(entry.lane)?;
                 }
                 Ok(Enqueued::New(None))
             }
@@ -144,7 +148,11 @@ impl Ledger {
 
     /// Where a new row goes, and until when it is leased to whoever stores it.
     fn entry(&mut self, parcel: &Parcel, lane: i64, okey: Option<i64>, now: i64) -> Result<Entry, Fail> {
+        let hold = parcel.envelope.hold_until.map(Timestamp::as_millis);
+        let hold = hold.filter(|hold| *hold > now);
+        let line = if hold.is_some() { -lane } else { lane };
         let leased = |until: i64| Entry {
+            lane: line,
             state: state::LEASED,
             due: Some(until),
             since: now,
@@ -160,6 +168,7 @@ impl Ledger {
         };
         if behind {
             return Ok(Entry {
+                lane,
                 state: state::BEHIND,
                 due: None,
                 since: not_before.max(now),
@@ -168,6 +177,7 @@ impl Ledger {
         }
         if not_before > now {
             return Ok(Entry {
+                lane,
                 state: state::DELAYED,
                 due: Some(not_before),
                 since: now,
@@ -176,10 +186,11 @@ impl Ledger {
         }
         let expired = parcel.envelope.expires.is_some_and(|at| at.as_millis() <= now);
         match &parcel.start {
-            Start::Lease(terms) if !expired && !self.lane_waits(lane)? => Ok(leased(self.lease_end(now, terms))),
+            Start::Lease(terms) if !expired && !self.stands_before(line)? => Ok(leased(self.lease_end(now, terms))),
             _ => Ok(Entry {
+                lane: line,
                 state: state::READY,
-                due: None,
+                due: hold,
                 since: now,
                 lease: None,
             }),

@@ -3,10 +3,13 @@
 //! A lane is charged when it is served, and an idle lane re-enters at the current virtual time, so that it can save
 //! nothing up. Whether a lane has ready rows is found out at the lease: a lane that gave fewer than it was asked for
 //! becomes inactive, and so no counter has to be kept.
+//!
+//! A lane is two lines, of the sideline and of the held queue, each with turns of its own. The held line goes by the
+//! lane's number negated, and a target's held queue by the target's.
 
 use super::Ledger;
 use crate::{fail::Fail, sql};
-use crosspoint_core::{CustomerId, InstallationId, TargetId};
+use crosspoint_core::{CustomerId, CustomerTerms, InstallationId, TargetId};
 use rusqlite::OptionalExtension;
 use std::{
     cmp::Reverse,
@@ -42,6 +45,22 @@ struct Lane {
     pass: i64,
     active: bool,
     changed: bool,
+}
+
+/// How single customers are treated in a lease.
+#[derive(Debug, Default)]
+pub(super) struct Terms {
+    /// By lane; `None` for those that are passed over.
+    costs: HashMap<i64, Option<i64>>,
+    skipped: usize,
+}
+
+impl Terms {
+    /// What a turn of a lane costs; `None` if it is passed over.
+    pub(super) fn cost(&self, lane: i64) -> Option<i64> {
+        let known = self.costs.get(&lane.saturating_abs());
+        known.copied().unwrap_or(Some(STRIDE))
+    }
 }
 
 impl Lanes {
@@ -97,6 +116,28 @@ impl Ledger {
         Ok(id)
     }
 
+    /// What a lease says of single customers; those without a lane have nothing that waits.
+    pub(super) fn terms(&mut self, target: i64, customers: &[CustomerTerms]) -> Result<Terms, Fail> {
+        let mut terms = Terms::default();
+        for customer in customers {
+            let ids = self.lanes.ids.entry(target).or_default();
+            let lane = match ids.get(&customer.customer) {
+                Some(lane) => Some(*lane),
+                None => {
+                    let mut statement = self.db.prepare_cached(sql::LANE_BY_NAME)?;
+                    let found = statement.query_row((target, customer.customer.as_str()), |row| row.get(0));
+                    found.optional()?
+                }
+            };
+            if let Some(lane) = lane {
+                let cost = STRIDE.saturating_mul(i64::from(customer.charge.max(1)));
+                terms.costs.insert(lane, (!customer.skip).then_some(cost));
+            }
+        }
+        terms.skipped = terms.costs.values().filter(|cost| cost.is_none()).count();
+        Ok(terms)
+    }
+
     /// The number of an installation's flow; made if it is new.
     pub(super) fn flow_of(
         &mut self,
@@ -128,14 +169,14 @@ impl Ledger {
         if !self.lanes.targets.contains_key(&id) {
             // Lanes that were changed in this transaction count as well.
             self.flush_lanes()?;
-            let vtime = self
-                .db
-                .prepare_cached(sql::TARGET_TIME)?
-                .query_row([id], |row| row.get(0))?;
-            let active: i64 = self
-                .db
-                .prepare_cached(sql::LANES_ACTIVE)?
-                .query_row([id], |row| row.get(0))?;
+            let (time, active) = if id < 0 {
+                (sql::HELD_TIME, sql::HELD_ACTIVE)
+            } else {
+                (sql::TARGET_TIME, sql::LANES_ACTIVE)
+            };
+            let key = [id.saturating_abs()];
+            let vtime = self.db.prepare_cached(time)?.query_row(key, |row| row.get(0))?;
+            let active: i64 = self.db.prepare_cached(active)?.query_row(key, |row| row.get(0))?;
             let target = Target {
                 vtime,
                 active: usize::try_from(active).unwrap_or(0),
@@ -148,9 +189,10 @@ impl Ledger {
 
     fn lane(&mut self, id: i64) -> Result<&mut Lane, Fail> {
         if !self.lanes.lanes.contains_key(&id) {
-            let lane = self.db.prepare_cached(sql::LANE_BY_ID)?.query_row([id], |row| {
+            let text = if id < 0 { sql::HELD_BY_ID } else { sql::LANE_BY_ID };
+            let lane = self.db.prepare_cached(text)?.query_row([id.saturating_abs()], |row| {
                 Ok(Lane {
-                    target: row.get(0)?,
+                    target: row.get::<_, i64>(0)? * id.signum(),
                     pass: row.get(1)?,
                     active: row.get(2)?,
                     changed: false,
@@ -225,6 +267,11 @@ impl Ledger {
         Ok(ready)
     }
 
+    /// Whether anything of the same customer goes before a new call of this line.
+    pub(super) fn stands_before(&mut self, lane: i64) -> Result<bool, Fail> {
+        Ok(self.lane_waits(-lane.saturating_abs())? || (lane > 0 && self.lane_waits(lane)?))
+    }
+
     /// A call of this lane is leased as it is stored: it is charged like all others. Virtual time follows only while
     /// nobody waits, or those who come later would have to wait for it.
     pub(super) fn charge_start(&mut self, lane: i64) -> Result<(), Fail> {
@@ -237,11 +284,11 @@ impl Ledger {
         self.set_lane(lane, pass.saturating_add(STRIDE), active)
     }
 
-    /// A row of this lane is leased from the queue.
-    pub(super) fn charge_turn(&mut self, lane: i64) -> Result<(), Fail> {
+    /// A row of this lane is leased from the queue, and costs so much.
+    pub(super) fn charge_turn(&mut self, lane: i64, cost: i64) -> Result<(), Fail> {
         let (target, pass, active) = self.lane_state(lane)?;
         self.set_vtime(target, pass)?;
-        self.set_lane(lane, pass.saturating_add(STRIDE), active)
+        self.set_lane(lane, pass.saturating_add(cost), active)
     }
 
     /// Whether anybody may be waiting for this target.
@@ -250,21 +297,26 @@ impl Ledger {
     }
 
     /// Whose turns the next `n` are, by lane.
-    pub(super) fn turns(&mut self, target: i64, n: usize) -> Result<Vec<i64>, Fail> {
+    pub(super) fn turns(&mut self, target: i64, n: usize, terms: &Terms) -> Result<Vec<i64>, Fail> {
         self.flush_lanes()?;
-        let limit = i64::try_from(n).unwrap_or(i64::MAX);
-        let mut statement = self.db.prepare_cached(sql::LANES_NEXT)?;
-        let found = statement.query_map((target, limit), |row| {
+        let limit = i64::try_from(n.saturating_add(terms.skipped)).unwrap_or(i64::MAX);
+        let text = if target < 0 { sql::HELD_NEXT } else { sql::LANES_NEXT };
+        let mut statement = self.db.prepare_cached(text)?;
+        let found = statement.query_map((target.saturating_abs(), limit), |row| {
             Ok(Reverse((row.get::<_, i64>(1)?, row.get::<_, i64>(0)?)))
         })?;
         let mut heap: BinaryHeap<Reverse<(i64, i64)>> = found.collect::<rusqlite::Result<_>>()?;
+        if terms.skipped > 0 {
+            heap.retain(|Reverse((_, lane))| terms.cost(*lane).is_some());
+        }
         let mut turns = Vec::with_capacity(n.min(1024));
         while turns.len() < n {
             let Some(Reverse((pass, lane))) = heap.pop() else {
                 break;
             };
-            turns.push(lane);
-            heap.push(Reverse((pass.saturating_add(STRIDE), lane)));
+            turns.push(lane * target.signum());
+            let cost = terms.cost(lane).unwrap_or(STRIDE);
+            heap.push(Reverse((pass.saturating_add(cost), lane)));
         }
         Ok(turns)
     }
@@ -279,15 +331,17 @@ impl Ledger {
         for id in std::mem::take(&mut self.lanes.changed) {
             if let Some(lane) = self.lanes.lanes.get_mut(&id) {
                 lane.changed = false;
-                let row = (id, lane.pass, lane.active);
-                self.db.prepare_cached(sql::LANE_SET)?.execute(row)?;
+                let row = (id.saturating_abs(), lane.pass, lane.active);
+                let text = if id < 0 { sql::HELD_SET } else { sql::LANE_SET };
+                self.db.prepare_cached(text)?.execute(row)?;
             }
         }
         for id in std::mem::take(&mut self.lanes.moved) {
             if let Some(target) = self.lanes.targets.get_mut(&id) {
                 target.moved = false;
-                let row = (id, target.vtime);
-                self.db.prepare_cached(sql::TARGET_SET)?.execute(row)?;
+                let row = (id.saturating_abs(), target.vtime);
+                let text = if id < 0 { sql::HELD_TIME_SET } else { sql::TARGET_SET };
+                self.db.prepare_cached(text)?.execute(row)?;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::{
     DoneState, Ledger, Note, Row,
+    lanes::{STRIDE, Terms},
     row::{close_number, close_reason, state},
 };
 use crate::{
@@ -10,9 +11,13 @@ use crate::{
 };
 use bytes::Bytes;
 use crosspoint_core::{
-    CloseReason, Code, Failure, Fence, InvocationId, Lease, LeaseRef, LeaseRequest, Result, Timestamp, wire,
+    CloseReason, Code, Failure, Fence, InvocationId, Lease, LeaseRef, LeaseRequest, Queue, Result, Timestamp, wire,
 };
+use rusqlite::OptionalExtension;
 use std::collections::{HashMap, VecDeque};
+
+/// How many rows a lease moves out of the way at most, about; everybody else in its group waits for it.
+const MOVES: usize = 256;
 
 /// A lease as the writer hands it out; decoding is left to whoever asked for it.
 #[derive(Debug)]
@@ -53,7 +58,30 @@ impl RawLease {
 struct Ready {
     lease: RawLease,
     expires: Option<i64>,
+    hold: Option<i64>,
     flow: bool,
+}
+
+impl Ready {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            lease: RawLease {
+                seq: row.get(0)?,
+                fence: row.get(1)?,
+                attempt: row.get(2)?,
+                close: row.get(3)?,
+                since: row.get(4)?,
+                until: 0,
+                begun: false,
+                id: row.get(7)?,
+                head: row.get(8)?,
+                request: row.get(9)?,
+            },
+            expires: row.get(5)?,
+            hold: row.get(10)?,
+            flow: row.get::<_, Option<i64>>(6)?.is_some(),
+        })
+    }
 }
 
 impl Ledger {
@@ -63,10 +91,40 @@ impl Ledger {
         let Some(target) = self.find_target(&request.target)? else {
             return Ok(leases);
         };
+        let lines: &[i64] = match request.queue {
+            Queue::Held => &[-target],
+            Queue::Sideline => &[target],
+            _ => &[-target, target],
+        };
+        for line in lines {
+            if leases.len() < request.max && self.has_active(*line)? {
+                let terms = self.terms(target, &request.customers)?;
+                self.lease_line(*line, request, &terms, &mut leases)?;
+            }
+        }
+        Ok(leases)
+    }
+
+    fn lease_line(
+        &mut self,
+        line: i64,
+        request: &LeaseRequest,
+        terms: &Terms,
+        leases: &mut Vec<RawLease>,
+    ) -> Result<(), Fail> {
         let now = self.now();
-        // Each round serves a row, ends an expired one or finds a lane dry, so this comes to an end.
-        while leases.len() < request.max && self.has_active(target)? {
-            let turns = self.turns(target, request.max - leases.len())?;
+        let mut moved = 0;
+        // Each round serves a row, moves or ends one, or finds a lane dry, so this comes to an end.
+        while leases.len() < request.max && self.has_active(line)? {
+            if moved >= MOVES {
+                // The others of the group wait: go on in the next one.
+                self.timer(now);
+                break;
+            }
+            let turns = self.turns(line, request.max - leases.len(), terms)?;
+            if turns.is_empty() {
+                break;
+            }
             let mut wanted: HashMap<i64, usize> = HashMap::new();
             for lane in &turns {
                 *wanted.entry(*lane).or_default() += 1;
@@ -74,7 +132,11 @@ impl Ledger {
             let mut rows: HashMap<i64, VecDeque<Ready>> = HashMap::with_capacity(wanted.len());
             let mut dry = Vec::new();
             for (lane, wanted) in wanted {
-                let ready = self.ready(lane, wanted)?;
+                let ready = if line < 0 && request.newest_first {
+                    self.newest(lane, wanted)?
+                } else {
+                    self.ready(lane, wanted)?
+                };
                 if ready.len() < wanted {
                     dry.push(lane);
                 }
@@ -82,42 +144,60 @@ impl Ledger {
             }
             for lane in turns {
                 if let Some(row) = rows.get_mut(&lane).and_then(VecDeque::pop_front) {
-                    leases.extend(self.grant(lane, row, request, now)?);
+                    let cost = terms.cost(lane).unwrap_or(STRIDE);
+                    match self.grant(lane, cost, row, request, now)? {
+                        Some(lease) => leases.push(lease),
+                        None => moved += 1,
+                    }
                 }
             }
             for lane in dry {
                 self.ran_dry(lane)?;
             }
         }
-        Ok(leases)
+        Ok(())
     }
 
     fn ready(&self, lane: i64, limit: usize) -> Result<VecDeque<Ready>, Fail> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.db.prepare_cached(sql::LEASE_ROWS)?;
-        let rows = statement.query_map((lane, limit), |row| {
-            Ok(Ready {
-                lease: RawLease {
-                    seq: row.get(0)?,
-                    fence: row.get(1)?,
-                    attempt: row.get(2)?,
-                    close: row.get(3)?,
-                    since: row.get(4)?,
-                    until: 0,
-                    begun: false,
-                    id: row.get(7)?,
-                    head: row.get(8)?,
-                    request: row.get(9)?,
-                },
-                expires: row.get(5)?,
-                flow: row.get::<_, Option<i64>>(6)?.is_some(),
-            })
-        })?;
+        let rows = statement.query_map((lane, limit), Ready::read)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    fn grant(&mut self, lane: i64, ready: Ready, request: &LeaseRequest, now: i64) -> Result<Option<RawLease>, Fail> {
+    /// The same, of each priority those first that came last.
+    fn newest(&self, lane: i64, limit: usize) -> Result<VecDeque<Ready>, Fail> {
+        let mut ready = VecDeque::new();
+        let mut priority = i64::MIN;
+        while ready.len() < limit {
+            let mut next = self.db.prepare_cached(sql::PRIO_NEXT)?;
+            let found: Option<i64> = next.query_row((lane, priority), |row| row.get(0)).optional()?;
+            let Some(found) = found else { break };
+            priority = found;
+            let left = i64::try_from(limit - ready.len()).unwrap_or(i64::MAX);
+            let mut statement = self.db.prepare_cached(sql::LEASE_NEWEST)?;
+            for row in statement.query_map((lane, priority, left), Ready::read)? {
+                ready.push_back(row?);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Leases a row, unless it has expired or is not worth hurrying for any more.
+    fn grant(
+        &mut self,
+        lane: i64,
+        cost: i64,
+        ready: Ready,
+        request: &LeaseRequest,
+        now: i64,
+    ) -> Result<Option<RawLease>, Fail> {
         let mut lease = ready.lease;
+        let hopeless = Timestamp::from_millis(now).plus(request.hopeless).as_millis();
+        if lane < 0 && ready.hold.is_none_or(|hold| hold <= hopeless) {
+            self.sideline(lease.seq, lane)?;
+            return Ok(None);
+        }
         if lease.close == 0 && ready.expires.is_some_and(|at| at <= now) {
             if !ready.flow {
                 self.expire(lease.seq, now)?;
@@ -141,7 +221,7 @@ impl Ledger {
             now,
         ))?;
         self.timer(lease.until);
-        self.charge_turn(lane)?;
+        self.charge_turn(lane, cost)?;
         Ok(Some(lease))
     }
 

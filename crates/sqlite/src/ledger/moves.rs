@@ -23,10 +23,14 @@ impl Ledger {
 
     /// Puts a row, as it now is, where it belongs: delayed until `at`, behind its ordering key, or ready.
     pub(super) fn place(&mut self, row: &Row, at: Option<i64>, now: i64) -> Result<(), Fail> {
-        let (place, due) = match at {
-            Some(at) if at > now => (state::DELAYED, Some(at)),
-            _ if self.has_one_before(row)? => (state::BEHIND, None),
-            _ => (state::READY, None),
+        let home = row.lane.saturating_abs();
+        let (place, lane, due) = match at {
+            Some(at) if at > now => (state::DELAYED, home, Some(at)),
+            _ if self.has_one_before(row)? => (state::BEHIND, home, None),
+            _ => match row.hold {
+                Some(hold) if hold > now => (state::READY, -home, Some(hold)),
+                _ => (state::READY, home, None),
+            },
         };
         self.db.prepare_cached(sql::QUEUE_MOVE)?.execute((
             row.seq,
@@ -36,13 +40,22 @@ impl Ledger {
             row.close,
             now,
             row.note.as_deref(),
+            lane,
         ))?;
-        match due {
-            Some(due) => self.timer(due),
-            None if place == state::READY => self.activate(row.lane)?,
-            None => {}
+        if let Some(due) = due {
+            self.timer(due);
+        }
+        if place == state::READY {
+            self.activate(lane)?;
         }
         Ok(())
+    }
+
+    /// Takes a ready row out of the held line: nobody waits for it any more, or not long enough. It keeps its age.
+    pub(super) fn sideline(&mut self, seq: i64, lane: i64) -> Result<(), Fail> {
+        let home = lane.saturating_abs();
+        self.db.prepare_cached(sql::QUEUE_ASIDE)?.execute((seq, home))?;
+        self.activate(home)
     }
 
     /// Whether another row of its ordering key stands before it. What is only to be closed runs nothing and waits for

@@ -15,6 +15,7 @@ pub(crate) mod state {
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) seq: i64,
+    /// Negative while it stands in the held line.
     pub(crate) lane: i64,
     pub(crate) flow: Option<i64>,
     pub(crate) state: i64,
@@ -29,6 +30,8 @@ pub(crate) struct Row {
     pub(crate) since: i64,
     pub(crate) started: Option<i64>,
     pub(crate) note: Option<String>,
+    /// Until when somebody is kept waiting.
+    pub(crate) hold: Option<i64>,
 }
 
 impl Row {
@@ -50,6 +53,7 @@ impl Row {
             since: row.get(12)?,
             started: row.get(13)?,
             note: row.get(14)?,
+            hold: row.get(15)?,
         })
     }
 

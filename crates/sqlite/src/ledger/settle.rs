@@ -163,6 +163,7 @@ impl Ledger {
                     since: 0,
                     started: row.get(1)?,
                     note: row.get(3)?,
+                    hold: None,
                 })
             })
             .optional()?;

@@ -1,4 +1,4 @@
-//! Delays that are over and leases that were lost.
+//! Delays and holds that are over, and leases that were lost.
 
 use super::{Ledger, Row, row::state};
 use crate::{fail::Fail, sql};
@@ -27,10 +27,10 @@ impl Ledger {
         drop(statement);
         let all = rows.len() < 256;
         for row in rows {
-            if row.state == state::LEASED {
-                self.worker_lost(row, now)?;
-            } else {
-                self.place(&row, None, now)?;
+            match row.state {
+                state::LEASED => self.worker_lost(row, now)?,
+                state::READY => self.sideline(row.seq, row.lane)?,
+                _ => self.place(&row, None, now)?,
             }
         }
         self.due = if held.is_some() {

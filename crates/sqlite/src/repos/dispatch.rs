@@ -14,7 +14,7 @@ use crosspoint_core::{
     InvocationId, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, Start, TargetId,
     TargetStats, Timestamp,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use std::time::Duration;
 
 /// How many rows retention deletes in one group: everybody else waits for them.
@@ -93,6 +93,24 @@ impl DispatchStore for Sqlite {
         self.write(move |ledger| ledger.cancel(owner.as_ref(), id, false)).await
     }
 
+    async fn ended(&self, ids: &[InvocationId]) -> Result<Vec<CallStatus>> {
+        let ids = ids.to_vec();
+        self.read(move |db| {
+            let mut all = Vec::new();
+            for id in ids {
+                // Most have not ended: their rows are not read.
+                let mut statement = db.prepare_cached(sql::ENDED).map_err(store_error)?;
+                let found = statement.query_row([id.as_bytes()], |row| row.get::<_, i64>(0));
+                if let Some(seq) = found.optional().map_err(store_error)? {
+                    let seen = Seen::find(db, sql::SEEN_BY_SEQ, &seq)?.ok_or_else(|| damaged("call"))?;
+                    all.extend(seen.status(None)?);
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+
     fn admin(&self) -> Option<&dyn DispatchAdmin> {
         Some(self)
     }
@@ -153,12 +171,24 @@ impl DispatchAdmin for Sqlite {
         Ok(gone)
     }
 
-    async fn recall(&self, _: &TargetId) -> Result<Option<String>> {
-        Ok(None)
+    async fn recall(&self, target: &TargetId) -> Result<Option<String>> {
+        let target = target.clone();
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(sql::NOTE).map_err(store_error)?;
+            let found = statement.query_row([target.as_str()], |row| row.get(0));
+            found.optional().map_err(store_error)
+        })
+        .await
     }
 
-    async fn remember(&self, _: &TargetId, _: &str) -> Result<()> {
-        Ok(())
+    async fn remember(&self, target: &TargetId, note: &str) -> Result<()> {
+        let (target, note) = (target.clone(), note.to_owned());
+        self.write(move |ledger| {
+            let mut statement = ledger.db.prepare_cached(sql::NOTE_PUT)?;
+            statement.execute((target.as_str(), &note))?;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -178,7 +208,7 @@ fn stats(db: &Connection) -> Result<Vec<TargetStats>> {
             .get::<_, Option<i64>>(4)
             .map_err(store_error)?
             .map(Timestamp::from_millis);
-        stats.dead = count(5)?;
+        (stats.dead, stats.held, stats.bytes) = (count(5)?, count(6)?, count(7)?);
         all.push(stats);
     }
     Ok(all)

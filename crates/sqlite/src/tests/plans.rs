@@ -28,11 +28,12 @@ fn fill(db: &Connection) {
     db.execute_batch(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
          INSERT INTO cp_call SELECT i, randomblob(16), i % 50 + 1, CASE WHEN i % 2 THEN i % 20 + 1 END, i, x'00', x'00' FROM n;
-         INSERT INTO cp_target VALUES (1, 't', 0);
-         INSERT INTO cp_lane SELECT seq, 1, 'c' || seq, seq, seq % 2 FROM cp_call WHERE seq <= 50;
+         INSERT INTO cp_target VALUES (1, 't', 0, 0);
+         INSERT INTO cp_lane SELECT seq, 1, 'c' || seq, seq, seq % 2, seq, seq % 3 = 0 FROM cp_call WHERE seq <= 50;
          INSERT INTO cp_flow SELECT seq, randomblob(16), 'f', 'c' || seq FROM cp_call WHERE seq <= 20;
          INSERT INTO cp_queue SELECT seq, lane, flow, 0, seq % 5, CASE WHEN seq % 5 IN (1, 2) THEN seq END, 1, 1, 5, 0, 0, 0, 0,
-             CASE WHEN seq % 7 = 0 THEN seq % 30 END, seq, seq, NULL, NULL FROM cp_call WHERE seq > 1000;
+             CASE WHEN seq % 7 = 0 THEN seq % 30 END, seq, seq, NULL, NULL, CASE WHEN seq % 3 = 0 THEN seq END, 1
+             FROM cp_call WHERE seq > 1000;
          INSERT INTO cp_done SELECT seq, seq % 5 + 1, 1, 1, seq, seq, NULL, x'00' FROM cp_call WHERE seq <= 1000;
          INSERT INTO cp_key SELECT seq, randomblob(16), x'00', id, seq FROM cp_call;
          INSERT INTO cp_log SELECT seq, 1, 1, 'info', 'customer', 'm' FROM cp_call;
@@ -79,6 +80,10 @@ fn leases_and_timers_use_their_partial_indexes() {
         (sql::LEASE_ROWS, "cp_queue_ready"),
         (sql::LANE_READY, "cp_queue_ready"),
         (sql::LANES_NEXT, "cp_lane_next"),
+        (sql::LEASE_NEWEST, "cp_queue_ready"),
+        (sql::PRIO_NEXT, "cp_queue_ready"),
+        (sql::HELD_NEXT, "cp_lane_held"),
+        (sql::HELD_ACTIVE, "cp_lane_held"),
         (sql::DUE, "cp_queue_due"),
         (sql::DUE_NEXT, "cp_queue_due"),
         (sql::OKEY_HEAD, "cp_queue_okey"),

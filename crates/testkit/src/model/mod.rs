@@ -28,6 +28,8 @@ pub struct Case {
     begin: bool,
     /// How long a failed attempt waits for the next one.
     delay: Duration,
+    /// How long somebody waits for the call; zero if nobody does.
+    hold: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,7 @@ impl Case {
             entry,
             begin: true,
             delay: Duration::ZERO,
+            hold: Duration::ZERO,
         }
     }
 
@@ -90,6 +93,24 @@ impl Case {
         let mut case = Self::new("repeatable call", false, Entry::Queue);
         case.repeatable = true;
         case.delay = Duration::from_secs(1);
+        case
+    }
+
+    /// A service's call that may be repeated, and for which somebody waits until a second lease is lost.
+    #[must_use]
+    pub const fn held_call() -> Self {
+        let mut case = Self::repeatable_call();
+        case.name = "held call";
+        case.hold = Duration::from_secs(45);
+        case
+    }
+
+    /// The same of a flow.
+    #[must_use]
+    pub const fn held_flow() -> Self {
+        let mut case = Self::queued_flow();
+        case.name = "held flow";
+        case.hold = Duration::from_secs(45);
         case
     }
 

@@ -22,6 +22,7 @@ enum Life {
     Retried,
     Cancelled,
     Call,
+    Held,
     Adopted,
 }
 
@@ -39,7 +40,7 @@ impl<'h> Case<'h> {
     fn new(h: &'h Harness, life: Life, n: usize, when: When) -> Self {
         let name = format!("{life:?}-{n}-{when:?}");
         let envelope = match life {
-            Life::Call | Life::Adopted => h.service(&name, &name),
+            Life::Call | Life::Held | Life::Adopted => h.service(&name, &name),
             _ => h.flow(&name, &name),
         };
         let mut case = Self {
@@ -50,6 +51,9 @@ impl<'h> Case<'h> {
             held: Mutex::default(),
         };
         case.envelope.repeatable = life != Life::Adopted;
+        if life == Life::Held {
+            case.envelope.hold_until = Some(h.now().plus(harness::LEASE * 2));
+        }
         case
     }
 
@@ -199,7 +203,7 @@ impl<'h> Case<'h> {
         }
         let status = status.expect("what was accepted is kept");
         let reply = status.reply.as_ref().expect("there is one reply");
-        if self.life == Life::Call {
+        if matches!(self.life, Life::Call | Life::Held) {
             assert_eq!((status.state, &reply.body()[..]), (CallState::Completed, &b"done"[..]));
             return;
         }
@@ -316,6 +320,11 @@ pub async fn a_cancelled_flow_survives_every_crash(h: &Harness) {
 /// A service's call that may be repeated.
 pub async fn a_repeatable_call_survives_every_crash(h: &Harness) {
     Box::pin(every_crash(h, Life::Call)).await;
+}
+
+/// A service's call that somebody waits for, at first.
+pub async fn a_held_call_survives_every_crash(h: &Harness) {
+    Box::pin(every_crash(h, Life::Held)).await;
 }
 
 /// A direct call that became durable while it ran: it ends as completed or as unknown, and never runs twice.

@@ -9,6 +9,7 @@ pub mod crash;
 pub mod customers;
 pub mod data_keys;
 pub mod executions;
+pub mod held;
 pub mod installations;
 pub mod keys;
 pub mod leases;
@@ -22,6 +23,7 @@ pub mod schedules;
 pub mod scopes;
 pub mod starts;
 pub mod state;
+pub mod turns;
 
 /// The target of most suites.
 const T: &str = "target";

@@ -4,7 +4,7 @@ use super::T;
 use crate::{Harness, harness, scope};
 use crosspoint_core::{
     Audience, CallState, CallStatus, Code, Envelope, ExecutionStatus, Failure, Finish, InvocationId, Level, LogEntry,
-    Origin, Outcome, Page, Settle,
+    Origin, Outcome, Page, Settle, TargetId,
 };
 use std::time::Duration;
 
@@ -179,4 +179,50 @@ pub async fn a_purge_takes_what_ended_long_ago(h: &Harness) {
     assert_eq!(admin.purge(before, 100).await.unwrap(), 1);
     assert_eq!(admin.purge(before, 100).await.unwrap(), 0);
     assert!(h.try_status(young).await.is_some() && h.try_status(waiting).await.is_some());
+}
+
+/// Of many calls those that have ended are told, with their replies.
+pub async fn ended_calls_are_told(h: &Harness) {
+    let (done, open, gone) = (
+        h.start(h.service(T, "acme")).await,
+        h.service(T, "acme"),
+        h.service(T, "globex"),
+    );
+    let (open, gone) = (h.queue(open).await, h.queue(gone).await);
+    let unknown = h.service(T, "acme").id();
+    let id = done.envelope.id();
+    let all = [open, id, unknown, gone];
+    assert!(h.store.dispatch.ended(&all).await.unwrap().is_empty());
+    h.complete(done.reference, "ok").await;
+    h.cancel(gone).await;
+    let ended = h.store.dispatch.ended(&all).await.unwrap();
+    let mut ids: Vec<InvocationId> = ended.iter().map(|status| status.id).collect();
+    ids.sort();
+    let mut wanted = vec![id, gone];
+    wanted.sort();
+    assert_eq!(ids, wanted);
+    let status = ended.iter().find(|status| status.id == id).expect("checked");
+    assert_eq!(status.reply.as_ref().map(|reply| &reply.body()[..]), Some(&b"ok"[..]));
+    let fleet = scope::fleet();
+    let one = h.store.dispatch.get((&fleet).into(), id).await.unwrap().expect("kept");
+    assert_eq!((one.state, one.finished), (status.state, status.finished));
+    if let Some(admin) = h.store.dispatch.admin() {
+        h.advance(Duration::from_secs(1));
+        assert_eq!(admin.purge(h.now(), 9).await.unwrap(), 2);
+        assert!(h.store.dispatch.ended(&all).await.unwrap().is_empty());
+    }
+}
+
+/// The last note about each target is kept.
+pub async fn notes_are_kept(h: &Harness) {
+    let Some(admin) = h.store.dispatch.admin() else { return };
+    let (here, there) = (TargetId::new(T).unwrap(), TargetId::new("there").unwrap());
+    assert_eq!(admin.recall(&here).await.unwrap(), None);
+    admin.remember(&here, "first").await.unwrap();
+    admin.remember(&there, "other").await.unwrap();
+    admin.remember(&here, "{\"limit\":7}").await.unwrap();
+    let store = h.after_crash().await;
+    let admin = store.dispatch.admin().expect("as before");
+    assert_eq!(admin.recall(&here).await.unwrap().as_deref(), Some("{\"limit\":7}"));
+    assert_eq!(admin.recall(&there).await.unwrap().as_deref(), Some("other"));
 }

@@ -7,8 +7,8 @@ use crate::{Harness, LEASE, envelope, harness, scope, suites::executions::succes
 use bytes::Bytes;
 use crosspoint_core::{
     Audience, Begun, CallState, Cancel, CloseReason, Enqueue, Enqueued, Envelope, ExecutionStatus, Fence, Finish,
-    Finished, InvocationId, Lease, LeaseRef, LeaseRequest, Level, LogEntry, Outcome, Settle, Settled, StateSnapshot,
-    Timestamp,
+    Finished, InvocationId, Lease, LeaseRef, LeaseRequest, Level, LogEntry, Outcome, Queue, Settle, Settled,
+    StateSnapshot, Timestamp,
 };
 use rules::End;
 use serde_json::json;
@@ -41,6 +41,8 @@ pub(super) struct World<'h> {
     name: String,
     id: InvocationId,
     workers: [Option<Held>; 2],
+    /// Until when somebody waits for the call.
+    hold: Option<Timestamp>,
     /// The lease that may write.
     current: Option<Current>,
     /// The highest fence seen.
@@ -70,11 +72,13 @@ impl<'h> World<'h> {
         };
         call.repeatable = case.repeatable;
         call.max_attempts = ATTEMPTS;
+        call.hold_until = (!case.hold.is_zero()).then(|| h.now().plus(case.hold));
         let mut world = Self {
             h,
             case,
             path,
             id: call.id(),
+            hold: call.hold_until,
             name,
             workers: [None, None],
             current: None,
@@ -213,7 +217,13 @@ impl<'h> World<'h> {
     }
 
     async fn lease(&mut self, w: usize) {
-        let request = self.request(self.case.begin);
+        let mut request = self.request(self.case.begin);
+        // It is offered by the queue in which it belongs by now, and by no other.
+        let held = self.hold.is_some_and(|until| until > self.h.now());
+        request.queue = if held { Queue::Sideline } else { Queue::Held };
+        let wrong = self.h.store.dispatch.lease(request.clone()).await.unwrap();
+        assert!(wrong.is_empty(), "in the wrong queue, held = {held}: {:?}", self.path);
+        request.queue = if held { Queue::Held } else { Queue::Sideline };
         match self.h.store.dispatch.lease(request).await.unwrap().pop() {
             Some(lease) => self.leased(w, &lease),
             None => {

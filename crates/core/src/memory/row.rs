@@ -1,0 +1,143 @@
+//! A call as it is kept, and the place where it stands.
+
+use super::lanes::{Entry, Side};
+use crate::{
+    CallState, CallStatus, CloseReason, Envelope, ExecutionStatus, Failure, Fence, InvocationId, Isolation, Lease,
+    LeaseRef, Reply, TargetId, Timestamp, Timings,
+};
+use std::cmp::Reverse;
+
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) seq: u64,
+    /// The number of its target.
+    pub(super) target: usize,
+    /// The number of its customer's lanes.
+    pub(super) lane: usize,
+    /// What the request takes up, in bytes.
+    pub(super) size: u64,
+    pub(super) envelope: Envelope,
+    pub(super) fence: u64,
+    pub(super) attempt: u32,
+    pub(super) place: Place,
+    pub(super) begun: bool,
+    pub(super) stop: bool,
+    pub(super) close: Option<CloseReason>,
+    /// Since when it is ready, or was before the present lease.
+    pub(super) since: Timestamp,
+    pub(super) started: Option<Timestamp>,
+    pub(super) failure: Option<Failure>,
+    pub(super) timings: Timings,
+    pub(super) isolation: Option<Isolation>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Ready(Side),
+    Leased {
+        until: Timestamp,
+    },
+    Delayed {
+        until: Timestamp,
+    },
+    /// Not the head of its ordering key.
+    Blocked,
+    Done(Done),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Done {
+    pub(super) state: CallState,
+    pub(super) status: Option<ExecutionStatus>,
+    pub(super) reply: Option<Reply>,
+    pub(super) at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    pub(super) fingerprint: [u8; 16],
+    pub(super) id: InvocationId,
+    pub(super) expires: Timestamp,
+}
+
+impl Row {
+    pub(super) const fn target(&self) -> &TargetId {
+        &self.envelope.invocation.meta.target
+    }
+
+    pub(super) const fn is_flow(&self) -> bool {
+        self.envelope.flow.is_some()
+    }
+
+    pub(super) const fn done(&self) -> Option<&Done> {
+        match &self.place {
+            Place::Done(done) => Some(done),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn entry(&self) -> Entry {
+        (Reverse(self.envelope.invocation.meta.priority), self.seq)
+    }
+
+    /// Where it belongs when it is ready: held while somebody is kept waiting.
+    pub(super) fn side(&self, now: Timestamp) -> Side {
+        match self.envelope.hold_until {
+            Some(until) if until > now => Side::Held,
+            _ => Side::Sideline,
+        }
+    }
+
+    /// Where its place stands among the timers.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        match &self.place {
+            Place::Leased { until } | Place::Delayed { until } => Some(*until),
+            Place::Ready(Side::Held) => self.envelope.hold_until,
+            Place::Ready(Side::Sideline) | Place::Blocked | Place::Done(_) => None,
+        }
+    }
+
+    pub(super) const fn reference(&self) -> LeaseRef {
+        LeaseRef::new(self.envelope.id(), Fence::new(self.fence), self.seq)
+    }
+
+    pub(super) fn lease(&self, until: Timestamp) -> Lease {
+        let mut lease = Lease::new(self.envelope.clone(), self.reference(), self.attempt, self.since, until);
+        lease.begun = self.begun;
+        lease.close = self.close;
+        lease.envelope.invocation.meta.attempt = self.attempt;
+        lease
+    }
+
+    pub(super) fn status(&self) -> CallStatus {
+        let meta = &self.envelope.invocation.meta;
+        let state = match &self.place {
+            Place::Ready(_) | Place::Blocked => CallState::Queued,
+            Place::Leased { .. } => CallState::Leased,
+            Place::Delayed { .. } => CallState::Delayed,
+            Place::Done(done) => done.state,
+        };
+        let mut status = CallStatus::new(
+            meta.id,
+            meta.customer.clone(),
+            meta.target.clone(),
+            state,
+            self.envelope.created,
+        );
+        status.principal.clone_from(&meta.principal);
+        status.attempt = self.attempt;
+        status.finished = self.done().map(|done| done.at);
+        status.reply = self.done().and_then(|done| done.reply.clone());
+        status.failure.clone_from(&self.failure);
+        status.origin = self.envelope.origin;
+        status
+    }
+}
+
+/// What a request takes up, in bytes.
+pub(super) fn size(request: &http::Request<bytes::Bytes>) -> u64 {
+    let headers = request.headers().iter();
+    let headers: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    (request.body().len() + path + headers) as u64
+}
