@@ -9,7 +9,9 @@ use crate::{
 use async_trait::async_trait;
 use axum::{Router, body::Body};
 use crosspoint_core::{Authenticate, Code, CustomerId, DispatchStore, Error, Principal, Result, TargetId, WorkerId};
-use crosspoint_gateway::{Config, Gateway};
+use crosspoint_gateway::{
+    Aimd, Config, CoolOff, Gateway, Gradient2, HoldOrder, Knee, Limit, Policy, Sticky, Vegas,
+};
 use http::{Request, Response, request::Parts};
 use std::{
     convert::Infallible,
@@ -124,7 +126,7 @@ where
     let store = Arc::clone(&site.store) as Arc<dyn DispatchStore>;
     let clock = Arc::clone(&site.time) as Arc<dyn crosspoint_core::Clock>;
     let gateway = Gateway::new(store, clock, config);
-    let policy = Policy::parse(&settings.policy)?;
+    let policy = policy_of(settings, site)?;
     let layer = |class: usize| {
         let layer = gateway
             .layer(target())
@@ -132,7 +134,7 @@ where
             .repeatable(settings.repeatable);
         layer.customer(|parts| CustomerId::new(parts.headers.get(CUSTOMER)?.to_str().ok()?).ok())
     };
-    let first = policy.apply(layer(0), site);
+    let first = layer(0).policy(policy);
     let service = first.layer(layer(1).layer(inner));
     gateway.serve_queued(target(), service.clone())?;
     Ok(Door {
@@ -140,7 +142,7 @@ where
         requests: Some(gateway.requests(Arc::new(ByHeader))),
         gateway: Some(gateway),
         waiting: Arc::default(),
-        known_limit: policy == Policy::Known,
+        known_limit: settings.policy == "known",
     })
 }
 
@@ -157,30 +159,37 @@ impl Authenticate for ByHeader {
     }
 }
 
-/// How permits are limited, as the case says.
-#[derive(Debug, Clone, PartialEq)]
-enum Policy {
-    Known,
-    Fixed(u32),
+/// The policy that a case names.
+fn policy_of(settings: &crate::case::Gateway, site: &Site) -> Result<Policy> {
+    let wrong = || Error::new(Code::InputInvalid, "no such policy").with("policy", &settings.policy);
+    let initial = settings.initial.map(|calls| calls.max(1.0) as u32);
+    let knee = || initial.map_or_else(Knee::default, |calls| Knee::default().initial(calls));
+    let policy = Policy::default().seed(site.seed);
+    Ok(match settings.policy.split_once(':') {
+        Some(("fixed", permits)) => policy.limit(Limit::Fixed(permits.parse().map_err(|_| wrong())?)),
+        Some(_) => return Err(wrong()),
+        None => match settings.policy.as_str() {
+            "known" => policy.limit(Limit::Fixed(share(site.pool.workers(), settings.count))),
+            "knee" => policy.limit(Limit::Knee(knee())),
+            "fifo" => policy.limit(Limit::Knee(knee())).hold(HoldOrder::Fifo),
+            "lifo" => policy.limit(Limit::Knee(knee())).hold(HoldOrder::Lifo),
+            "sticky" => {
+                let sticky = CoolOff::default().sticky(Sticky::default());
+                policy.limit(Limit::Knee(knee())).cool_off(sticky)
+            }
+            "aimd" => {
+                policy.limit(Limit::Aimd(initial.map_or_else(Aimd::default, |calls| Aimd::default().initial(calls))))
+            }
+            "gradient2" => policy.limit(Limit::Gradient2(Gradient2::default())),
+            "vegas" => policy.limit(Limit::Vegas(Vegas::default())),
+            _ => return Err(wrong()),
+        },
+    })
 }
 
-impl Policy {
-    fn parse(text: &str) -> Result<Self> {
-        let wrong = || Error::new(Code::InputInvalid, "no such policy").with("policy", text);
-        match text.split_once(':') {
-            Some(("fixed", permits)) => permits.parse().map(Self::Fixed).map_err(|_| wrong()),
-            None if text == "known" => Ok(Self::Known),
-            None if text == "knee" => Ok(Self::Known),
-            _ => Err(wrong()),
-        }
-    }
-
-    fn apply(&self, layer: crosspoint_gateway::DispatchLayer, site: &Site) -> crosspoint_gateway::DispatchLayer {
-        match self {
-            Self::Known => layer.permits(site.pool.workers().max(1)),
-            Self::Fixed(permits) => layer.permits(*permits),
-        }
-    }
+/// One gateway's part of the workers.
+pub(crate) fn share(workers: u32, gateways: usize) -> u32 {
+    (workers / u32::try_from(gateways).unwrap_or(1).max(1)).max(1)
 }
 
 /// A request of a call.
@@ -197,6 +206,6 @@ pub(crate) const fn state_of(gate: &crosspoint_gateway::gate::Snapshot) -> &'sta
 }
 
 /// What a gateway asks an autoscaler for, in calls at once.
-pub(crate) fn demand_of(_: &Gateway) -> Option<f64> {
-    None
+pub(crate) fn demand_of(gateway: &Gateway) -> Option<f64> {
+    gateway.demand(&target())
 }

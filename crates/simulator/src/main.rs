@@ -15,7 +15,7 @@ use std::{
 };
 
 const USAGE: &str = "usage: crosspoint-simulator [--case NAME|FILE|all]... [--seeds N] [--first N] [--threads N]
-    [--policy knee|aimd|gradient2|vegas|sticky|known|fixed:N] [--initial N] [--figures A,B,..] [--trace] [--json]
+    [--policy knee|aimd|gradient2|vegas|sticky|fifo|lifo|known|fixed:N] [--initial N] [--figures A,B,..] [--trace] [--json]
     [--list]
 
 --case     a bundled case, a JSON file, or all of them (default w02); may be given several times

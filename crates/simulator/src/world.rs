@@ -5,7 +5,7 @@ use crate::{
     autoscaler::Autoscaler,
     case::{Case, Client, Fault, Plan},
     client,
-    front::{Crosspoint, Door, Site, target},
+    front::{Crosspoint, Door, Site, share, target},
     ledger::{End, Sample, Stage},
     measure::measure,
     time::seconds,
@@ -294,9 +294,10 @@ impl World {
                     demand(&doors),
                 );
             }
-            for door in doors.iter().filter(|door| door.known_limit) {
-                if let Some(gateway) = &door.gateway {
-                    gateway.set_permits(&target(), (workers / doors.len() as u32).max(1));
+            let known = share(workers, doors.len());
+            for gateway in doors.iter().filter(|door| door.known_limit).filter_map(|door| door.gateway.as_ref()) {
+                if gateway.snapshot(&target()).is_some_and(|gate| gate.limit != known) {
+                    gateway.set_permits(&target(), known);
                 }
             }
         }

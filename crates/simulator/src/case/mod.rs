@@ -299,8 +299,8 @@ pub struct Gateway {
     pub count: usize,
     /// How long a client is kept waiting.
     pub hold: f64,
-    /// How permits are limited: `knee`, `aimd`, `gradient2`, `vegas`, `sticky`, `fixed:N`, or `known` for what the
-    /// replicas that are ready can take.
+    /// How permits are limited: `knee`, `aimd`, `gradient2`, `vegas`, `fixed:N`, or `known` for what the replicas that are
+    /// ready can take; or Knee with another rule: `sticky`, `fifo`, `lifo`.
     pub policy: String,
     /// Where a learnt limit starts; absent: the gateway's default.
     pub initial: Option<f64>,
