@@ -4,14 +4,16 @@
 //! cannot be stored, the client stays on its connection and nothing is promised.
 
 use crate::{
-    dispatch::first,
+    accept::first,
     gate::Permit,
     gateway::Inner,
+    outcome::Outcome,
     target::Target,
-    worker::{Holding, Job, conclude, supervise},
+    worker::{Holding, Job, conclude, outcome_of, supervise},
 };
 use crosspoint_core::{Code, Enqueue, Enqueued, Envelope, Error, Reply, Result, Settle};
-use std::{future::Future, sync::Arc, time::Duration};
+use http::Response;
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
@@ -24,6 +26,32 @@ pub(crate) enum Adopted<T> {
     Finished(T),
     /// It is stored and goes on.
     Accepted,
+}
+
+/// What the end of direct work says about its target.
+pub(crate) trait Judged {
+    /// The verdict.
+    fn outcome(&self) -> Outcome;
+}
+
+impl<R> Judged for Result<Response<R>, Infallible> {
+    fn outcome(&self) -> Outcome {
+        let response = match self {
+            Ok(response) => response,
+            Err(never) => match *never {},
+        };
+        let returned = response.extensions().get::<crate::outcome::Returned>();
+        returned.map_or_else(
+            || Outcome::of(response.status(), response.headers()),
+            crate::outcome::Returned::outcome,
+        )
+    }
+}
+
+impl Judged for Result<Reply> {
+    fn outcome(&self) -> Outcome {
+        outcome_of(self)
+    }
 }
 
 /// A call that is about to be adopted, with the permit that it has held from the start.
@@ -49,13 +77,16 @@ impl Adoption {
     pub(crate) async fn after<F, T, K, R>(self, hold: Duration, mut work: F, keep: K) -> Result<Adopted<T>>
     where
         F: Future<Output = T> + Unpin + Send + 'static,
-        T: Send + 'static,
+        T: Judged + Send + 'static,
         K: FnOnce(T) -> R + Send + 'static,
         R: Future<Output = Result<Reply>> + Send + 'static,
     {
         tokio::select! {
             biased;
-            ended = &mut work => return Ok(Adopted::Finished(ended)),
+            ended = &mut work => {
+                self.permit.finish(ended.outcome());
+                return Ok(Adopted::Finished(ended));
+            }
             () = sleep(hold) => {}
         }
         self.start(work, keep).await
@@ -65,7 +96,7 @@ impl Adoption {
     pub(crate) async fn start<F, T, K, R>(self, work: F, keep: K) -> Result<Adopted<T>>
     where
         F: Future<Output = T> + Unpin + Send + 'static,
-        T: Send + 'static,
+        T: Judged + Send + 'static,
         K: FnOnce(T) -> R + Send + 'static,
         R: Future<Output = Result<Reply>> + Send + 'static,
     {
@@ -78,7 +109,7 @@ impl Adoption {
     async fn run<F, T, K, R>(self, mut work: F, keep: K, mut tell: oneshot::Sender<Adopted<T>>)
     where
         F: Future<Output = T> + Unpin + Send + 'static,
-        T: Send + 'static,
+        T: Judged + Send + 'static,
         K: FnOnce(T) -> R + Send + 'static,
         R: Future<Output = Result<Reply>> + Send + 'static,
     {
@@ -93,6 +124,9 @@ impl Adoption {
             attempt,
             created: envelope.created,
             repeatable: envelope.repeatable,
+            hold_until: None,
+            // Its request went to the handler and is not kept.
+            kept: false,
         };
         let sent = Instant::now();
         let item = Enqueue::adopted(envelope.clone(), inner.terms());
@@ -101,7 +135,7 @@ impl Adoption {
             biased;
             stored = &mut storing => stored.and_then(first),
             ended = &mut work => {
-                drop(permit);
+                permit.finish(ended.outcome());
                 // The caller may have left; then nobody needs it.
                 drop(tell.send(Adopted::Finished(ended)));
                 return answered_meanwhile(&inner, storing.await).await;
@@ -112,14 +146,17 @@ impl Adoption {
                 let holding: Holding = inner.hold_lease(&lease, sent);
                 drop(tell.send(Adopted::Accepted));
                 let kept = async { keep(work.await).await };
-                let outcome = supervise(kept, &holding, None, Some(inner.config.stop_grace)).await;
-                drop(permit);
-                conclude(&inner, &target, &holding, job(lease.attempt), outcome).await;
+                let ending = supervise(kept, &holding, None, Some(inner.config.stop_grace)).await;
+                permit.finish(ending.outcome());
+                conclude(&inner, &target, &holding, &job(lease.attempt), ending).await;
             }
             other => {
                 tracing::warn!(target = %target.id, stored = ?other.map(drop), "not adopted; the client stays connected");
                 tokio::select! {
-                    ended = &mut work => drop(tell.send(Adopted::Finished(ended))),
+                    ended = &mut work => {
+                        permit.finish(ended.outcome());
+                        drop(tell.send(Adopted::Finished(ended)));
+                    }
                     // As on the direct way: the attempt ends with its caller.
                     () = tell.closed() => {}
                 }

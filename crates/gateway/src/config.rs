@@ -29,6 +29,14 @@ pub struct Config {
     pub hold: Duration,
     /// How many clients are kept waiting at once; further ones get 202 at once. Default 10 000.
     pub max_held: usize,
+    /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 1 000.
+    pub max_held_per_customer: usize,
+    /// How long the store may take to acknowledge a diverted call before its client is refused with 503. After three
+    /// failures in a row calls are refused at once for a second. Default 250 ms.
+    pub enqueue_timeout: Duration,
+    /// How long the body of a diverted call may take to arrive before its client is refused with 408. Direct calls are
+    /// not limited. Default 10 s.
+    pub body_timeout: Duration,
     /// When a client with 202 should ask for the first time. Default 2 s.
     pub retry_after: Duration,
     /// The largest reply of a queued call that is stored, in bytes. Default 1 MiB.
@@ -51,6 +59,9 @@ impl Default for Config {
             poll: Duration::from_secs(1),
             hold: Duration::from_secs(10),
             max_held: 10_000,
+            max_held_per_customer: 1_000,
+            enqueue_timeout: Duration::from_millis(250),
+            body_timeout: Duration::from_secs(10),
             retry_after: Duration::from_secs(2),
             max_reply: 1024 * 1024,
             stop_grace: Duration::from_secs(15),
@@ -161,6 +172,9 @@ pub struct CallPolicy {
     pub hold: Option<Duration>,
     /// Whether the call may be made again when nobody knows how it ended. Default false.
     pub repeatable: bool,
+    /// What becomes of the call if the caller drops the future while the call waits in the queue. Default
+    /// [`OnDisconnect::Cancel`].
+    pub on_disconnect: OnDisconnect,
 }
 
 impl CallPolicy {
@@ -177,4 +191,54 @@ impl CallPolicy {
         self.repeatable = repeatable;
         self
     }
+
+    /// Sets what becomes of the call if its caller leaves while it waits.
+    #[must_use]
+    pub const fn on_disconnect(mut self, then: OnDisconnect) -> Self {
+        self.on_disconnect = then;
+        self
+    }
+}
+
+/// What becomes of a held call whose client leaves before the call has begun.
+///
+/// A call with an idempotency key goes on in either case: its client may come back and ask for the answer with the key.
+/// So does one that has begun.
+///
+/// ```
+/// use crosspoint_gateway::{CallPolicy, OnDisconnect};
+/// let policy = CallPolicy::default().on_disconnect(OnDisconnect::Continue);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnDisconnect {
+    /// It is cancelled: nobody would read the answer, and others wait. If it begins at that very moment it is asked to
+    /// stop, as a direct call would be.
+    #[default]
+    Cancel,
+    /// It goes on, for its effects.
+    Continue,
+}
+
+/// Which requests of a route may be stored when the target has no capacity.
+///
+/// ```
+/// # use crosspoint_core::{Memory, SystemClock, TargetId};
+/// # use crosspoint_gateway::{Config, Gateway};
+/// # use std::sync::Arc;
+/// use crosspoint_gateway::Eligible;
+///
+/// # let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
+/// let layer = gateway.layer(TargetId::new("scan")?).eligible(Eligible::Repeatable);
+/// # Ok::<(), crosspoint_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Eligible {
+    /// All that can be replayed: not streams of events (`Accept: text/event-stream`), upgrades and CONNECT.
+    #[default]
+    Queueable,
+    /// Of those, only the ones that may be made twice: with an idempotent method, with an `Idempotency-Key`, or on a
+    /// route that says `repeatable(true)`.
+    Repeatable,
 }

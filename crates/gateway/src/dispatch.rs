@@ -1,143 +1,22 @@
-//! Accepting calls: store first, wake second.
+//! Calling a target from code, without HTTP.
 
 use crate::{
     CallPolicy, Gateway, Settles,
-    adopt::{Adopted, Adoption},
-    gate::Drain,
+    accept::{Accepted, Entrance},
+    adopt::{Adopted, Adoption, Judged},
+    gate::{Drain, Permit, Refusal, RouteClass},
     gateway::{Inner, Stage},
-    inbox::{Answer, Waiter},
+    inbox::Answer,
     metric,
+    outcome::Outcome,
     target::Target,
-    wait::from_now,
-    worker,
 };
 use async_trait::async_trait;
 use crosspoint_core::{
     CallState, Code, Enqueue, Enqueued, Envelope, Error, Failure, Invocation, InvocationId, Result, Submit, Submitted,
 };
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
-use tokio::time::{Instant, sleep_until};
-
-/// An accepted call.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    /// The call to ask for: not the envelope's own id if an idempotency key belongs to an earlier call.
-    pub(crate) id: InvocationId,
-    /// The answer, if it came while the caller was held.
-    pub(crate) answer: Option<Answer>,
-}
-
-impl Inner {
-    /// Stores an envelope durably and keeps the caller for up to `hold`. With `run`, a free permit spares it the queue.
-    pub(crate) async fn accept(self: &Arc<Self>, envelope: Envelope, run: bool, hold: Duration) -> Result<Accepted> {
-        let until = from_now(hold);
-        let id = envelope.id();
-        let target = self.target(&envelope.invocation.meta.target);
-        let waiter = self.inbox.register(id);
-        let enqueued = self.store_one(&target, envelope, run).await?;
-        self.wait(waiter, enqueued, until).await
-    }
-
-    /// Waits for the call that an envelope has become.
-    pub(crate) async fn wait(&self, mut waiter: Waiter, enqueued: Enqueued, until: Instant) -> Result<Accepted> {
-        match enqueued {
-            Enqueued::New(_) => {}
-            Enqueued::Attached(other) => {
-                waiter = self.inbox.register(other);
-                self.look_again(other).await?;
-            }
-            Enqueued::KeyReused(_) => return Err(Error::new(Code::KeyReused, Code::KeyReused.title())),
-            _ => self.look_again(waiter.id()).await?,
-        }
-        let answer = self.hold(&mut waiter, until).await;
-        Ok(Accepted {
-            id: waiter.id(),
-            answer,
-        })
-    }
-
-    /// Looks for the answer of a call that was accepted before. What has been deleted since will never be answered.
-    async fn look_again(&self, id: InvocationId) -> Result<()> {
-        if self.look(id).await {
-            return Ok(());
-        }
-        Err(Error::new(Code::Gone, "the call was accepted before and is no longer kept").with("id", id))
-    }
-
-    async fn store_one(self: &Arc<Self>, target: &Arc<Target>, envelope: Envelope, run: bool) -> Result<Enqueued> {
-        let free = run && target.served().is_some() && self.stage() == Stage::Running;
-        let permit = free.then(|| target.gate.try_drain(Drain::Held)).flatten();
-        let Some(permit) = permit else {
-            let enqueued = first(self.store.enqueue(vec![Enqueue::queued(envelope)]).await?)?;
-            target.queued.notify_one();
-            return Ok(enqueued);
-        };
-        // In a task of its own: a caller that leaves must not take a lease with it that the store has just granted.
-        let (inner, target) = (Arc::clone(self), Arc::clone(target));
-        let stored = tokio::spawn(async move {
-            let sent = Instant::now();
-            let item = Enqueue::leased(envelope, inner.terms());
-            match first(inner.store.enqueue(vec![item]).await?)? {
-                Enqueued::New(Some(lease)) => {
-                    worker::start(&inner, &target, *lease, sent, Some(permit));
-                    Ok(Enqueued::New(None))
-                }
-                other => {
-                    drop(permit);
-                    target.queued.notify_one();
-                    Ok(other)
-                }
-            }
-        });
-        stored
-            .await
-            .map_err(|e| Error::new(Code::Internal, "storing the call failed").caused_by(e))?
-    }
-
-    /// Waits for an answer until `until`, or until the process shuts down. `None`: not in time.
-    pub(crate) async fn hold(&self, waiter: &mut Waiter, until: Instant) -> Option<Answer> {
-        let seat = Seat::take(self)?;
-        let answer = tokio::select! {
-            biased;
-            answer = waiter.answer() => Some(answer),
-            () = sleep_until(until) => None,
-            () = self.reached(Stage::Closing) => None,
-        };
-        drop(seat);
-        answer
-    }
-
-    /// When a client should ask for the first time.
-    pub(crate) const fn retry_after(&self) -> Duration {
-        self.config.retry_after
-    }
-}
-
-/// One of the places for clients that are kept waiting.
-struct Seat<'a>(&'a Inner);
-
-impl<'a> Seat<'a> {
-    fn take(inner: &'a Inner) -> Option<Self> {
-        let before = inner.holding.fetch_add(1, Ordering::Relaxed);
-        let seat = Self(inner);
-        (before < inner.config.max_held).then_some(seat)
-    }
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.0.holding.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The one answer of a batch of one.
-pub(crate) fn first<T>(answers: Vec<T>) -> Result<T> {
-    let none = || Error::new(Code::Internal, "the store answered nothing for an item");
-    answers.into_iter().next().ok_or_else(none)
-}
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// The error that stands for a call that ended without a reply.
 pub(crate) fn ended(state: CallState, failure: Option<Failure>) -> Error {
@@ -173,24 +52,68 @@ impl Gateway {
         let mut envelope = Envelope::service(invocation, inner.clock.now());
         envelope.repeatable = policy.repeatable;
         envelope.max_attempts = served.retry.max_attempts;
-        let permit = match target.gate.enter() {
+        let permit = match enter(&target, &envelope).await {
             Ok(permit) => permit,
             Err(refusal) => {
-                let began = Instant::now();
-                let submitted = self.submit(envelope, hold).await;
-                record(&target, refusal.as_str(), began, &submitted);
-                return submitted;
+                target.gate.note_divert(refusal);
+                return self.divert(&target, envelope, policy, hold, refusal.as_str()).await;
             }
         };
         let handler = Arc::clone(&served.handler);
         let invocation = envelope.invocation.clone();
         let work = Box::pin(async move { handler.handle(invocation).await });
         let id = envelope.id();
-        let adoption = Adoption::new(inner, &target, envelope, permit);
-        match adoption.after(hold, work, |result| async { result }).await? {
-            Adopted::Finished(result) => result.map(Submitted::Answered),
-            Adopted::Accepted => Ok(inner.accepted(id)),
+        let began = Instant::now();
+        let adoption = Adoption::new(inner, &target, envelope.clone(), permit);
+        let result = match adoption.after(hold, work, |result| async { result }).await? {
+            Adopted::Finished(result) => result,
+            Adopted::Accepted => return Ok(inner.accepted(id)),
+        };
+        let again = match result.outcome() {
+            _ if result.is_ok() => false,
+            outcome if outcome.is_not_started() => true,
+            Outcome::Unknown if envelope.repeatable && envelope.max_attempts > 1 => {
+                envelope.max_attempts -= 1;
+                true
+            }
+            _ => false,
+        };
+        if !again {
+            return result.map(Submitted::Answered);
         }
+        let left = hold.saturating_sub(began.elapsed());
+        self.divert(&target, envelope, policy, left, "returned").await
+    }
+
+    async fn divert(
+        &self,
+        target: &Target,
+        envelope: Envelope,
+        policy: CallPolicy,
+        hold: Duration,
+        why: &'static str,
+    ) -> Result<Submitted> {
+        let began = Instant::now();
+        self.start_tasks();
+        let entrance = Entrance::Diverted(policy.on_disconnect);
+        let accepted = self.inner.accept(envelope, entrance, hold).await;
+        let submitted = accepted.and_then(|accepted| self.inner.submitted(accepted));
+        record(target, why, began, &submitted);
+        submitted
+    }
+}
+
+/// A permit, after a short wait in memory if need be.
+async fn enter(target: &Arc<Target>, envelope: &Envelope) -> Result<Permit, Refusal> {
+    let class = RouteClass::default();
+    let customer = envelope.customer();
+    match target.gate.admit(class, || Some(customer.clone())) {
+        Ok(ticket) => Ok(target.gate.permit(ticket)),
+        Err(Refusal::Saturated) => {
+            let patience = target.patience();
+            target.gate.admit_within(class, Some(customer), patience).await
+        }
+        Err(refusal) => Err(refusal),
     }
 }
 
@@ -200,6 +123,19 @@ impl Inner {
             id,
             retry_after: self.retry_after(),
         }
+    }
+
+    fn submitted(&self, accepted: Accepted) -> Result<Submitted> {
+        match accepted.answer {
+            Some(Answer::Reply(reply)) => Ok(Submitted::Answered(reply)),
+            Some(Answer::Ended(state, failure)) => Err(ended(state, failure)),
+            None => Ok(self.accepted(accepted.id)),
+        }
+    }
+
+    /// When a client should ask for the first time.
+    pub(crate) const fn retry_after(&self) -> Duration {
+        self.config.retry_after
     }
 }
 
@@ -221,12 +157,8 @@ impl Submit for Gateway {
         } else {
             Duration::ZERO
         };
-        let accepted = self.inner.accept(envelope, true, held).await?;
-        match accepted.answer {
-            Some(Answer::Reply(reply)) => Ok(Submitted::Answered(reply)),
-            Some(Answer::Ended(state, failure)) => Err(ended(state, failure)),
-            None => Ok(self.inner.accepted(accepted.id)),
-        }
+        let accepted = self.inner.accept(envelope, Entrance::Submitted, held).await?;
+        self.inner.submitted(accepted)
     }
 
     async fn enqueue(&self, envelopes: Vec<Envelope>) -> Result<Vec<Enqueued>> {
@@ -239,7 +171,7 @@ impl Submit for Gateway {
         targets.sort();
         targets.dedup();
         for target in &targets {
-            self.inner.target(target).queued.notify_one();
+            self.inner.target(target).announce(Drain::Sideline);
         }
         Ok(enqueued)
     }

@@ -2,9 +2,11 @@
 
 use crate::{
     Config, Limit, Policy, Settles, TargetConfig, control,
-    gate::Snapshot,
+    gate::{Drain, Snapshot},
     inbox::Inbox,
+    intake::Intake,
     metric,
+    seats::Seats,
     target::Target,
     wait::from_now,
     worker::{self, Leases},
@@ -14,7 +16,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -58,8 +60,10 @@ pub(crate) struct Inner {
     pub(crate) inbox: Inbox,
     pub(crate) leases: Leases,
     pub(crate) stage: watch::Sender<Stage>,
-    /// Clients that are kept waiting now.
-    pub(crate) holding: AtomicUsize,
+    /// The places of clients that are kept waiting.
+    pub(crate) seats: Arc<Seats>,
+    /// Whether diverted calls are written to the store.
+    pub(crate) intake: Intake,
     /// Ends when the last lease loop has dropped its clone.
     pub(crate) loops: watch::Sender<()>,
     targets: RwLock<HashMap<TargetId, Arc<Target>>>,
@@ -84,6 +88,8 @@ impl Gateway {
         let fleet = FleetScope::trusted();
         Self {
             inner: Arc::new(Inner {
+                seats: Seats::new(config.max_held, config.max_held_per_customer),
+                intake: Intake::default(),
                 store,
                 clock,
                 config,
@@ -91,7 +97,6 @@ impl Gateway {
                 inbox: Inbox::default(),
                 leases: Leases::default(),
                 stage: watch::Sender::new(Stage::Running),
-                holding: AtomicUsize::new(0),
                 loops: watch::Sender::new(()),
                 targets: RwLock::default(),
                 tasks: AtomicBool::new(false),
@@ -123,6 +128,7 @@ impl Gateway {
             ));
         }
         let entry = self.inner.target(&target);
+        let settles = config.settles;
         if !entry.serve(handler, config) {
             return Err(Error::new(Code::SetupInvalid, "the target is served already").with("target", target));
         }
@@ -130,7 +136,14 @@ impl Gateway {
             entry.set_policy(policy);
         }
         self.start_tasks();
-        tokio::spawn(worker::drain(Arc::downgrade(&self.inner), entry));
+        let inner = || Arc::downgrade(&self.inner);
+        if settles == Settles::Handler {
+            tokio::spawn(worker::drain_flows(inner(), entry));
+        } else {
+            for which in [Drain::Held, Drain::Sideline] {
+                tokio::spawn(worker::drain_queue(inner(), Arc::clone(&entry), which));
+            }
+        }
         Ok(())
     }
 
@@ -172,9 +185,21 @@ impl Gateway {
         self.inner.all().iter().map(|target| target.id.clone()).collect()
     }
 
-    /// Prepares for the end of the process. From now on nothing is leased and diverted calls are answered 202 at once.
-    /// Running attempts may finish until `timeout` has passed; then they are told to stop, and their work goes back to
-    /// the queue once they have. Direct calls go on: the server's own graceful shutdown ends those.
+    /// Whether [`Gateway::drain`] has begun: the process should say that it is no longer ready for new traffic.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.stage() > Stage::Running
+    }
+
+    /// Prepares for the end of the process, in this order:
+    ///
+    /// 1. [`Gateway::is_draining`] says so from now on. Nothing more is leased; calls that are diverted are stored and
+    ///    answered 202 at once. Direct calls go on: the server's own graceful shutdown ends those.
+    /// 2. Running attempts, those of adopted calls included, may finish until `timeout` has passed. Who is held is
+    ///    answered as before.
+    /// 3. Then whoever is still held gets 202; any process on the same store answers the poll. Attempts that still run
+    ///    are told to stop, and after [`Config::stop_grace`] they are dropped: what may be repeated goes back to the
+    ///    queue at once, without having used up an attempt, and the rest is recorded as `outcome-unknown`.
     ///
     /// This ends soon after `timeout` and [`Config::stop_grace`], whatever attempts do. An attempt of a target that settles
     /// by itself and has not stopped by then keeps its lease, which runs out once the process is gone.
@@ -203,6 +228,7 @@ impl Gateway {
             }
         }
         inner.enter(Stage::Closing);
+        inner.inbox.close();
         for target in inner.all() {
             control::remember(inner.store.as_ref(), &target.id, &target.control).await;
         }

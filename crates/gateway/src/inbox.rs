@@ -57,6 +57,11 @@ impl Inbox {
         }
     }
 
+    /// Forgets everybody: the process ends, and answers are found in the store.
+    pub(crate) fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Whether anybody waits for this call.
     pub(crate) fn is_awaited(&self, id: InvocationId) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod accept;
 mod adopt;
+mod backlog;
 mod config;
 mod control;
 mod dispatch;
@@ -9,17 +11,20 @@ pub mod gate;
 mod gateway;
 mod http;
 mod inbox;
+mod intake;
 mod layer;
 mod metric;
+mod operate;
 pub mod outcome;
 mod replay;
 mod reply;
+mod seats;
 mod status;
 mod target;
 mod wait;
 mod worker;
 
-pub use config::{CallPolicy, Config, Settles, TargetConfig};
+pub use config::{CallPolicy, Config, Eligible, OnDisconnect, Settles, TargetConfig};
 pub use control::{
     Aimd, CoolOff, Custom, Gradient2, HoldOrder, Knee, Limit, LimitAlgorithm, Policy, Sticky, Vegas, Window,
 };

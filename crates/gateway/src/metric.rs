@@ -2,10 +2,7 @@
 
 use crate::{gate::State, gateway::Inner};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use std::{
-    sync::{Weak, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Weak, time::Duration};
 
 const REQUESTS: &str = "crosspoint_dispatch_requests_total";
 const DURATION: &str = "crosspoint_dispatch_duration_seconds";
@@ -74,7 +71,11 @@ pub(crate) fn describe() {
     describe_gauge!(HELD, Unit::Count, "Clients that are kept waiting for a queued answer.");
     describe_gauge!(GATE, "1 for the state that the gate is in.");
     describe_counter!(TRANSITIONS, Unit::Count, "Changes of a gate's state, with the reason.");
-    describe_counter!(COOL_OFFS, Unit::Count, "Times that a target was left alone, with the reason.");
+    describe_counter!(
+        COOL_OFFS,
+        Unit::Count,
+        "Times that a target was left alone, with the reason."
+    );
     describe_gauge!(
         DEMAND,
         Unit::Count,
@@ -176,7 +177,7 @@ pub(crate) async fn count_always(gateway: Weak<Inner>) {
 impl Inner {
     /// Publishes what the gates say; the hot path itself never touches a metric.
     pub(crate) fn publish(&self) {
-        gauge!(HELD).set(exact(self.holding.load(Ordering::Relaxed) as u64));
+        gauge!(HELD).set(exact(self.seats.taken() as u64));
         for target in self.all() {
             let name = || target.id.as_str().to_owned();
             let gate = target.gate.snapshot();

@@ -1,13 +1,19 @@
 //! One target as this process sees it.
 
-use crate::{Policy, Settles, TargetConfig, control::Control, gate::Gate};
-use crosspoint_core::{Handler, RetryPolicy, TargetId};
+use crate::{
+    HoldOrder, Policy, Settles, TargetConfig,
+    backlog::Backlog,
+    control::Control,
+    gate::{Drain, Gate},
+};
+use crosspoint_core::{Handler, RetryBudget, RetryPolicy, TargetId, retry::BudgetConfig};
 use std::{
     fmt,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -16,8 +22,15 @@ pub(crate) struct Target {
     pub(crate) id: TargetId,
     pub(crate) gate: Arc<Gate>,
     pub(crate) control: Control,
-    /// Told when this process has queued something for the target.
-    pub(crate) queued: Notify,
+    /// Told when this process has queued a call that somebody waits for.
+    pub(crate) held: Notify,
+    /// Told when this process has queued anything else.
+    pub(crate) sideline: Notify,
+    /// The held calls that this process has queued.
+    pub(crate) backlog: Arc<Backlog>,
+    /// How often queued calls that a service has carried out and failed may be made again.
+    pub(crate) budget: RetryBudget,
+    again_on_5xx: AtomicBool,
     served: OnceLock<Served>,
     layered: AtomicBool,
 }
@@ -37,7 +50,11 @@ impl Target {
             id,
             gate: Arc::new(Gate::new(policy.limit.initial())),
             control: Control::new(policy),
-            queued: Notify::new(),
+            held: Notify::new(),
+            sideline: Notify::new(),
+            backlog: Arc::default(),
+            budget: budget(),
+            again_on_5xx: AtomicBool::new(false),
             served: OnceLock::new(),
             layered: AtomicBool::new(false),
         }
@@ -75,6 +92,44 @@ impl Target {
         self.layered.load(Ordering::Relaxed)
     }
 
+    /// The wake-up of one of the two queues.
+    pub(crate) const fn queue(&self, which: Drain) -> &Notify {
+        match which {
+            Drain::Held => &self.held,
+            Drain::Sideline => &self.sideline,
+        }
+    }
+
+    /// How long a direct call waits in memory for a permit.
+    pub(crate) fn patience(&self) -> Duration {
+        self.control.policy().patience
+    }
+
+    /// Whether a call with so many before it will probably be answered within `hold`. The other orders do not ask.
+    pub(crate) fn may_hold(&self, ahead: usize, hold: Duration) -> bool {
+        self.control.policy().hold != HoldOrder::Predictive || self.control.forecast().may_hold(ahead, hold)
+    }
+
+    /// Whether the held call that came last goes first.
+    pub(crate) fn newest_first(&self) -> bool {
+        self.control.policy().hold == HoldOrder::Lifo
+    }
+
+    /// Says that something was queued.
+    pub(crate) fn announce(&self, which: Drain) {
+        self.queue(which).notify_one();
+    }
+
+    /// Sets whether queued calls are made again after a 5xx.
+    pub(crate) fn set_again_on_5xx(&self, again: bool) {
+        self.again_on_5xx.store(again, Ordering::Relaxed);
+    }
+
+    /// Whether one more queued call may be made again after a 5xx; takes it from the budget.
+    pub(crate) fn again_on_5xx(&self) -> bool {
+        self.again_on_5xx.load(Ordering::Relaxed) && self.budget.withdraw()
+    }
+
     /// How often work for this target is attempted at most.
     pub(crate) fn max_attempts(&self) -> u32 {
         self.served().map_or_else(
@@ -82,6 +137,11 @@ impl Target {
             |served| served.retry.max_attempts,
         )
     }
+}
+
+/// One repeat for ten calls, and one a second besides, so that quiet targets have any at all.
+fn budget() -> RetryBudget {
+    RetryBudget::new(&BudgetConfig::default().with_percent(10).with_min_per_sec(1)).unwrap_or_default()
 }
 
 impl fmt::Debug for Target {

@@ -84,6 +84,8 @@ codes! {
     BodyMalformed = "body-malformed", InvalidInput, Never, 400;
     /// The body is larger than the limit.
     BodyTooLarge = "body-too-large", InvalidInput, Never, 413;
+    /// The body did not arrive in time.
+    BodyTooSlow = "body-too-slow", Timeout, Backoff, 408;
     /// The content type is not one this route takes.
     ContentTypeUnsupported = "content-type-unsupported", InvalidInput, Never, 415;
     /// The id has the wrong form.

@@ -143,6 +143,11 @@ impl Class {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small positive numbers of a test"
+)]
 mod tests {
     use super::*;
 
@@ -210,8 +215,16 @@ mod tests {
         let mut baselines = Baselines::default();
         let mix = |slow: f64| {
             [
-                Seen { class: 0, count: 10.0 - slow, mean: 0.01 },
-                Seen { class: 1, count: slow, mean: 0.4 },
+                Seen {
+                    class: 0,
+                    count: 10.0 - slow,
+                    mean: 0.01,
+                },
+                Seen {
+                    class: 1,
+                    count: slow,
+                    mean: 0.4,
+                },
             ]
         };
         assert!(baselines.service() < f64::EPSILON);

@@ -19,7 +19,7 @@ const NOISY_CALLS: f64 = 30.0;
 /// Over how many seconds processing time counts as recent.
 const BUSY_TAU: f64 = 5.0;
 /// From which utilisation customers are watched, and for how many seconds after the last reason.
-const WATCH_AT: f64 = 0.5;
+pub(super) const WATCH_AT: f64 = 0.5;
 const WATCH_FOR: f64 = 2.0;
 
 /// Follows the customers of one target.
@@ -40,13 +40,9 @@ pub(super) struct Scale {
 }
 
 impl Watch {
-    /// Whether customers are to be watched, given the utilisation and whether something waits in the queue.
-    pub(super) fn on(&mut self, utilisation: f64, backlog: bool, flagged: bool, seconds: f64) -> bool {
-        self.left = if utilisation >= WATCH_AT || backlog || flagged {
-            WATCH_FOR
-        } else {
-            self.left - seconds
-        };
+    /// Whether customers are to be watched after `seconds` more, for a reason or for a while after the last one.
+    pub(super) fn on(&mut self, reason: bool, seconds: f64) -> bool {
+        self.left = if reason { WATCH_FOR } else { self.left - seconds };
         if self.left <= 0.0 {
             self.busy.clear();
         }
@@ -103,7 +99,10 @@ struct Totals {
 
 /// The median customer's ratio; of two the smaller, so that one slow customer beside one other is found.
 fn median(readings: &[CustomerReading]) -> f64 {
-    let ratios = readings.iter().map(|reading| reading.ratio).filter(|ratio| *ratio > 0.0);
+    let ratios = readings
+        .iter()
+        .map(|reading| reading.ratio)
+        .filter(|ratio| *ratio > 0.0);
     let mut ratios: Vec<_> = ratios.collect();
     ratios.sort_by(f64::total_cmp);
     let middle = ratios.len().saturating_sub(1) / 2;
@@ -161,8 +160,22 @@ mod tests {
         let cases = [
             ("ordinary", reading(0, 1, 1.0), Flags::default()),
             ("a little slower", reading(0, 1, 2.9), flags(false, false, true)),
-            ("much slower", CustomerReading { busy: Duration::ZERO, ..reading(0, 1, 3.1) }, flags(false, true, false)),
-            ("far slower", CustomerReading { busy: Duration::ZERO, ..reading(0, 1, 5.1) }, flags(true, true, false)),
+            (
+                "much slower",
+                CustomerReading {
+                    busy: Duration::ZERO,
+                    ..reading(0, 1, 3.1)
+                },
+                flags(false, true, false),
+            ),
+            (
+                "far slower",
+                CustomerReading {
+                    busy: Duration::ZERO,
+                    ..reading(0, 1, 5.1)
+                },
+                flags(true, true, false),
+            ),
             ("silent", silent(501, 1), flags(true, true, false)),
             ("not silent for long", silent(499, 1), Flags::default()),
             ("silent without calls", silent(10_000, 0), Flags::default()),
@@ -189,10 +202,9 @@ mod tests {
     #[test]
     fn watching_ends_a_while_after_the_last_reason() {
         let mut watch = Watch::default();
-        assert!(!watch.on(0.4, false, false, 0.1));
-        assert!(watch.on(0.5, false, false, 0.1));
-        let quiet = (0..30).take_while(|_| watch.on(0.1, false, false, 0.1)).count();
+        assert!(!watch.on(false, 0.1));
+        assert!(watch.on(true, 0.1));
+        let quiet = (0..30).take_while(|_| watch.on(false, 0.1)).count();
         assert!((19..=21).contains(&quiet), "{quiet}");
-        assert!(watch.on(0.0, true, false, 0.1) && watch.on(0.0, false, true, 0.1));
     }
 }

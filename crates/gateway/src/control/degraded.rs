@@ -42,7 +42,9 @@ impl Degraded {
 
 fn covariance(pairs: &VecDeque<(f64, f64)>) -> f64 {
     let count = pairs.len().max(1) as f64;
-    let (a, b) = pairs.iter().fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
+    let (a, b) = pairs
+        .iter()
+        .fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
     let (a, b) = (a / count, b / count);
     pairs.iter().map(|pair| (pair.0 - a) * (pair.1 - b)).sum::<f64>() / count
 }
@@ -76,7 +78,11 @@ mod tests {
             (9, 4.0, 200, |in_flight| 10.0 * in_flight, false),
         ];
         for (windows, ratio, latency, throughput, wanted) in cases {
-            assert_eq!(after(windows, ratio, latency, throughput), wanted, "{windows} {ratio} {latency}");
+            assert_eq!(
+                after(windows, ratio, latency, throughput),
+                wanted,
+                "{windows} {ratio} {latency}"
+            );
         }
     }
 }

@@ -90,6 +90,11 @@ impl Demand {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small positive numbers of a test"
+)]
 mod tests {
     use super::*;
 

@@ -56,12 +56,13 @@ impl Gather {
 
     /// Adds a tick; answers with a window when there is enough. Windows without a sample are dropped.
     pub(super) fn add(&mut self, tick: Tick, limit: f64) -> Option<Window> {
-        if tick.idle && tick.samples >= UNLOADED_SAMPLES {
-            if let Some(median) = quantile(&tick.ratios, 0.5) {
-                let (least, most) = UNLOADED_BOUNDS;
-                let follow = 1.0 - (-tick.seconds / UNLOADED_TAU).exp();
-                self.unloaded = (self.unloaded + follow * (median - self.unloaded)).clamp(least, most);
-            }
+        if tick.idle
+            && tick.samples >= UNLOADED_SAMPLES
+            && let Some(median) = quantile(&tick.ratios, 0.5)
+        {
+            let (least, most) = UNLOADED_BOUNDS;
+            let follow = 1.0 - (-tick.seconds / UNLOADED_TAU).exp();
+            self.unloaded = (self.unloaded + follow * (median - self.unloaded)).clamp(least, most);
         }
         self.ticks.push(tick);
         let seconds: f64 = self.ticks.iter().map(|tick| tick.seconds).sum();
@@ -84,7 +85,11 @@ impl Gather {
         window.latency = Duration::try_from_secs_f64(latency).unwrap_or_default();
         window.ratio = quantile(&ratios, 0.5).map_or(1.0, |median| median / self.unloaded);
         window.in_flight = ticks.iter().map(|tick| tick.in_flight * tick.seconds).sum::<f64>() / seconds.max(1e-9);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of calls")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of calls"
+        )]
         let peak = peak as u32;
         window.peak = peak;
         window.throughput = answered as f64 / seconds.max(1e-9);
@@ -167,7 +172,13 @@ mod tests {
     fn the_ratio_is_that_to_the_unloaded_median() {
         let mut gather = Gather::new();
         for _ in 0..600 {
-            gather.add(Tick { idle: true, ..tick(20, 0.8) }, 20.0);
+            gather.add(
+                Tick {
+                    idle: true,
+                    ..tick(20, 0.8)
+                },
+                20.0,
+            );
         }
         let window = gather.add(tick(20, 1.6), 20.0).unwrap();
         assert!((window.ratio - 2.0).abs() < 0.01, "{}", window.ratio);

@@ -87,7 +87,12 @@ mod tests {
 
     #[test]
     fn only_what_has_changed_by_a_tenth_is_written_again() {
-        let cases = [(10.9, 0.05, false), (11.1, 0.05, true), (8.9, 0.05, true), (10.0, 0.06, true)];
+        let cases = [
+            (10.9, 0.05, false),
+            (11.1, 0.05, true),
+            (8.9, 0.05, true),
+            (10.0, 0.06, true),
+        ];
         for (limit, scan, wanted) in cases {
             assert_eq!(note(limit, scan).differs(&note(10.0, 0.05)), wanted, "{limit} {scan}");
         }

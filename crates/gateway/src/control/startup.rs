@@ -191,8 +191,15 @@ impl Startup {
         let halfway = 0.5 * (1.0 + window.limit / before);
         if measure.throughput() < halfway * throughput {
             self.refusals += 1;
-            self.phase = if self.refusals >= ENOUGH { Phase::Closed } else { watching(before) };
-            return Advice::Adopt { limit: before, baseline };
+            self.phase = if self.refusals >= ENOUGH {
+                Phase::Closed
+            } else {
+                watching(before)
+            };
+            return Advice::Adopt {
+                limit: before,
+                baseline,
+            };
         }
         if window.limit <= floor {
             self.phase = Phase::Closed;
@@ -259,7 +266,10 @@ mod tests {
             match startup.look(&window, floor) {
                 Advice::Algorithm => limit = algorithm.update(&window),
                 Advice::Limit(to) => limit = to,
-                Advice::Adopt { limit: to, baseline: factor } => {
+                Advice::Adopt {
+                    limit: to,
+                    baseline: factor,
+                } => {
                     limit = to;
                     baseline = Some(known * factor);
                 }
@@ -278,9 +288,19 @@ mod tests {
 
     #[test]
     fn an_overload_from_the_first_call_on_is_found_out() {
-        for (initial, capacity, waste) in [(20, 8.0, 0.5), (20, 2.0, 0.5), (20, 3.0, 0.0), (200, 16.0, 0.5), (200, 16.0, 0.0)] {
+        for (initial, capacity, waste) in [
+            (20, 8.0, 0.5),
+            (20, 2.0, 0.5),
+            (20, 3.0, 0.0),
+            (200, 16.0, 0.5),
+            (200, 16.0, 0.0),
+        ] {
             let run = start(initial, capacity, waste, 0.0);
-            assert!(run.limit < 1.7 * capacity.max(2.0), "{initial} for {capacity}: {}", run.limit);
+            assert!(
+                run.limit < 1.7 * capacity.max(2.0),
+                "{initial} for {capacity}: {}",
+                run.limit
+            );
             assert!(run.share > 0.8, "{initial} for {capacity}: {}", run.share);
         }
     }

@@ -5,7 +5,7 @@
 
 use super::{
     Control,
-    brain::{Around, Brain, Orders},
+    brain::{Around, Brain, Orders, whole},
     note::Note,
     state::Transition,
 };
@@ -99,7 +99,9 @@ async fn recall(store: Arc<dyn DispatchStore>, target: TargetId) -> Option<Note>
 /// Writes down what is known of a target, if that is news.
 pub(crate) async fn remember(store: &dyn DispatchStore, target: &TargetId, control: &Control) {
     let Some(note) = control.unwritten() else { return };
-    let (Some(admin), Some(text)) = (store.admin(), note.text()) else { return };
+    let (Some(admin), Some(text)) = (store.admin(), note.text()) else {
+        return;
+    };
     match timeout(NOTE_TIMEOUT, admin.remember(target, &text)).await {
         Ok(Ok(())) => control.wrote(note),
         Ok(Err(error)) => tracing::warn!(%target, %error, "what was learnt of the target could not be written"),
@@ -120,6 +122,7 @@ struct Ticker {
     stored: u64,
     owed: u64,
     watched: bool,
+    reserve: u32,
     degraded: bool,
     remembered: Instant,
 }
@@ -139,6 +142,7 @@ impl Ticker {
             stored: 0,
             owed: 0,
             watched: false,
+            reserve: 0,
             degraded: false,
             remembered: now,
             target,
@@ -155,7 +159,7 @@ impl Ticker {
         let gate = &self.target.gate;
         gate.set_drained_in_cool_off(false);
         gate.set_cool_off_calls(None);
-        gate.set_limit(count(self.brain.permits()));
+        self.set_limit();
         gate.set_state(self.brain.states.state());
         self.publish();
     }
@@ -163,7 +167,7 @@ impl Ticker {
     fn recalled(&mut self, note: &Note) {
         let gate = &self.target.gate;
         self.brain.recall(note, |name| gate.class(name));
-        gate.set_limit(count(self.brain.permits()));
+        self.set_limit();
         self.target.control.wrote(note.clone());
         tracing::debug!(target = %self.target.id, limit = note.limit, "started from what was learnt before");
         self.publish();
@@ -221,16 +225,21 @@ impl Ticker {
     /// The next tick; sooner when a cool-off ends.
     fn schedule(&mut self, at: Instant) {
         let ends = self.brain.states.cool_until().map(|until| self.began + until);
-        self.next = ends.map_or(at, |ends| ends.min(at)).max(Instant::now() + Duration::from_millis(1));
+        self.next = ends
+            .map_or(at, |ends| ends.min(at))
+            .max(Instant::now() + Duration::from_millis(1));
     }
 
     fn carry_out(&mut self, orders: &Orders) {
         match orders.transition {
             Some(transition) => self.enter(transition),
-            None => self.target.gate.set_limit(orders.permits),
+            None => self.set_limit(),
         }
         let gate = &self.target.gate;
-        gate.set_reserve(orders.reserve);
+        if orders.reserve != self.reserve {
+            self.reserve = orders.reserve;
+            gate.set_reserve(orders.reserve);
+        }
         for (cell, flags) in &orders.flags {
             gate.customers().flag(*cell, *flags);
         }
@@ -258,7 +267,7 @@ impl Ticker {
         let states = &self.brain.states;
         gate.set_drained_in_cool_off(states.is_sticky());
         gate.set_cool_off_calls((transition.to == State::CoolOff).then(|| states.cool_calls()));
-        gate.set_limit(count(self.brain.permits()));
+        self.set_limit();
         gate.set_state(transition.to);
         let (target, reason) = (self.target.id.as_str(), transition.reason.as_str());
         tracing::info!(
@@ -273,6 +282,14 @@ impl Ticker {
         self.quiet = 0;
         self.schedule(self.next);
         self.publish();
+    }
+
+    /// Wakes whoever waits for a permit, so only when it is a change.
+    fn set_limit(&self) {
+        let permits = whole(self.brain.permits());
+        if self.target.gate.snapshot().limit != permits {
+            self.target.gate.set_limit(permits);
+        }
     }
 
     /// What others read.
@@ -300,10 +317,6 @@ impl Ticker {
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
-}
-
-fn count(permits: f64) -> u32 {
-    super::brain::whole(permits)
 }
 
 /// Different for each process and target unless the policy fixes it.

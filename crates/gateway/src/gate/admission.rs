@@ -152,6 +152,10 @@ impl Admission {
         self.changed(self.mode.0.set_available(available))
     }
 
+    pub(super) fn set_drained_in_cool_off(&self, drained: bool) -> bool {
+        self.changed(self.mode.0.set_drained(drained))
+    }
+
     pub(super) fn trip(&self, generation: u64) -> bool {
         self.changed(self.mode.0.trip(generation))
     }

@@ -405,6 +405,18 @@ impl Gate {
         changed
     }
 
+    /// Whether queued work may run even in a cool-off: the one of a target that is in good order. Not a new generation.
+    pub(crate) fn set_drained_in_cool_off(&self, drained: bool) {
+        if self.admission.set_drained_in_cool_off(drained) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// The names of the route classes by their numbers.
+    pub(crate) fn class_names(&self) -> Vec<Arc<str>> {
+        self.recorder.names()
+    }
+
     /// The latency of an idle target, with which customers are compared.
     pub(crate) fn set_baseline(&self, class: RouteClass, latency: Duration) {
         self.recorder.set_baseline(class, latency);

@@ -9,6 +9,7 @@ use super::{
 const STATE: u64 = 0b11;
 const UNAVAILABLE: u64 = 0b100;
 const WATCHED: u64 = 0b1000;
+const DRAINED: u64 = 0b1_0000;
 /// What makes a call take another way than the plain one.
 const UNUSUAL: u64 = 0xff;
 const GENERATION: u64 = 0x100;
@@ -52,7 +53,7 @@ impl Mode {
 
     /// Whether queued work may run.
     pub(super) fn may_drain(self) -> bool {
-        self.is_available() && self.state() != State::CoolOff
+        self.is_available() && (self.state() != State::CoolOff || self.0 & DRAINED != 0)
     }
 
     /// Whether direct calls may wait in memory.
@@ -101,6 +102,11 @@ impl ModeWord {
     /// Watching changes what is noted of a call and not what its end means: the generation stays.
     pub(super) fn set_watched(&self, on: bool) -> bool {
         self.set(WATCHED, if on { WATCHED } else { 0 }, 0)
+    }
+
+    /// Opens the queue's way in cool-offs. Set before one begins: the generation stays.
+    pub(super) fn set_drained(&self, on: bool) -> bool {
+        self.set(DRAINED, if on { DRAINED } else { 0 }, 0)
     }
 
     /// Begins a cool-off if `generation` is still the present one.

@@ -21,6 +21,18 @@ pub(super) const CLASSES: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct RouteClass(pub(super) u8);
 
+impl RouteClass {
+    /// Its number within the gate.
+    pub(crate) const fn index(self) -> u8 {
+        self.0
+    }
+
+    /// The class of a number.
+    pub(crate) const fn at(index: u8) -> Self {
+        Self(index)
+    }
+}
+
 /// What was seen since the last reading.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Readings {
@@ -140,6 +152,11 @@ impl Recorder {
             }
         });
         RouteClass(u8::try_from(at).unwrap_or(0))
+    }
+
+    /// The names of the classes by their numbers; the shared last class has none.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts the end of a call; must come before its permit is given back, or it is taken for a success for a while.

@@ -131,11 +131,11 @@ impl Adoptable {
         }
     }
 
-    fn hold(&self, route: &Route) -> Duration {
+    pub(super) fn hold(&self, route: &Route) -> Duration {
         self.prefer().hold(route.most())
     }
 
-    async fn start<F, R>(self, route: Arc<Route>, work: F, permit: Permit) -> Response<R>
+    pub(super) async fn start<F, R>(self, route: Arc<Route>, work: F, permit: Permit) -> Response<R>
     where
         F: Future<Output = Result<Response<R>, Infallible>> + Unpin + Send + 'static,
         R: Body<Data = Bytes> + From<Bytes> + Send + 'static,

@@ -2,13 +2,16 @@
 
 use super::{Passage, Route};
 use crate::{
-    Settles,
-    dispatch::{Accepted, ended, first},
-    gate::{Permit, Refusal},
+    Eligible, Settles,
+    accept::{Accepted, Entrance, first},
+    dispatch::ended,
+    gate::{Permit, Refusal, RouteClass},
     gateway::Stage,
-    http::{KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after},
+    http::{KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after},
     inbox::Answer,
-    metric, replay,
+    metric,
+    outcome::{Outcome, Returned},
+    replay,
     wait::after,
     worker::{Job, conclude, supervise},
 };
@@ -18,11 +21,14 @@ use crosspoint_core::{
     BoxError, Code, CustomerId, Enqueue, Enqueued, Envelope, Error, IdempotencyKey, Invocation, InvocationId, Meta,
     Reply, Result,
 };
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 use tower_service::Service;
 
 /// Whose request it is.
@@ -32,12 +38,20 @@ pub(super) struct Caller {
     principal: Option<Arc<str>>,
 }
 
+impl Caller {
+    pub(super) const fn customer(&self) -> &CustomerId {
+        &self.customer
+    }
+}
+
 /// Why a request goes through the store.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Why {
     Refused(Refusal),
     ClientAsked,
     Recorded,
+    /// It was tried directly and came back.
+    Returned(Outcome),
 }
 
 impl Why {
@@ -46,18 +60,27 @@ impl Why {
             Self::Refused(refusal) => refusal.as_str(),
             Self::ClientAsked => "client-asked",
             Self::Recorded => "recorded",
+            Self::Returned(_) => "returned",
         }
     }
 
     const fn code(self) -> Code {
         match self {
-            Self::Refused(Refusal::Unavailable) => Code::TargetUnavailable,
+            Self::Refused(Refusal::Unavailable | Refusal::CoolOff) | Self::Returned(Outcome::NotStarted) => {
+                Code::TargetUnavailable
+            }
+            Self::Returned(Outcome::Unknown) => Code::OutcomeUnknown,
             _ => Code::TargetSaturated,
         }
     }
 }
 
 impl Route {
+    /// What the latencies of this route are compared with.
+    pub(super) fn class(&self) -> RouteClass {
+        self.gate.class(self.path.as_ref().map_or("", |pattern| pattern.text()))
+    }
+
     /// Whether the layer looks after a request at all.
     pub(super) fn concerns<B>(&self, request: &Request<B>) -> bool {
         let extensions = request.extensions();
@@ -86,7 +109,16 @@ impl Route {
         if !drained && self.customer.is_some() {
             tracing::warn!(target = %self.target.id, "not served: call `serve_queued`, or nothing can be queued");
         }
-        drained && !parts.headers.contains_key(header::UPGRADE) && parts.method != http::Method::CONNECT
+        let wanted = self.eligible == Eligible::Queueable
+            || self.repeatable.unwrap_or_else(|| parts.method.is_idempotent())
+            || parts.headers.contains_key(KEY_HEADER);
+        drained && wanted && !streams(parts)
+    }
+
+    /// Whether nothing is lost if the call is made again, although nobody knows what became of it.
+    fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.repeatable.unwrap_or_else(|| method.is_idempotent())
+            || self.honours_keys && headers.contains_key(KEY_HEADER)
     }
 
     pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
@@ -118,7 +150,7 @@ impl Route {
             .get("traceparent")
             .and_then(|value| value.to_str().ok());
         meta.trace = trace.map(Arc::from);
-        let repeatable = self.repeatable.unwrap_or_else(|| request.method().is_idempotent());
+        let repeatable = self.may_repeat(request.method(), request.headers());
         let mut envelope = Envelope::service(Invocation::new(meta, request), clock.now());
         envelope.repeatable = repeatable;
         envelope.max_attempts = self.target.max_attempts();
@@ -196,7 +228,10 @@ impl Route {
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let collected = Limited::new(body, self.max_body).collect().await;
+        let most = self.gateway.inner.config.body_timeout;
+        let Ok(collected) = timeout(most, Limited::new(body, self.max_body).collect()).await else {
+            return Err(Error::new(Code::BodyTooSlow, Code::BodyTooSlow.title()).with("limit", most.as_secs()));
+        };
         collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 let message = "too large to be queued; send it again when the target has capacity, or send less";
@@ -206,6 +241,26 @@ impl Route {
             }
         })
     }
+}
+
+/// Whether a request is one end of something that goes on, so that a stored reply cannot stand for the other.
+fn streams(parts: &Parts) -> bool {
+    let accepts = parts.headers.get_all(header::ACCEPT).iter();
+    let events = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
+    parts.headers.contains_key(header::UPGRADE) || parts.method == Method::CONNECT || accepts.into_iter().any(events)
+}
+
+/// The request that a response brings back, if it may go to the queue or its client has to be told that nobody knows what
+/// became of it.
+pub(super) fn returned<R>(route: &Route, response: &Response<R>) -> Option<(Request<axum::body::Body>, Why)> {
+    let returned = response.extensions().get::<Returned>()?;
+    let outcome = returned.outcome();
+    if !outcome.is_not_started() && outcome != Outcome::Unknown {
+        return None;
+    }
+    let (parts, body) = returned.take()?.into_parts();
+    let eligible = route.may_store(&parts);
+    eligible.then(|| (Request::from_parts(parts, body), Why::Returned(outcome)))
 }
 
 /// Stores a request and keeps the client for the answer.
@@ -218,15 +273,29 @@ where
     let (parts, body) = request.into_parts();
     let prefer = Prefer::of(&parts.headers);
     let held = prefer.hold(route.most());
+    if let Why::Refused(refusal) = why {
+        route.gate.note_divert(refusal);
+    }
     let accepted = async {
         let eligible = route.caller(&parts).filter(|_| route.can_store(&parts));
         let Some(caller) = eligible else {
             return Err(Error::new(why.code(), why.code().title()));
         };
+        let again = route.may_repeat(&parts.method, &parts.headers);
         let body = route.read(body).await?;
-        let envelope = route.stored(caller, parts, body)?;
+        let mut envelope = route.stored(caller, parts, body)?;
+        if matches!(why, Why::Returned(outcome) if !outcome.is_not_started()) {
+            // It may have been carried out: that was an attempt.
+            envelope.max_attempts -= 1;
+            if !again || envelope.max_attempts == 0 {
+                return Err(Error::new(Code::OutcomeUnknown, Code::OutcomeUnknown.title()));
+            }
+        }
         tracing::debug!(target = %route.target.id, id = %envelope.id(), reason = why.as_str(), "diverted");
-        route.gateway.inner.accept(envelope, false, held).await
+        route.gateway.start_tasks();
+        let left = held.saturating_sub(began.elapsed());
+        let entrance = Entrance::Diverted(route.on_disconnect);
+        route.gateway.inner.accept(envelope, entrance, left).await
     };
     let accepted = accepted.await;
     route.answer(why, &prefer, held, began, accepted)
@@ -298,13 +367,15 @@ async fn attempt<S, B, R>(
         let Ok(response) = service.call(request).await;
         replay::collect(response, inner.config.max_reply).await
     };
-    let outcome = supervise(work, &holding, None, Some(inner.config.stop_grace)).await;
-    drop(permit);
+    let ending = supervise(work, &holding, None, Some(inner.config.stop_grace)).await;
+    permit.finish(ending.outcome());
     let job = Job {
         id,
         attempt: lease.attempt,
         created,
         repeatable,
+        hold_until: None,
+        kept: true,
     };
-    conclude(inner, &route.target, &holding, job, outcome).await;
+    conclude(inner, &route.target, &holding, &job, ending).await;
 }

@@ -7,13 +7,14 @@
 mod attempt;
 mod divert;
 mod path;
+mod patience;
 mod service;
 
 pub use attempt::Attempt;
 pub use service::Dispatch;
 
 use crate::{
-    Gateway, Limit, Policy,
+    Eligible, Gateway, Limit, OnDisconnect, Policy,
     gate::{Gate, Permit, Refusal, RouteClass, Ticket},
     outcome::Outcome,
     target::Target,
@@ -52,6 +53,9 @@ pub(crate) struct Route {
     hold: Option<Duration>,
     max_body: usize,
     repeatable: Option<bool>,
+    eligible: Eligible,
+    on_disconnect: OnDisconnect,
+    honours_keys: bool,
     keys: Keys,
     adopt: bool,
 }
@@ -118,6 +122,9 @@ impl Gateway {
                 hold: None,
                 max_body: 256 * 1024,
                 repeatable: None,
+                eligible: Eligible::default(),
+                on_disconnect: OnDisconnect::default(),
+                honours_keys: false,
                 keys: Keys::Target,
                 adopt: true,
             }),
@@ -160,6 +167,30 @@ impl DispatchLayer {
     /// Whether a call may be made again when nobody knows how it ended. Default: if its method is idempotent.
     pub fn repeatable(self, repeatable: bool) -> Self {
         self.set(|route| route.repeatable = Some(repeatable))
+    }
+
+    /// Which requests may be stored. Default: all that can be replayed.
+    pub fn eligible(self, eligible: Eligible) -> Self {
+        self.set(|route| route.eligible = eligible)
+    }
+
+    /// Whether the service itself recognises a repeated `Idempotency-Key`, so that calls with a key may be made again when
+    /// nobody knows how they ended. Default false.
+    pub fn honours_keys(self, honours: bool) -> Self {
+        self.set(|route| route.honours_keys = honours)
+    }
+
+    /// What becomes of a held call whose client leaves before it has begun. Default: it is cancelled.
+    pub fn on_disconnect(self, then: OnDisconnect) -> Self {
+        self.set(|route| route.on_disconnect = then)
+    }
+
+    /// Whether queued calls that the service has carried out and answered with 5xx are made again: at most one for ten
+    /// calls (and one a second), and as often as the target's retry policy says. Over all layers of the target; the last
+    /// setting counts. Default false: such an answer is the answer.
+    pub fn retry_on_5xx(self, again: bool) -> Self {
+        self.route.target.set_again_on_5xx(again);
+        self
     }
 
     /// Where an `Idempotency-Key` is honoured. Default: by the target.

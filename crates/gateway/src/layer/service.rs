@@ -4,8 +4,12 @@ use super::{
     Admitted, Attempt, Keys, Route,
     attempt::Adoptable,
     divert::{Why, divert, record},
+    patience::patiently,
 };
-use crate::http::{KEY_HEADER, Prefer};
+use crate::{
+    gate::Refusal,
+    http::{KEY_HEADER, Prefer},
+};
 use bytes::Bytes;
 use crosspoint_core::BoxError;
 use http::{Request, Response};
@@ -114,12 +118,17 @@ impl<S> Dispatch<S> {
 
     fn divert<B, R>(&self, request: Request<B>, why: Why) -> Attempt<S::Future, R>
     where
-        S: Service<Request<B>>,
-        B: Body<Data = Bytes> + Send + 'static,
+        S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Unpin + Send + 'static,
+        B: Body<Data = Bytes> + From<Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
-        R: From<Bytes> + 'static,
+        R: Body<Data = Bytes> + From<Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
     {
         let route = Arc::clone(&self.route);
+        if matches!(why, Why::Refused(Refusal::Saturated)) {
+            return Attempt::stored(patiently(route, self.inner.clone(), request));
+        }
         Attempt::stored(async move { divert(route, request, why).await.map(R::from) })
     }
 

@@ -1,28 +1,34 @@
 //! One attempt under one lease: run, watch, settle, wake.
 
-use super::Holding;
+use super::{
+    Holding,
+    verdict::{Verdict, not_begun, verdict},
+};
 use crate::{
     Settles,
-    gate::{Drain, Permit},
-    gateway::Inner,
-    http::for_stored_reply,
+    gate::{Drain, Permit, State},
+    gateway::{Inner, Stage},
     inbox::Answer,
     metric,
+    outcome::Outcome,
     target::Target,
     worker::leases::Held,
 };
 use crosspoint_core::{
-    CallState, CloseReason, Code, Delivery, Error, Failure, InvocationId, Lease, Reply, Result, Retry, Settle, Settled,
-    StopReason, Timestamp, retry::Next,
+    CallState, CloseReason, Code, Delivery, Error, InvocationId, Lease, Reply, Result, Settle, Settled, StopReason,
+    Timestamp,
 };
 use futures_util::FutureExt;
 use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tracing::Instrument;
 
-/// How long an attempt that was not begun keeps its permit before its lease is given back, so that a target that
-/// refuses everything is not hammered.
+/// How long an attempt that was not begun waits before its lease is given back, so that a target that refuses single calls
+/// is not hammered. Flows keep their permits meanwhile; a service's gate has its own rest.
 const AFTER_REFUSAL: Duration = Duration::from_millis(250);
+
+/// The longest time for which a `Retry-After` keeps a call from its queue.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// A leased call and where it goes.
 pub(crate) struct Attempt {
@@ -33,17 +39,31 @@ pub(crate) struct Attempt {
 }
 
 /// What settling needs to know of a call.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) id: InvocationId,
     pub(crate) attempt: u32,
     pub(crate) created: Timestamp,
     pub(crate) repeatable: bool,
+    /// Until when somebody waits for it.
+    pub(crate) hold_until: Option<Timestamp>,
+    /// Whether its request is kept, so that it can be begun later or again.
+    pub(crate) kept: bool,
+}
+
+impl Job {
+    /// Where it stands when it is given back.
+    fn queue(&self, inner: &Inner) -> Drain {
+        match self.hold_until {
+            Some(until) if until > inner.clock.now() => Drain::Held,
+            _ => Drain::Sideline,
+        }
+    }
 }
 
 /// How an attempt ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum Ending {
     Ended(Result<Reply>),
     Panicked,
     /// It was told to stop, did not, and was dropped.
@@ -64,7 +84,7 @@ impl Attempt {
 
     async fn run_inner(self, permit: Option<Permit>) {
         let signal = self.holding.stop.signal();
-        let permit = match permit {
+        let mut permit = match permit {
             Some(permit) => permit,
             None => tokio::select! {
                 permit = self.target.gate.drain(Drain::Held) => permit,
@@ -77,10 +97,15 @@ impl Attempt {
         };
         let lease = &self.lease;
         if let (Some(reason), Settles::Gateway) = (lease.close, served.settles) {
-            let outcome = Outcome::Ended(Err(Error::new(closed(reason), "delivered only to be closed")));
-            return conclude(&self.inner, &self.target, &self.holding, self.job(), outcome).await;
+            let ending = Ending::Ended(Err(Error::new(closed(reason), "delivered only to be closed")));
+            return conclude(&self.inner, &self.target, &self.holding, &self.job(), ending).await;
+        }
+        if served.settles == Settles::Gateway && lease.attempt == 1 {
+            self.target.budget.deposit();
         }
         let mut invocation = lease.envelope.invocation.clone();
+        let class = self.target.gate.class(&invocation.meta.route_class);
+        permit.carries(class, &invocation.meta.customer);
         invocation.meta.attempt = lease.attempt;
         let mut delivery = Delivery::new(lease.reference, lease.begun, lease.close, lease.queued, signal);
         if let Some(flow) = &lease.envelope.flow {
@@ -92,46 +117,57 @@ impl Attempt {
         let work = served.handler.handle(invocation);
         // What a handler that settles by itself has set going may outlive its future.
         let grace = (served.settles == Settles::Gateway).then_some(self.inner.config.stop_grace);
-        let outcome = supervise(work, &self.holding, left, grace).await;
+        let ending = supervise(work, &self.holding, left, grace).await;
         match served.settles {
             Settles::Gateway => {
-                drop(permit);
-                conclude(&self.inner, &self.target, &self.holding, self.job(), outcome).await;
+                permit.finish(ending.outcome());
+                conclude(&self.inner, &self.target, &self.holding, &self.job(), ending).await;
             }
-            Settles::Handler => self.after_handler(outcome, permit).await,
+            Settles::Handler => self.after_handler(ending, permit).await,
         }
     }
 
     /// The handler has written the result itself, or will not.
-    async fn after_handler(&self, outcome: Outcome, permit: Permit) {
+    async fn after_handler(&self, ending: Ending, permit: Permit) {
         let id = self.lease.reference.id;
-        match outcome {
-            Outcome::Ended(Ok(reply)) => self.inner.inbox.answer(id, Answer::Reply(reply)),
-            Outcome::Ended(Err(error)) if not_begun(&error) => {
+        match ending {
+            Ending::Ended(Ok(reply)) => {
+                permit.finish(Outcome::Success);
+                self.inner.inbox.answer(id, Answer::Reply(reply));
+            }
+            Ending::Ended(Err(error)) if not_begun(&error) => {
                 tracing::info!(%error, "the attempt was not begun");
                 if error.code() != Code::ShuttingDown {
-                    let draining = self.inner.reached(crate::gateway::Stage::Draining);
+                    let draining = self.inner.reached(Stage::Draining);
                     tokio::select! { () = sleep(AFTER_REFUSAL) => {}, () = draining => {} }
                 }
                 drop(permit);
                 self.give_back().await;
             }
-            Outcome::Ended(Err(error)) => {
+            Ending::Ended(Err(error)) => {
                 tracing::info!(%error, "the attempt failed");
+                permit.finish(Outcome::Failed);
                 if self.inner.inbox.is_awaited(id) {
                     self.inner.look(id).await;
                 }
             }
             // The lease is not given back, because the work may still run: it runs out, and the store counts the attempt.
-            Outcome::Panicked => tracing::error!("the handler panicked"),
-            Outcome::Abandoned(reason) => tracing::warn!(?reason, "the attempt did not stop and was dropped"),
+            Ending::Panicked => tracing::error!("the handler panicked"),
+            Ending::Abandoned(reason) => tracing::warn!(?reason, "the attempt did not stop and was dropped"),
         }
     }
 
     async fn give_back(&self) {
         if !self.holding.is_lost() {
             let lease = self.lease.reference;
-            settle(&self.inner, &self.target, &self.holding, Settle::Release { lease }).await;
+            settle(
+                &self.inner,
+                &self.target,
+                &self.holding,
+                &self.job(),
+                Settle::Release { lease },
+            )
+            .await;
         }
     }
 
@@ -141,16 +177,10 @@ impl Attempt {
             attempt: self.lease.attempt,
             created: self.lease.envelope.created,
             repeatable: self.lease.envelope.repeatable,
+            hold_until: self.lease.envelope.hold_until,
+            kept: true,
         }
     }
-}
-
-/// Errors by which a handler says that the attempt was not begun.
-fn not_begun(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        Code::ShuttingDown | Code::TargetSaturated | Code::TargetUnavailable
-    )
 }
 
 /// Runs `work` until it ends, or until it was told to stop and did not within the grace; without a grace, until its lease
@@ -160,9 +190,9 @@ pub(crate) async fn supervise(
     held: &Held,
     deadline: Option<Duration>,
     grace: Option<Duration>,
-) -> Outcome {
+) -> Ending {
     let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
-    let ended = |result: std::thread::Result<Result<Reply>>| result.map_or(Outcome::Panicked, Outcome::Ended);
+    let ended = |result: std::thread::Result<Result<Reply>>| result.map_or(Ending::Panicked, Ending::Ended);
     let signal = held.stop.signal();
     let late = async {
         match deadline {
@@ -190,27 +220,33 @@ pub(crate) async fn supervise(
     tokio::select! {
         biased;
         result = &mut work => ended(result),
-        () = patience => Outcome::Abandoned(reason),
+        () = patience => Ending::Abandoned(reason),
         // Stopped for another reason first: the lease does not wait for the grace to pass.
-        () = held.lapsed(), if reason != StopReason::LeaseLost => Outcome::Abandoned(StopReason::LeaseLost),
+        () = held.lapsed(), if reason != StopReason::LeaseLost => Ending::Abandoned(StopReason::LeaseLost),
     }
 }
 
 /// Writes how an attempt ended, then wakes whoever waits. After a lost lease no failure is written.
-pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: Job, outcome: Outcome) {
+pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: &Job, ending: Ending) {
     // A reply is offered even then: if nobody else has the lease yet, the store takes it, and else it answers `Stale`.
-    if held.is_lost() && !matches!(outcome, Outcome::Ended(Ok(_))) {
+    if held.is_lost() && !matches!(ending, Ending::Ended(Ok(_))) {
         tracing::warn!("the lease was lost; nothing is written");
         return;
     }
-    let settle_as = verdict(inner, target, held, job, outcome);
+    let settle_as = match verdict(inner, target, held, job, ending) {
+        Verdict::Settle(settle) => settle,
+        Verdict::NotBegun { retry_after } => {
+            rest(inner, target, held, retry_after).await;
+            Settle::Release { lease: held.lease }
+        }
+    };
     let answer = match &settle_as {
         Settle::Complete { reply, .. } => Some(Answer::Reply(reply.clone())),
         Settle::Dead { failure, .. } => Some(Answer::Ended(CallState::Dead, Some(failure.clone()))),
         Settle::Unknown { .. } => Some(Answer::Ended(CallState::Unknown, None)),
         _ => None,
     };
-    match settle(inner, target, held, settle_as).await {
+    match settle(inner, target, held, job, settle_as).await {
         None => {}
         Some(settled) => match answer.filter(|_| settled == Settled::Applied) {
             Some(answer) => inner.inbox.answer(job.id, answer),
@@ -223,49 +259,24 @@ pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: J
     }
 }
 
-/// What is written for an attempt of a service.
-fn verdict(inner: &Inner, target: &Target, held: &Held, job: Job, outcome: Outcome) -> Settle {
-    let lease = held.lease;
-    let error = match outcome {
-        Outcome::Ended(Ok(mut reply)) => {
-            for_stored_reply(reply.headers_mut());
-            return Settle::Complete { lease, reply };
-        }
-        Outcome::Ended(Err(error)) if error.code() == Code::OutcomeUnknown => {
-            if !job.repeatable {
-                tracing::warn!(%error, "the outcome is unknown");
-                return Settle::Unknown { lease };
-            }
-            error.with_retry(Retry::Backoff)
-        }
-        Outcome::Ended(Err(error)) if error.code() == Code::ShuttingDown => return Settle::Release { lease },
-        Outcome::Ended(Err(error)) => error,
-        Outcome::Panicked => {
-            tracing::error!("the handler panicked");
-            let retry = if job.repeatable { Retry::Backoff } else { Retry::Never };
-            Error::new(Code::Internal, "the handler panicked").with_retry(retry)
-        }
-        // The store makes "cancelled" of a call that is given back after somebody wanted it to stop.
-        Outcome::Abandoned(StopReason::Cancelled) => return Settle::Release { lease },
-        // It was dropped half-way: only what may be repeated may go on.
-        Outcome::Abandoned(_) if !job.repeatable => return Settle::Unknown { lease },
-        Outcome::Abandoned(StopReason::Deadline) => {
-            Error::new(Code::DeadlineExceeded, "the deadline passed").with_retry(Retry::Never)
-        }
-        Outcome::Abandoned(_) => return Settle::Release { lease },
+/// Waits before a call that was not begun goes back to its queue. While the gate rests, that is pause enough.
+async fn rest(inner: &Inner, target: &Target, held: &Held, retry_after: Option<Duration>) {
+    let pause = match retry_after {
+        Some(told) => told.min(LONGEST_REST),
+        None if target.gate.snapshot().state == State::CoolOff => return,
+        None => AFTER_REFUSAL,
     };
-    let failure = Failure::from(&error);
-    let policy = target.served().map(|served| served.retry.clone()).unwrap_or_default();
-    let seed = job.id.as_uuid().as_u64_pair().1;
-    tracing::info!(%error, "the attempt failed");
-    match policy.next(inner.clock.now(), job.created, job.attempt, error.retry(), seed) {
-        Next::At(at) => Settle::Retry { lease, at, failure },
-        _ => Settle::Dead { lease, failure },
+    let signal = held.stop.signal();
+    tokio::select! {
+        () = sleep(pause) => {}
+        () = inner.reached(Stage::Draining) => {}
+        _ = signal.stopped() => {}
+        () = held.lapsed() => {}
     }
 }
 
 /// Settles, again and again while the store fails and the lease lasts.
-pub(crate) async fn settle(inner: &Inner, target: &Target, held: &Held, settle: Settle) -> Option<Settled> {
+pub(crate) async fn settle(inner: &Inner, target: &Target, held: &Held, job: &Job, settle: Settle) -> Option<Settled> {
     let mut pause = Duration::from_millis(50);
     loop {
         match inner.store.settle(vec![settle.clone()]).await {
@@ -277,8 +288,9 @@ pub(crate) async fn settle(inner: &Inner, target: &Target, held: &Held, settle: 
                 } else if answer == Settled::Stale {
                     metric::stale(target.id.as_str());
                     tracing::warn!(id = %held.lease.id, "a result came too late and was not stored");
-                } else if matches!(settle, Settle::Release { .. } | Settle::Retry { .. }) {
-                    target.queued.notify_one();
+                } else if matches!(settle, Settle::Release { .. }) {
+                    target.backlog.released(job.id);
+                    target.announce(job.queue(inner));
                 }
                 return Some(answer);
             }

@@ -1,6 +1,7 @@
 //! Tests that look inside: plans, prepared statements, the writer's own behaviour.
 
 mod damage;
+mod depth;
 mod plans;
 mod prepared;
 mod turns;

@@ -2,12 +2,13 @@
 
 use super::{queued, request, store, terms};
 use crate::sql;
-use crosspoint_core::{Audience, ExecutionStatus, Level};
+use crosspoint_core::{Audience, Clock, CustomerId, CustomerTerms, ExecutionStatus, Level, Queue};
 use crosspoint_core::{
     DispatchStore, Enqueue, Enqueued, Executions, Finish, FleetScope, LogEntry, Outcome, Settle, StateSnapshot,
 };
 use crosspoint_testkit::envelope;
 use rusqlite::StatementStatus;
+use std::time::Duration;
 
 #[tokio::test]
 async fn hot_statements_are_prepared_once() {
@@ -23,6 +24,7 @@ async fn hot_statements_are_prepared_once() {
             reply: envelope::reply("ok"),
         });
         store.settle(settles.collect()).await.unwrap();
+        held(&store, &clock).await;
         flow(&store, &clock, round).await;
         clock.advance(super::LEASE * 2);
     }
@@ -46,6 +48,11 @@ async fn hot_statements_are_prepared_once() {
         "CALL_ADD",
         "QUEUE_ADD",
         "LANES_NEXT",
+        "HELD_NEXT",
+        "HELD_SET",
+        "PRIO_NEXT",
+        "LEASE_NEWEST",
+        "QUEUE_ASIDE",
         "LEASE_ROWS",
         "LEASE_SET",
         "COMPLETE",
@@ -57,6 +64,28 @@ async fn hot_statements_are_prepared_once() {
             "{name} ran {} times: it was dropped from the cache",
             ran(name)
         );
+    }
+}
+
+/// Two held calls: the newer one is leased and comes back, the older one is not worth hurrying for.
+async fn held(store: &crate::Sqlite, clock: &crosspoint_testkit::ManualClock) {
+    for hold in [1, 60] {
+        let mut item = queued(clock, "held", "acme");
+        item.envelope.hold_until = Some(clock.now().plus(Duration::from_secs(hold)));
+        store.enqueue(vec![item]).await.unwrap();
+    }
+    let mut wanted = request("held", 2);
+    (wanted.queue, wanted.newest_first) = (Queue::Held, true);
+    wanted.hopeless = Duration::from_secs(5);
+    wanted.customers = [CustomerTerms::new(CustomerId::new("globex").unwrap()).skipped()].into();
+    let leases = store.lease(wanted).await.unwrap();
+    assert_eq!(leases.len(), 1);
+    let lease = leases[0].reference;
+    store.settle(vec![Settle::Release { lease }]).await.unwrap();
+    let reply = envelope::reply("ok");
+    for lease in store.lease(request("held", 9)).await.unwrap() {
+        let (lease, reply) = (lease.reference, reply.clone());
+        store.settle(vec![Settle::Complete { lease, reply }]).await.unwrap();
     }
 }
 

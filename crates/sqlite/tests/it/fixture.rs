@@ -71,6 +71,17 @@ async fn files_of_schema_1_are_read() {
         "Acme Ltd"
     );
 
+    let stats = store.admin().unwrap().stats().await.unwrap();
+    let waits = stats.iter().find(|stats| stats.target.as_str() == "t").unwrap();
+    assert_eq!((waits.ready, waits.held), (1, 0));
+    assert!(waits.bytes > 10, "what waited before is counted: {}", waits.bytes);
+    let mut held = envelope::service(&*clock, "t", "acme");
+    held.hold_until = Some(clock.now().plus(Duration::from_secs(60)));
+    let id = held.id();
+    store.enqueue(vec![Enqueue::queued(held)]).await.unwrap();
+    let first = store.lease(request("t", 1, Duration::from_secs(30))).await.unwrap();
+    assert_eq!(first[0].envelope.id(), id, "a held queue stands beside the old one");
+
     let lease = store
         .lease(request("t", 9, Duration::from_secs(30)))
         .await

@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::result_large_err, reason = "rusqlite's error is large")]
 
+mod busy;
 mod conformance;
 mod crash;
 mod disk_full;

@@ -124,7 +124,7 @@ pub async fn both_queues_are_fair(h: &Harness) {
         return;
     }
     for queue in BOTH {
-        for customers in [1, 50, 1000] {
+        for customers in [1_usize, 50, 1000] {
             let mut items = Vec::new();
             for _ in 0..customers + 9 {
                 items.push(Enqueue::queued(of(h, queue, &format!("{customers}-greedy"))));

@@ -1,7 +1,7 @@
 //! The kit's own tests. Its suites run in the crates whose stores they test.
 
-use crosspoint_core::Clock;
-use crosspoint_testkit::{ManualClock, VirtualClock, hold_time};
+use crosspoint_core::{Clock, Enqueue, Memory, TargetId};
+use crosspoint_testkit::{Faults, ManualClock, Method, VirtualClock, When, envelope, hold_time};
 use std::{fs, path::Path, sync::Arc, thread, time::Duration};
 use tokio::{sync::oneshot, time};
 
@@ -54,6 +54,41 @@ fn the_manual_clock_is_the_same_on_every_thread() {
     assert_eq!(clock.now().since(start), Duration::from_millis(5));
     clock.set(start);
     assert_eq!(clock.now(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_add_up_until_they_are_used() {
+    let clock = Arc::new(VirtualClock::new());
+    let (store, faults) = Faults::wrap(&Memory::with_clock(clock.clone()).into());
+    let call = || envelope::service(&*clock, "target", "acme");
+    let enqueue = || store.dispatch.enqueue(vec![Enqueue::queued(call())]);
+    let waiting = || async { store.dispatch.admin().unwrap().stats().await.unwrap()[0].ready };
+    faults.fail_next(Method::Enqueue, 2, When::Before);
+    faults.fail(Method::Enqueue, 4, When::After);
+    faults.delay(Method::Enqueue, 3, Duration::from_secs(7));
+    let mut answers = Vec::new();
+    let start = time::Instant::now();
+    for _ in 0..5 {
+        assert!(faults.pending() || answers.len() == 4);
+        answers.push(enqueue().await.is_ok());
+    }
+    assert_eq!(answers, [false, false, true, false, true]);
+    assert_eq!(start.elapsed(), Duration::from_secs(7));
+    assert_eq!(waiting().await, 3, "the fourth was written");
+    faults.fail_all(Method::Recall, When::Before);
+    faults.fail_all(Method::Ended, When::After);
+    let target = TargetId::new("target").unwrap();
+    for _ in 0..3 {
+        assert!(store.dispatch.admin().unwrap().recall(&target).await.is_err());
+        assert!(store.dispatch.ended(&[]).await.is_err());
+    }
+    assert!(!faults.pending(), "these have no end of their own");
+    faults.down(When::Before);
+    assert!(store.dispatch.admin().unwrap().stats().await.is_err());
+    assert!(enqueue().await.is_err());
+    faults.up();
+    assert!(store.dispatch.ended(&[]).await.is_ok());
+    assert_eq!((waiting().await, faults.calls(Method::Enqueue)), (3, 6));
 }
 
 /// Without the guard the timeout would elapse at once, while the thread is still being started.

@@ -149,6 +149,11 @@ fn mean(recent: &VecDeque<(f64, f64)>) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small positive numbers of a test"
+)]
 mod tests {
     use super::*;
     use std::time::Duration;

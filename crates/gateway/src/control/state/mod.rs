@@ -173,8 +173,7 @@ impl States {
 
     /// Whether this is the cool-off of a target in good order: its queue is worked off meanwhile.
     pub(super) fn is_sticky(&self) -> bool {
-        self.cooling
-            .is_some_and(|cooling| cooling.reason == Reason::Saturated)
+        self.cooling.is_some_and(|cooling| cooling.reason == Reason::Saturated)
     }
 
     /// How many permits the gate has in this state, if `limit` is what the algorithm says.
@@ -276,8 +275,13 @@ impl States {
         while self.recent.iter().skip(1).map(|(seconds, ..)| seconds).sum::<f64>() > ERROR_SPAN - 1e-9 {
             self.recent.pop_front();
         }
-        let (bad, all) = self.recent.iter().fold((0, 0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
-        matches!(self.state, State::Direct | State::Ramping) && all >= ERROR_CALLS && bad as f64 > ERROR_SHARE * all as f64
+        let (bad, all) = self
+            .recent
+            .iter()
+            .fold((0, 0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
+        matches!(self.state, State::Direct | State::Ramping)
+            && all >= ERROR_CALLS
+            && bad as f64 > ERROR_SHARE * all as f64
     }
 
     /// Into a cool-off, from anywhere.
@@ -307,7 +311,11 @@ impl States {
 
     /// Out of a cool-off: to probing, or straight back if the target was in good order.
     fn reopen(&mut self, now: Duration, reason: Reason) -> Transition {
-        let to = if self.is_sticky() { State::Direct } else { State::Probing };
+        let to = if self.is_sticky() {
+            State::Direct
+        } else {
+            State::Probing
+        };
         self.change(now, to, reason)
     }
 

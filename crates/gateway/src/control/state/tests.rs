@@ -58,10 +58,18 @@ fn the_whole_way_round() {
     let mut states = states();
     let tripped = states.tripped(Duration::from_secs(100), 40.0);
     assert_eq!((tripped.to, tripped.reason), (State::CoolOff, Reason::Unavailable));
-    assert_eq!((states.cool_calls(), states.cool_until()), (1000, Some(Duration::from_millis(100_250))));
+    assert_eq!(
+        (states.cool_calls(), states.cool_until()),
+        (1000, Some(Duration::from_millis(100_250)))
+    );
     let mut steps = vec![Results::default(); 4];
     steps.extend([good(2), good(3)]);
-    steps.extend([saturated(good(4)), saturated(good(7)), saturated(good(1)), saturated(good(16))]);
+    steps.extend([
+        saturated(good(4)),
+        saturated(good(7)),
+        saturated(good(1)),
+        saturated(good(16)),
+    ]);
     let changes = run(&mut states, 100_000, &steps);
     let wanted = [
         (100_300, State::Probing, Reason::Elapsed),
@@ -107,7 +115,11 @@ fn each_failed_probe_doubles_the_cool_off_up_to_a_second_and_health_forgets_it()
     }
     assert_eq!(states.state(), State::Direct);
     for (pause, wanted) in [(59, 1000), (60, 250)] {
-        let mut states = States { random: Random::new(1), recent: VecDeque::new(), ..clone(&states) };
+        let mut states = States {
+            random: Random::new(1),
+            recent: VecDeque::new(),
+            ..clone(&states)
+        };
         let later = now + Duration::from_secs(pause);
         states.tripped(later, 40.0);
         assert_eq!((states.cool_until().unwrap() - later).as_millis(), wanted, "{pause} s");

@@ -5,7 +5,7 @@ use super::{
     Limit, LimitAlgorithm, Policy, Window,
     baseline::{Baselines, Load, Seen},
     ceiling::Ceiling,
-    customers::{Scale, Watch},
+    customers::{Scale, WATCH_AT, Watch},
     degraded::Degraded,
     demand::{ArrivalRate, concurrency},
     gather::{Gather, Tick, quantile},
@@ -40,7 +40,6 @@ pub(super) struct Around {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Orders {
     pub(super) transition: Option<Transition>,
-    pub(super) permits: u32,
     pub(super) reserve: u32,
     pub(super) watch: bool,
     pub(super) flags: Vec<(u16, Flags)>,
@@ -147,7 +146,9 @@ impl Brain {
 
     /// The baselines by class in seconds.
     pub(super) fn baselines(&self) -> impl Iterator<Item = (RouteClass, f64)> {
-        self.baselines.iter().map(|(class, latency)| (RouteClass::at(class), latency))
+        self.baselines
+            .iter()
+            .map(|(class, latency)| (RouteClass::at(class), latency))
     }
 
     /// With what a backlog will be worked off: the limit, or the last good one until the target has recovered.
@@ -208,16 +209,12 @@ impl Brain {
         self.arrival_rate = self.arrivals.update(seen.arrived + around.submitted, seconds);
         let waiting = seen.waiting_held > 0;
         let flagged = !flags.is_empty() || customers.iter().any(|customer| customer.flags != Flags::default());
+        let busy = in_flight / self.permits().max(1.0) >= WATCH_AT;
+        let watch = busy || waiting || flagged || around.backlog > 0;
         Orders {
             transition,
-            permits: whole(self.permits()),
             reserve: whole(self.reserve(service, waiting)),
-            watch: self.watch.on(
-                in_flight / self.permits().max(1.0),
-                waiting || around.backlog > 0,
-                flagged,
-                seconds,
-            ),
+            watch: self.watch.on(watch, seconds),
             flags,
             service,
             demand: concurrency(self.arrival_rate, around.backlog as f64, service),
@@ -234,8 +231,13 @@ impl Brain {
     fn ratios(&self, seen: &Readings) -> Vec<(f64, f64)> {
         let mut ratios = Vec::new();
         for class in &seen.classes {
-            let Some(baseline) = self.baselines.get(class.class.index()) else { continue };
-            let ratio = class.buckets.iter().map(|(latency, count)| (latency / baseline, f64::from(*count)));
+            let Some(baseline) = self.baselines.get(class.class.index()) else {
+                continue;
+            };
+            let ratio = class
+                .buckets
+                .iter()
+                .map(|(latency, count)| (latency / baseline, f64::from(*count)));
             ratios.extend(ratio);
         }
         ratios
@@ -302,7 +304,9 @@ impl Brain {
         if self.states.state() != State::Direct || waiting || permits <= RESERVE_ROOM * busy {
             return 0.0;
         }
-        (RESERVE_SURE / (permits / busy).ln()).ceil().min((permits / 2.0).floor())
+        (RESERVE_SURE / (permits / busy).ln())
+            .ceil()
+            .min((permits / 2.0).floor())
     }
 }
 
@@ -318,10 +322,19 @@ fn in_flight(seen: &Readings, seconds: f64) -> f64 {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a limit is positive and has 24 bits")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a limit is positive and has 24 bits"
+)]
 pub(super) fn whole(limit: f64) -> u32 {
     limit.floor().max(0.0) as u32
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small positive numbers of a test"
+)]
 mod tests;

@@ -1,0 +1,128 @@
+//! What the end of an attempt means: for its call, and for its target.
+
+use super::{
+    attempt::{Ending, Job},
+    leases::Held,
+};
+use crate::{gateway::Inner, http::for_stored_reply, outcome::Outcome, target::Target};
+use crosspoint_core::{Code, Error, Failure, Reply, Result, Retry, Settle, StopReason, retry::Next};
+use std::time::Duration;
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// This is written.
+    Settle(Settle),
+    /// It was not begun: it goes back to its place without having used up an attempt.
+    NotBegun {
+        /// When the target wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What the result of a handler says about its target.
+pub(crate) fn outcome_of(result: &Result<Reply>) -> Outcome {
+    let error = match result {
+        Ok(reply) => return Outcome::of(reply.status(), reply.headers()),
+        Err(error) => error,
+    };
+    match error.code() {
+        Code::TargetUnavailable => Outcome::NotStarted,
+        Code::TargetSaturated => Outcome::Overloaded { retry_after: None },
+        Code::OutcomeUnknown => Outcome::Unknown,
+        // Our own limits and our own end say nothing about the target.
+        Code::ShuttingDown | Code::Cancelled | Code::ResponseTooLarge => Outcome::Cancelled,
+        _ => Outcome::Failed,
+    }
+}
+
+/// Errors by which a handler says that the attempt was not begun.
+pub(super) fn not_begun(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Code::ShuttingDown | Code::TargetSaturated | Code::TargetUnavailable
+    )
+}
+
+impl Ending {
+    /// What it says about the target.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Ended(result) => outcome_of(result),
+            Self::Panicked => Outcome::Failed,
+            Self::Abandoned(StopReason::Deadline) => Outcome::Unknown,
+            Self::Abandoned(_) => Outcome::Cancelled,
+        }
+    }
+}
+
+/// What is written for an attempt of a service.
+pub(super) fn verdict(inner: &Inner, target: &Target, held: &Held, job: &Job, ending: Ending) -> Verdict {
+    let lease = held.lease;
+    // An adopted call has no request to begin again with: what came of it is its end.
+    let outcome = Some(ending.outcome()).filter(|outcome| job.kept && outcome.is_not_started());
+    if let Some(outcome) = outcome {
+        tracing::info!(?outcome, "the attempt was not begun");
+        let retry_after = match outcome {
+            Outcome::Overloaded { retry_after } => retry_after,
+            _ => None,
+        };
+        return Verdict::NotBegun { retry_after };
+    }
+    Verdict::Settle(match ending {
+        Ending::Ended(Ok(reply)) => return replied(inner, target, held, job, reply),
+        Ending::Ended(Err(error)) if error.code() == Code::OutcomeUnknown => {
+            if !job.repeatable {
+                tracing::warn!(%error, "the outcome is unknown");
+                return Verdict::Settle(Settle::Unknown { lease });
+            }
+            failed(inner, target, held, job, &error.with_retry(Retry::Backoff))
+        }
+        Ending::Ended(Err(error)) if error.code() == Code::ShuttingDown => Settle::Release { lease },
+        Ending::Ended(Err(error)) if not_begun(&error) => {
+            failed(inner, target, held, job, &error.with_retry(Retry::Never))
+        }
+        Ending::Ended(Err(error)) => failed(inner, target, held, job, &error),
+        Ending::Panicked => {
+            tracing::error!("the handler panicked");
+            let retry = if job.repeatable { Retry::Backoff } else { Retry::Never };
+            let error = Error::new(Code::Internal, "the handler panicked").with_retry(retry);
+            failed(inner, target, held, job, &error)
+        }
+        // The store makes "cancelled" of a call that is given back after somebody wanted it to stop.
+        Ending::Abandoned(StopReason::Cancelled) => Settle::Release { lease },
+        // It was dropped half-way: only what may be repeated may go on.
+        Ending::Abandoned(_) if !job.repeatable => Settle::Unknown { lease },
+        Ending::Abandoned(StopReason::Deadline) => {
+            let error = Error::new(Code::DeadlineExceeded, "the deadline passed").with_retry(Retry::Never);
+            failed(inner, target, held, job, &error)
+        }
+        Ending::Abandoned(_) => Settle::Release { lease },
+    })
+}
+
+/// A reply is the answer, unless it is a failure that the route wants to have repeated and the budget allows that.
+fn replied(inner: &Inner, target: &Target, held: &Held, job: &Job, mut reply: Reply) -> Verdict {
+    let lease = held.lease;
+    if job.kept && reply.status().is_server_error() && target.again_on_5xx() {
+        let message = format!("the service answered {}", reply.status().as_u16());
+        let error = Error::new(Code::TargetUnavailable, message).with_retry(Retry::Backoff);
+        if let retry @ Settle::Retry { .. } = failed(inner, target, held, job, &error) {
+            return Verdict::Settle(retry);
+        }
+    }
+    for_stored_reply(reply.headers_mut());
+    Verdict::Settle(Settle::Complete { lease, reply })
+}
+
+fn failed(inner: &Inner, target: &Target, held: &Held, job: &Job, error: &Error) -> Settle {
+    let lease = held.lease;
+    let failure = Failure::from(error);
+    let policy = target.served().map(|served| served.retry.clone()).unwrap_or_default();
+    let seed = job.id.as_uuid().as_u64_pair().1;
+    tracing::info!(%error, "the attempt failed");
+    match policy.next(inner.clock.now(), job.created, job.attempt, error.retry(), seed) {
+        Next::At(at) => Settle::Retry { lease, at, failure },
+        _ => Settle::Dead { lease, failure },
+    }
+}
