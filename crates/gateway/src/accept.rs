@@ -66,8 +66,6 @@ impl Inner {
         let target = self.target(&envelope.invocation.meta.target);
         let id = envelope.id();
         let now = self.clock.now();
-        let left = envelope.invocation.meta.deadline.map(|deadline| deadline.since(now));
-        let hold = left.map_or(hold, |left| hold.min(left));
         let until = from_now(hold);
         let alone = target.backlog.waiting() == 0;
         let pass = match entrance {
@@ -295,20 +293,24 @@ impl Write {
             Some(_) => Enqueue::leased(envelope, inner.terms()),
             None => Enqueue::queued(envelope),
         };
+        let mut queued = false;
         let stored = match inner.store.enqueue(vec![item]).await.and_then(first) {
             Ok(Enqueued::New(Some(lease))) if forsake && tell.is_closed() => {
                 return give_up(&inner, *lease).await;
             }
             Ok(Enqueued::New(Some(lease))) => {
+                target.control.backlog().stored(1);
                 worker::start(&inner, &target, *lease, sent, permit);
                 Ok(Enqueued::New(None))
             }
             other => {
                 drop(permit);
+                queued = matches!(&other, Ok(Enqueued::New(None)));
                 other
             }
         };
-        if matches!(&stored, Ok(Enqueued::New(None))) {
+        if queued {
+            target.control.backlog().stored(1);
             target.announce(class);
         }
         let ours = matches!(&stored, Ok(Enqueued::New(_)) | Err(_));

@@ -171,7 +171,9 @@ impl Submit for Gateway {
         targets.sort();
         targets.dedup();
         for target in &targets {
-            self.inner.target(target).announce(Drain::Sideline);
+            let target = self.inner.target(target);
+            target.announce(Drain::Held);
+            target.announce(Drain::Sideline);
         }
         Ok(enqueued)
     }

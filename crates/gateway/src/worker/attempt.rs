@@ -290,6 +290,7 @@ pub(crate) async fn settle(inner: &Inner, target: &Target, held: &Held, job: &Jo
                     tracing::warn!(id = %held.lease.id, "a result came too late and was not stored");
                 } else if matches!(settle, Settle::Release { .. }) {
                     target.backlog.released(job.id);
+                    target.control.backlog().stored(1);
                     target.announce(job.queue(inner));
                 }
                 return Some(answer);

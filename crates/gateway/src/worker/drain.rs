@@ -15,7 +15,7 @@ use crate::{
     target::Target,
 };
 use crosspoint_core::{LeaseRequest, Queue};
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -71,8 +71,13 @@ pub(crate) async fn drain_queue(gateway: Weak<Inner>, target: Arc<Target>, which
             permits.push(permit);
         }
         sight.underway += permits.len();
-        // In a task of its own: a lease that is granted must be worked on or given back, whatever becomes of this loop.
-        flying.push(tokio::spawn(lease(inner, Arc::clone(&target), which, permits)));
+        // In a task of its own, unless the store answers at once: a lease that is granted must be worked on or given back,
+        // whatever becomes of this loop.
+        let mut lease = Box::pin(lease(inner, Arc::clone(&target), which, permits));
+        match lease.as_mut().now_or_never() {
+            Some(leased) => sight.learn(Some(leased)),
+            None => flying.push(tokio::spawn(lease)),
+        }
     }
 }
 

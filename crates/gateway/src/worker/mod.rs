@@ -33,6 +33,7 @@ pub(crate) fn start(inner: &Arc<Inner>, target: &Arc<Target>, lease: Lease, sent
     metric::leased(target.id.as_str(), lease.attempt, inner.clock.now().since(lease.queued));
     let holding = inner.hold_lease(&lease, sent);
     target.backlog.leased(lease.reference.id);
+    target.control.backlog().started(1);
     let attempt = Attempt {
         inner: Arc::clone(inner),
         target: Arc::clone(target),

@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod adopt;
+mod again;
 mod direct;
 mod divert;
 mod drain;
+mod hold;
 mod keys;
 mod leases;
 mod site;
 mod status;
 mod stubborn;
 mod submit;
+mod trouble;

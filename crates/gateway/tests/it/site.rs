@@ -12,7 +12,7 @@ use crosspoint_core::{
     Authenticate, CallStatus, Code, CustomerId, Error, InvocationId, Memory, Principal, Result, Store, TargetId,
     TargetStats,
 };
-use crosspoint_gateway::{Config, DispatchLayer, Gateway, Replayed, gate::Snapshot};
+use crosspoint_gateway::{Config, DispatchLayer, Gateway, Policy, Replayed, gate::Snapshot};
 use crosspoint_testkit::{Faults, VirtualClock, scope};
 use http::{Request, request::Builder, request::Parts};
 use http_body_util::BodyExt;
@@ -111,6 +111,13 @@ pub(crate) fn target() -> TargetId {
     TargetId::new("scan").unwrap()
 }
 
+/// Without a wait in memory: a call that gets no permit is stored at once.
+pub(crate) fn impatient() -> Policy {
+    let mut policy = Policy::default();
+    policy.patience = Duration::ZERO;
+    policy
+}
+
 pub(crate) const HOLD: Duration = Duration::from_secs(10);
 
 impl Site {
@@ -137,6 +144,7 @@ impl Site {
         let layer = gateway
             .layer(target())
             .path("/v1/scan/{id}")
+            .policy(impatient())
             .permits(1)
             .customer(|parts| CustomerId::new(header(parts, "x-customer")?).ok())
             .principal(|parts| header(parts, "x-user").map(Arc::from));

@@ -1,0 +1,240 @@
+//! Calls that come back: refused, failed, lost, and redriven.
+
+use crate::{leases::Deaf, site::target};
+use async_trait::async_trait;
+use crosspoint_core::{
+    CallState, Code, CustomerId, Envelope, Error, Handler, Invocation, InvocationId, Memory, Meta, Page, Reply, Result,
+    Retry, Store, Submit, Submitted,
+};
+use crosspoint_gateway::{CallPolicy, Config, Gateway, TargetConfig};
+use crosspoint_testkit::{VirtualClock, envelope, scope};
+use http::Request;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+type Answer = Result<(u16, Option<u64>)>;
+
+/// Answers as the list says, and 200 from then on.
+#[derive(Debug, Default)]
+struct Listed {
+    answers: Mutex<VecDeque<Answer>>,
+    calls: AtomicUsize,
+    hangs: AtomicBool,
+}
+
+#[async_trait]
+impl Handler for Listed {
+    async fn handle(&self, _: Invocation) -> Result<Reply> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let answer = self.answers.lock().unwrap().pop_front();
+        let (status, retry_after) = answer.unwrap_or(Ok((200, None)))?;
+        let mut reply = Reply::default();
+        *reply.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        if let Some(seconds) = retry_after {
+            reply.headers_mut().insert("retry-after", seconds.into());
+        }
+        Ok(reply)
+    }
+}
+
+struct Bench {
+    gateway: Gateway,
+    store: Store,
+    clock: Arc<VirtualClock>,
+    service: Arc<Listed>,
+    deaf: Arc<AtomicBool>,
+}
+
+impl Bench {
+    fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let clock = Arc::new(VirtualClock::new());
+        let store: Store = Memory::with_clock(clock.clone()).into();
+        let deaf = Arc::new(AtomicBool::new(false));
+        let hearing = Deaf {
+            inner: store.dispatch.clone(),
+            deaf: deaf.clone(),
+            admin: Arc::default(),
+        };
+        let gateway = Gateway::new(Arc::new(hearing), clock.clone(), Config::default());
+        let service = Arc::new(Listed::default());
+        service.answers.lock().unwrap().extend(answers);
+        let config = TargetConfig::default().permits(4);
+        gateway.register(target(), service.clone(), config).unwrap();
+        Self {
+            gateway,
+            store,
+            clock,
+            service,
+            deaf,
+        }
+    }
+
+    fn envelope(&self) -> Envelope {
+        envelope::service(&*self.clock, "scan", "acme")
+    }
+
+    async fn queued(&self, call: Envelope) -> Result<u16> {
+        let submitted = self.gateway.submit(call, Duration::from_secs(3600)).await?;
+        Ok(status(submitted))
+    }
+
+    async fn stored(&self, id: InvocationId) -> (CallState, u32, Option<Code>) {
+        let fleet = scope::fleet();
+        let status = self.store.dispatch.get((&fleet).into(), id).await.unwrap().unwrap();
+        (status.state, status.attempt, status.failure.map(|failure| failure.code))
+    }
+
+    fn calls(&self) -> usize {
+        self.service.calls.load(Ordering::Relaxed)
+    }
+}
+
+fn status(submitted: Submitted) -> u16 {
+    match submitted {
+        Submitted::Answered(reply) => reply.status().as_u16(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fails(code: Code) -> Answer {
+    Err(Error::new(code, "as listed"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_begun_uses_up_no_attempt() {
+    for code in [Code::TargetUnavailable, Code::TargetSaturated] {
+        let bench = Bench::new((0..8).map(|_| fails(code)));
+        let call = bench.envelope();
+        let id = call.id();
+        let began = Instant::now();
+        assert_eq!(bench.queued(call).await.unwrap(), 200);
+        assert_eq!(bench.stored(id).await, (CallState::Completed, 1, None));
+        assert_eq!(bench.calls(), 9);
+        let took = began.elapsed();
+        assert!(
+            took > Duration::from_secs(1),
+            "the target was left alone in between: {took:?}"
+        );
+        assert!(took < Duration::from_secs(30), "but not for long: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_lack_of_capacity_is_no_answer_to_a_queued_call() {
+    let bench = Bench::new([Ok((503, Some(5))), Ok((429, None))]);
+    let call = bench.envelope();
+    let id = call.id();
+    let began = Instant::now();
+    assert_eq!(bench.queued(call).await.unwrap(), 200);
+    assert!(began.elapsed() >= Duration::from_secs(5), "Retry-After is kept");
+    assert_eq!(bench.stored(id).await, (CallState::Completed, 1, None));
+    assert_eq!(bench.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_the_answer_unless_the_target_says_that_it_is_tried_again() {
+    let bench = Bench::new([Ok((500, None)), Ok((500, None))]);
+    assert_eq!(bench.queued(bench.envelope()).await.unwrap(), 500);
+    drop(bench.gateway.layer(target()).retry_on_5xx(true));
+    let call = bench.envelope();
+    let id = call.id();
+    assert_eq!(bench.queued(call).await.unwrap(), 200);
+    assert_eq!(bench.stored(id).await.1, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn repeats_after_failures_stay_within_a_tenth_of_the_calls() {
+    let bench = Bench::new((0..1000).map(|_| Ok((500, None))));
+    drop(bench.gateway.layer(target()).retry_on_5xx(true));
+    let began = Instant::now();
+    for _ in 0..200 {
+        assert_eq!(bench.queued(bench.envelope()).await.unwrap(), 500);
+    }
+    let allowed = 20 + 10 + usize::try_from(began.elapsed().as_secs()).unwrap();
+    let repeats = bench.calls() - 200;
+    assert!((1..=allowed).contains(&repeats), "{repeats}, {allowed} allowed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_direct_call_that_was_not_begun_goes_to_the_queue() {
+    let call = |bench: &Bench, repeatable| {
+        let customer = CustomerId::new("acme").unwrap();
+        let meta = Meta::new(InvocationId::mint(&*bench.clock), customer, target());
+        let invocation = Invocation::new(meta, Request::new("".into()));
+        let gateway = bench.gateway.clone();
+        async move {
+            let policy = CallPolicy::default().repeatable(repeatable);
+            gateway.call(invocation, policy).await.map(status)
+        }
+    };
+    let bench = Bench::new([fails(Code::TargetUnavailable)]);
+    assert_eq!(call(&bench, false).await.unwrap(), 200);
+    assert_eq!(bench.calls(), 2);
+    let bench = Bench::new([fails(Code::OutcomeUnknown)]);
+    assert_eq!(call(&bench, false).await.unwrap_err().code(), Code::OutcomeUnknown);
+    assert_eq!(bench.calls(), 1, "it may have been carried out");
+    // One attempt of five was the direct one.
+    let unknown = || Err(Error::new(Code::OutcomeUnknown, "as listed").with_retry(Retry::Backoff));
+    let bench = Bench::new((0..9).map(|_| unknown()));
+    assert!(call(&bench, true).await.is_err());
+    assert_eq!(bench.calls(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_its_worker_down_becomes_a_dead_letter() {
+    let bench = Bench::new([]);
+    bench.service.hangs.store(true, Ordering::Relaxed);
+    bench.deaf.store(true, Ordering::Relaxed);
+    let mut call = bench.envelope();
+    call.repeatable = true;
+    let id = call.id();
+    let error = bench.queued(call).await.unwrap_err();
+    assert_eq!(error.code(), Code::LeaseStale, "the worker was lost");
+    let most = TargetConfig::default().retry.max_attempts;
+    assert_eq!(bench.stored(id).await, (CallState::Dead, most, Some(Code::LeaseStale)));
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(bench.calls(), usize::try_from(most).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_listed_and_redriven_at_a_rate() {
+    let bench = Bench::new((0..5).map(|_| fails(Code::ProviderRejected)));
+    for _ in 0..5 {
+        assert!(bench.queued(bench.envelope()).await.is_err());
+    }
+    let acme = scope::customer("acme");
+    let dead = bench
+        .gateway
+        .dead_letters((&acme).into(), Page::first(10))
+        .await
+        .unwrap();
+    let ids: Vec<_> = dead.items.iter().map(|call| call.id).collect();
+    assert_eq!(ids.len(), 5);
+    let other = scope::customer("globex");
+    let foreign = bench.gateway.redrive((&other).into(), &ids[..1], 1).await.unwrap();
+    assert_eq!(foreign, [None], "somebody else's");
+    let began = Instant::now();
+    let again = bench.gateway.redrive((&acme).into(), &ids, 2).await.unwrap();
+    assert_eq!(
+        began.elapsed(),
+        Duration::from_secs(2),
+        "two a second: at 0, 0.5, 1, 1.5 and 2"
+    );
+    sleep(Duration::from_secs(1)).await;
+    for id in again {
+        assert_eq!(bench.stored(id.unwrap()).await.0, CallState::Completed);
+    }
+    assert!(!bench.gateway.is_draining());
+    bench.gateway.drain(Duration::from_secs(1)).await;
+    assert!(bench.gateway.is_draining());
+}
