@@ -5,6 +5,7 @@ use super::Case;
 const FILES: &[&str] = &[
     include_str!("../../cases/w01.json"),
     include_str!("../../cases/w02.json"),
+    include_str!("../../cases/w02-one-customer.json"),
     include_str!("../../cases/w02-tenth.json"),
     include_str!("../../cases/w03.json"),
     include_str!("../../cases/w04.json"),

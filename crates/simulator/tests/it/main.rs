@@ -45,6 +45,7 @@ macro_rules! cases {
 cases! {
     w01_step: "w01",
     w02_spike: "w02",
+    w02_of_one_customer: "w02-one-customer",
     w02_at_a_tenth: "w02-tenth",
     w03_ramp: "w03",
     w04_diurnal: "w04",
