@@ -103,7 +103,9 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (mut inner, shared, wait) = (self.inner.clone(), Arc::clone(&self.shared), self.wait);
         Box::pin(async move {
-            let Some(_inside) = shared.enter() else { return Ok(refused()) };
+            let Some(_inside) = shared.enter() else {
+                return Ok(refused());
+            };
             let waits = Waits::new(&shared.waiting);
             let permit = timeout(wait, Arc::clone(&shared.permits).acquire_owned()).await;
             drop(waits);

@@ -53,7 +53,11 @@ fn main() -> ExitCode {
         }
     };
     let case = scaled(&options);
-    let results = if options.real { real::run(&case, &options.peers, options.seed) } else { simulate(&case, &options) };
+    let results = if options.real {
+        real::run(&case, &options.peers, options.seed)
+    } else {
+        simulate(&case, &options)
+    };
     let results = match results {
         Ok(results) => results,
         Err(problem) => {
@@ -133,7 +137,11 @@ fn scaled(options: &Options) -> Case {
         case.gateway.hold /= 4.0;
         case.duration = 16.0;
         case.disturbance = (4.0, 9.0);
-        case.load.profile = Profile::Spike { from: 4.0, until: 9.0, factor: 10.0 };
+        case.load.profile = Profile::Spike {
+            from: 4.0,
+            until: 9.0,
+            factor: 10.0,
+        };
         if let Some(autoscaler) = &mut case.autoscaler {
             autoscaler.pause /= 4.0;
             autoscaler.ready /= 4.0;
@@ -183,7 +191,10 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(all: usize) -> Self {
-        Self { all, shown: std::io::stderr().is_terminal() }
+        Self {
+            all,
+            shown: std::io::stderr().is_terminal(),
+        }
     }
 
     pub(crate) fn show(&self, ready: usize, name: &str) {
@@ -224,12 +235,18 @@ fn table(case: &Case, results: &Results, options: &Options) -> String {
         case.load.rate_at(case.disturbance.0),
         case.pool.replicas,
         case.pool.workers,
-        case.autoscaler.as_ref().map_or(case.pool.replicas, |autoscaler| autoscaler.most),
+        case.autoscaler
+            .as_ref()
+            .map_or(case.pool.replicas, |autoscaler| autoscaler.most),
     );
     if options.real {
-        text.push_str("real sockets on one machine, wall-clock time, four times as fast and half as much as simulated\n");
+        text.push_str(
+            "real sockets on one machine, wall-clock time, four times as fast and half as much as simulated\n",
+        );
     } else if cfg!(debug_assertions) && !options.full {
-        text.push_str("a debug build: a quarter of the load on replicas of a quarter of the size (--full for all of it)\n");
+        text.push_str(
+            "a debug build: a quarter of the load on replicas of a quarter of the size (--full for all of it)\n",
+        );
     }
     let _ = writeln!(
         text,

@@ -33,11 +33,21 @@ pub fn draw(case: &Case, results: &Results) -> String {
     let most = answered.iter().flatten().flatten().copied().fold(1.0, f64::max);
     let linear = |value: f64| value / most;
     let logarithmic = |value: f64| (value.max(0.01).log10() + 2.0) / 4.0;
-    panel(&mut svg, case, TOP, "answered on the connection, calls a second (by the second they were sent)");
+    panel(
+        &mut svg,
+        case,
+        TOP,
+        "answered on the connection, calls a second (by the second they were sent)",
+    );
     for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
         label(&mut svg, TOP, tick, &format!("{:.0}", tick * most));
     }
-    panel(&mut svg, case, second, "99th percentile of those calls, seconds (logarithmic)");
+    panel(
+        &mut svg,
+        case,
+        second,
+        "99th percentile of those calls, seconds (logarithmic)",
+    );
     for value in [0.01, 0.1, 1.0, 10.0, 100.0] {
         label(&mut svg, second, logarithmic(value), &format!("{value}"));
     }
@@ -72,13 +82,18 @@ fn on_connection(report: &Report, seconds: usize) -> Vec<Vec<f64>> {
 }
 
 fn answered(report: &Report, seconds: usize) -> Series {
-    on_connection(report, seconds).iter().map(|second| Some(second.len() as f64)).collect()
+    on_connection(report, seconds)
+        .iter()
+        .map(|second| Some(second.len() as f64))
+        .collect()
 }
 
 fn latency(report: &Report, seconds: usize) -> Series {
     let p99 = |mut second: Vec<f64>| {
         second.sort_by(f64::total_cmp);
-        second.get((second.len() * 99 / 100).min(second.len().saturating_sub(1))).copied()
+        second
+            .get((second.len() * 99 / 100).min(second.len().saturating_sub(1)))
+            .copied()
     };
     on_connection(report, seconds).into_iter().map(p99).collect()
 }
@@ -141,5 +156,8 @@ fn line(
         let _ = write!(path, "{}{x:.1} {y:.1} ", if drawing { "L" } else { "M" });
         drawing = true;
     }
-    let _ = writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>");
+    let _ = writeln!(
+        svg,
+        "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>"
+    );
 }

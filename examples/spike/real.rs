@@ -9,9 +9,7 @@ use axum::{
     routing::any,
 };
 use crosspoint::core::{Code, Error, Result};
-use crosspoint_simulator::{
-    CUSTOMER, Door, Fate, Front, Pool, REQUEST, Site, answer, case::Case, number_of, run_here,
-};
+use crosspoint_simulator::{CUSTOMER, Door, Fate, Front, Pool, REQUEST, Site, answer, case::Case, number_of, run_here};
 use http::{Request, Response, StatusCode};
 use std::{
     convert::Infallible,
@@ -50,7 +48,10 @@ impl Front for Sockets {
         let mut door = self.0.before(site, number, replicas)?;
         let router = Router::new().fallback_service(door.service);
         let address = serve(router)?;
-        door.service = BoxCloneSyncService::new(Browser { client: client()?, address });
+        door.service = BoxCloneSyncService::new(Browser {
+            client: client()?,
+            address,
+        });
         Ok(door)
     }
 }
@@ -90,7 +91,9 @@ impl Service<Request<Body>> for Browser {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answering {
-        let mut sent = self.client.post(format!("http://{}{}", self.address, request.uri().path()));
+        let mut sent = self
+            .client
+            .post(format!("http://{}{}", self.address, request.uri().path()));
         for name in [REQUEST, CUSTOMER] {
             if let Some(value) = request.headers().get(name) {
                 sent = sent.header(name, value);
@@ -131,8 +134,13 @@ impl Replicas {
     }
 
     async fn ask(&self, index: usize, number: usize) -> Fate {
-        let Ok(address) = self.address(index) else { return Fate::NotStarted };
-        let sent = self.client.post(format!("http://{address}/")).header(REQUEST, number.to_string());
+        let Ok(address) = self.address(index) else {
+            return Fate::NotStarted;
+        };
+        let sent = self
+            .client
+            .post(format!("http://{address}/"))
+            .header(REQUEST, number.to_string());
         match sent.send().await {
             Ok(answer) if answer.status().is_success() => Fate::Done,
             Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => Fate::NotStarted,
@@ -166,7 +174,10 @@ impl Service<Request<Body>> for Replicas {
         Box::pin(async move {
             let queued = Pool::is_queued(&request);
             let number = number_of(&request);
-            let fate = replicas.pool.attempt_by(number, queued, |index| replicas.ask(index, number)).await;
+            let fate = replicas
+                .pool
+                .attempt_by(number, queued, |index| replicas.ask(index, number))
+                .await;
             Ok(answer(fate, request, queued))
         })
     }

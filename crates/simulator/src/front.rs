@@ -9,9 +9,7 @@ use crate::{
 use async_trait::async_trait;
 use axum::{Router, body::Body};
 use crosspoint_core::{Authenticate, Code, CustomerId, DispatchStore, Error, Principal, Result, TargetId, WorkerId};
-use crosspoint_gateway::{
-    Aimd, Config, CoolOff, Gateway, Gradient2, HoldOrder, Knee, Limit, Policy, Sticky, Vegas,
-};
+use crosspoint_gateway::{Aimd, Config, CoolOff, Gateway, Gradient2, HoldOrder, Knee, Limit, Policy, Sticky, Vegas};
 use http::{Request, Response, request::Parts};
 use std::{
     convert::Infallible,
@@ -177,9 +175,9 @@ fn policy_of(settings: &crate::case::Gateway, site: &Site) -> Result<Policy> {
                 let sticky = CoolOff::default().sticky(Sticky::default());
                 policy.limit(Limit::Knee(knee())).cool_off(sticky)
             }
-            "aimd" => {
-                policy.limit(Limit::Aimd(initial.map_or_else(Aimd::default, |calls| Aimd::default().initial(calls))))
-            }
+            "aimd" => policy.limit(Limit::Aimd(
+                initial.map_or_else(Aimd::default, |calls| Aimd::default().initial(calls)),
+            )),
             "gradient2" => policy.limit(Limit::Gradient2(Gradient2::default())),
             "vegas" => policy.limit(Limit::Vegas(Vegas::default())),
             _ => return Err(wrong()),

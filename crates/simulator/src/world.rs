@@ -295,7 +295,11 @@ impl World {
                 );
             }
             let known = share(workers, doors.len());
-            for gateway in doors.iter().filter(|door| door.known_limit).filter_map(|door| door.gateway.as_ref()) {
+            for gateway in doors
+                .iter()
+                .filter(|door| door.known_limit)
+                .filter_map(|door| door.gateway.as_ref())
+            {
                 if gateway.snapshot(&target()).is_some_and(|gate| gate.limit != known) {
                     gateway.set_permits(&target(), known);
                 }

@@ -201,7 +201,8 @@ impl Pool {
 
     /// Sends a request to a replica in this process.
     pub async fn attempt(&self, request: usize, queued: bool) -> Fate {
-        self.attempt_by(request, queued, |index| self.work(index, request)).await
+        self.attempt_by(request, queued, |index| self.work(index, request))
+            .await
     }
 
     /// Sends a request to the replica that the balancer chooses; `way` takes it there, given the replica's number.
@@ -211,7 +212,11 @@ impl Pool {
     {
         let inner = &*self.0;
         let at_target = inner.ledger.at_target(request, queued);
-        let seat = if inner.plan.is_down(inner.time.now()) { None } else { self.seat() };
+        let seat = if inner.plan.is_down(inner.time.now()) {
+            None
+        } else {
+            self.seat()
+        };
         let fate = match seat {
             Some(seat) => {
                 let fate = way(seat.index()).await;

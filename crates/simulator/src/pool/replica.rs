@@ -107,8 +107,14 @@ impl Pool {
             Health::Hangs(until) => return self.hang(sent, until).await,
             Health::Well => {}
         }
-        let workers = self.state().replicas.get(index).map(|replica| Arc::clone(&replica.workers));
-        let Some(workers) = workers else { return Fate::NotStarted };
+        let workers = self
+            .state()
+            .replicas
+            .get(index)
+            .map(|replica| Arc::clone(&replica.workers));
+        let Some(workers) = workers else {
+            return Fate::NotStarted;
+        };
         let Ok(_worker) = workers.acquire().await else {
             return Fate::NotStarted;
         };
