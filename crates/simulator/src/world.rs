@@ -16,7 +16,7 @@ use tokio::{runtime::Builder, time::sleep};
 /// How often the world looks around, in seconds.
 pub(crate) const TICK: f64 = 0.1;
 /// How long after the last arrival accepted calls are waited for.
-const PATIENCE: f64 = 300.0;
+const PATIENCE: f64 = 3600.0;
 
 /// Everything of a run that outlives a gateway.
 pub(crate) struct World {
