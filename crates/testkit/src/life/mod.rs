@@ -16,14 +16,61 @@ use proptest::{
     prelude::ProptestConfig,
     test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
+use std::cell::Cell;
 pub use step::{Kind, Step, Whose};
 use world::World;
+
+/// How much was lived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lived {
+    /// Calls that were stored.
+    pub calls: usize,
+    /// Calls with a reply.
+    pub completed: usize,
+    /// Dead letters.
+    pub dead: usize,
+    /// Calls whose outcome nobody can know.
+    pub unknown: usize,
+    /// Calls that were cancelled.
+    pub cancelled: usize,
+    /// Calls that were not begun in time.
+    pub expired: usize,
+    /// Calls that were deleted after their end.
+    pub purged: usize,
+    /// Writes that were refused because their lease was not the current one.
+    pub stale: usize,
+}
+
+impl Lived {
+    const fn plus(self, more: Self) -> Self {
+        Self {
+            calls: self.calls + more.calls,
+            completed: self.completed + more.completed,
+            dead: self.dead + more.dead,
+            unknown: self.unknown + more.unknown,
+            cancelled: self.cancelled + more.cancelled,
+            expired: self.expired + more.expired,
+            purged: self.purged + more.purged,
+            stale: self.stale + more.stale,
+        }
+    }
+
+    /// Whether every way to end was gone, and somebody came too late.
+    const fn is_full(&self) -> bool {
+        let (ended, closed) = (
+            self.completed > 0 && self.dead > 0,
+            self.cancelled > 0 && self.expired > 0,
+        );
+        ended && closed && self.unknown > 0 && self.purged > 0 && self.stale > 0
+    }
+}
 
 /// Lives `cases` random lives, each of up to 40 steps, on a store of its own. `CROSSPOINT_SEED` draws others, and
 /// `CROSSPOINT_CASES` draws more.
 ///
 /// # Panics
-/// When a rule is broken, with the shortest life that breaks it.
+/// When a rule is broken, with the shortest life that breaks it, and when the lives did not go every way that a call can end.
 #[expect(clippy::print_stdout, reason = "how much was lived belongs in a test's output")]
 pub fn check<F, R>(harness: F, cases: u32)
 where
@@ -47,24 +94,32 @@ where
         .enable_all()
         .build()
         .expect("a runtime");
+    let all = Cell::new(Lived::default());
     let outcome = runner.run(&step::lives(), |steps| {
         runtime.block_on(async {
             let harness = harness().await;
-            live(&harness, &steps).await.map_err(TestCaseError::fail)
+            let lived = live(&harness, &steps).await.map_err(TestCaseError::fail)?;
+            all.set(all.get().plus(lived));
+            Ok(())
         })
     });
     match outcome {
-        Ok(()) => println!("{cases} lives, seed {seed}"),
+        Ok(()) => println!("{cases} lives, seed {seed}: {:?}", all.get()),
         Err(TestError::Fail(why, steps)) => panic!("seed {seed}: {why}\n{steps:#?}"),
         Err(other) => panic!("seed {seed}: {other}"),
     }
+    assert!(
+        all.get().is_full(),
+        "too little was lived to mean anything: {:?}",
+        all.get()
+    );
 }
 
 /// Lives one life.
 ///
 /// # Errors
 /// The rule that was broken.
-pub async fn live(harness: &Harness, steps: &[Step]) -> Result<(), String> {
+pub async fn live(harness: &Harness, steps: &[Step]) -> Result<Lived, String> {
     let mut world = World::new(harness);
     for (number, step) in steps.iter().enumerate() {
         let broken = |why: String| format!("step {number}, {step:?}: {why}");
@@ -74,5 +129,6 @@ pub async fn live(harness: &Harness, steps: &[Step]) -> Result<(), String> {
             world.verify().await.map_err(broken)?;
         }
     }
-    world.end().await.map_err(|why| format!("at the end: {why}"))
+    world.end().await.map_err(|why| format!("at the end: {why}"))?;
+    Ok(world.lived())
 }

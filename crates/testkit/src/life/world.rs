@@ -1,7 +1,7 @@
 //! The store, the two workers, and the reference model of every call.
 
 use super::{
-    Kind, Step, Whose,
+    Kind, Lived, Step, Whose,
     call::{ATTEMPTS, Call, End, Place, check},
 };
 use crate::{Harness, LEASE, envelope, harness, scope, suites::executions::success};
@@ -28,6 +28,8 @@ pub(super) struct World<'h> {
     h: &'h Harness,
     calls: Vec<Call>,
     workers: [Vec<Held>; 2],
+    /// Writes that were refused because their lease was not the current one.
+    stale: usize,
 }
 
 type Kept = Result<(), String>;
@@ -38,6 +40,7 @@ impl<'h> World<'h> {
             h,
             calls: Vec::new(),
             workers: [Vec::new(), Vec::new()],
+            stale: 0,
         }
     }
 
@@ -269,6 +272,7 @@ impl<'h> World<'h> {
         check(applied == may, || {
             format!("applied: {applied}, under a lease that may write: {may}; {call:?}")
         })?;
+        self.stale += usize::from(!applied);
         Ok(applied.then_some(call))
     }
 
@@ -475,5 +479,22 @@ impl<'h> World<'h> {
             self.succeed(Whose { worker: 0, lease: 0 }).await?;
         }
         self.verify().await
+    }
+
+    pub(super) fn lived(&self) -> Lived {
+        let ended = |wanted: CallState| {
+            let ends = self.calls.iter().filter_map(|call| call.end.as_ref());
+            ends.filter(|end| end.state == wanted).count()
+        };
+        Lived {
+            calls: self.calls.len(),
+            completed: ended(CallState::Completed),
+            dead: ended(CallState::Dead),
+            unknown: ended(CallState::Unknown),
+            cancelled: ended(CallState::Cancelled),
+            expired: ended(CallState::Expired),
+            purged: self.calls.iter().filter(|call| call.place == Place::Purged).count(),
+            stale: self.stale,
+        }
     }
 }
