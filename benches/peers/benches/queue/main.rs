@@ -15,6 +15,7 @@ use criterion::Criterion;
 use load::{BATCH, CALLERS, CALLS, REPLY, REQUEST};
 use ours::{Callers, Queue};
 use rounds::{Times, Verdicts, contender, rounds};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 const FLOOR: &str = "floor_sqlite_full";
@@ -32,6 +33,8 @@ struct Plan {
     apalis: usize,
     deep: usize,
     finished: usize,
+    /// No round of a group is begun after this, so that a busy disk makes fewer rounds and not a longer run.
+    patience: Duration,
     seed: u64,
     only: Option<String>,
 }
@@ -45,6 +48,7 @@ impl Plan {
             apalis: if quick { 2 } else { 5 },
             deep: if quick { 20_000 } else { 100_000 },
             finished: if quick { 20_000 } else { 100_000 },
+            patience: Duration::from_secs(if quick { 8 } else { 45 }),
             seed: seed.unwrap_or(1),
             only: std::env::args().skip(1).find(|argument| !argument.starts_with('-')),
         }
@@ -79,7 +83,7 @@ fn main() {
     if plan.wants("finished") {
         finished(&plan, &mut criterion, &runtime, &mut verdicts);
     }
-    verdicts.print(plan.rounds);
+    verdicts.print();
     criterion.final_summary();
 }
 
@@ -120,7 +124,7 @@ fn end_to_end(plan: &Plan, criterion: &mut Criterion, runtime: &Runtime, verdict
         contender(OURS, || ours::end_to_end(runtime, 50, Callers::Leave)),
         contender(APALIS, || apalis::end_to_end(runtime)),
     ];
-    let times = rounds(plan.apalis, plan.seed, contenders);
+    let times = rounds(plan.apalis, plan.patience, plan.seed, contenders);
     times.report(criterion, "end_to_end", |_| false);
     println!(
         "floor {:.0}/s, apalis {:.0}/s",
@@ -147,7 +151,7 @@ fn customers_and_held(plan: &Plan, criterion: &mut Criterion, runtime: &Runtime,
         contender("crosspoint_5000", ours(5000, Callers::Leave)),
         contender(HELD, ours(50, Callers::AreHeld)),
     ];
-    let times = rounds(plan.rounds, plan.seed, contenders);
+    let times = rounds(plan.rounds, plan.patience, plan.seed, contenders);
     times.report(criterion, "customers", |name| name == HELD);
     times.report(criterion, "held", |name| name != HELD);
     verdict(
@@ -188,10 +192,16 @@ fn depth(plan: &Plan, criterion: &mut Criterion, runtime: &Runtime, verdicts: &m
             contender(&shallow, || runtime.block_on(few.drain_at_depth(DRAINED))),
             contender(&deep, || runtime.block_on(many.drain_at_depth(DRAINED))),
         ];
-        let times = rounds(plan.rounds, plan.seed, contenders);
+        let times = rounds(plan.rounds, plan.patience, plan.seed, contenders);
         times.report(criterion, &format!("depth_{customers}_customers"), |_| false);
         let what = format!("drain with {deep} waiting, against {shallow}; {customers} customers");
-        verdicts.add(&what, times.rate(&deep, DRAINED), times.ratio(&deep, &shallow), aim);
+        verdicts.add(
+            &what,
+            times.rate(&deep, DRAINED),
+            times.ratio(&deep, &shallow),
+            times.count(),
+            aim,
+        );
     }
 }
 
@@ -209,13 +219,25 @@ fn finished(plan: &Plan, criterion: &mut Criterion, runtime: &Runtime, verdicts:
         contender("none", || runtime.block_on(without.drain_at_depth(DRAINED))),
         contender(&kept, || runtime.block_on(with.drain_at_depth(DRAINED))),
     ];
-    let times = rounds(plan.rounds, plan.seed, contenders);
+    let times = rounds(plan.rounds, plan.patience, plan.seed, contenders);
     times.report(criterion, "finished", |_| false);
     let what = format!("drain with {kept} finished kept, against none; 50 customers");
-    verdicts.add(&what, times.rate(&kept, DRAINED), times.ratio(&kept, "none"), 0.70);
+    verdicts.add(
+        &what,
+        times.rate(&kept, DRAINED),
+        times.ratio(&kept, "none"),
+        times.count(),
+        0.70,
+    );
 }
 
 fn verdict(verdicts: &mut Verdicts, times: &Times, what: &str, (ours, theirs): (&str, &str), aim: f64) {
     let what = format!("end to end, {what}");
-    verdicts.add(&what, times.rate(ours, CALLS), times.ratio(ours, theirs), aim);
+    verdicts.add(
+        &what,
+        times.rate(ours, CALLS),
+        times.ratio(ours, theirs),
+        times.count(),
+        aim,
+    );
 }

@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, SamplingMode};
 use std::{cell::Cell, time::Duration};
+use tokio::time::Instant;
 
 /// A contender: prepares what it needs, and answers with the time that counts.
 pub struct Contender<'a> {
@@ -23,12 +24,17 @@ pub struct Times {
     times: Vec<Vec<Duration>>,
 }
 
-pub fn rounds(count: usize, seed: u64, mut contenders: Vec<Contender<'_>>) -> Times {
+/// At most `count` rounds; none is begun once `budget` is used up, but the first one always is.
+pub fn rounds(count: usize, budget: Duration, seed: u64, mut contenders: Vec<Contender<'_>>) -> Times {
+    let began = Instant::now();
     let names = contenders.iter().map(|contender| contender.name.to_owned()).collect();
     let mut times = vec![Vec::with_capacity(count); contenders.len()];
     let mut order: Vec<usize> = (0..contenders.len()).collect();
     let mut random = Random(seed);
-    for _ in 0..count {
+    for round in 0..count {
+        if round > 0 && began.elapsed() > budget {
+            break;
+        }
         for last in (1..order.len()).rev() {
             let other = usize::try_from(random.next() % (last as u64 + 1)).unwrap();
             order.swap(last, other);
@@ -54,6 +60,11 @@ impl Random {
 }
 
 impl Times {
+    /// How many rounds there were.
+    pub fn count(&self) -> usize {
+        self.times.first().map_or(0, Vec::len)
+    }
+
     fn of(&self, name: &str) -> &[Duration] {
         let which = self.names.iter().position(|known| known == name);
         &self.times[which.unwrap_or_else(|| panic!("no contender {name}"))]
@@ -125,22 +136,20 @@ pub struct Verdicts(Vec<String>);
 
 impl Verdicts {
     /// A ratio beside what it should be at least.
-    pub fn add(&mut self, what: &str, rate: f64, ratio: Spread, aim: f64) {
+    pub fn add(&mut self, what: &str, rate: f64, ratio: Spread, rounds: usize, aim: f64) {
         let Spread { median, least, most } = ratio;
         let met = if median >= aim { "met" } else { "MISSED" };
         self.0.push(format!(
-            "{what:<58} {rate:>8.0}/s {median:>8.2} {:>15} {aim:>6.2} {met}",
+            "{what:<58} {rounds:>6} {rate:>8.0}/s {median:>8.2} {:>15} {aim:>6.2} {met}",
             format!("{least:.2} to {most:.2}")
         ));
     }
 
-    pub fn print(&self, rounds: usize) {
+    pub fn print(&self) {
+        println!("\nRatios of rates within a round, whose order was drawn anew each time");
         println!(
-            "\nRatios of rates within a round; {rounds} rounds (apalis may have fewer), order drawn anew for each"
-        );
-        println!(
-            "{:<58} {:>10} {:>8} {:>15} {:>6}",
-            "", "median", "ratio", "range", "aim"
+            "{:<58} {:>6} {:>10} {:>8} {:>15} {:>6}",
+            "", "rounds", "median", "ratio", "range", "aim"
         );
         for line in &self.0 {
             println!("{line}");
