@@ -15,6 +15,7 @@ mod clock;
 pub mod envelope;
 mod faults;
 mod harness;
+pub mod life;
 mod macros;
 pub mod model;
 pub mod scope;

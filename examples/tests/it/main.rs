@@ -3,3 +3,4 @@
 mod client;
 mod remote;
 mod saas;
+mod survive;

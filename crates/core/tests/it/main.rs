@@ -13,3 +13,8 @@ async fn memory() -> Harness {
 }
 
 crosspoint_testkit::conformance!(memory, depth = 7);
+
+#[test]
+fn random_lives_of_several_calls() {
+    crosspoint_testkit::life::check(memory, 512);
+}

@@ -19,3 +19,8 @@ async fn sqlite() -> Harness {
 }
 
 crosspoint_testkit::conformance!(sqlite, depth = 4);
+
+#[test]
+fn random_lives_of_several_calls() {
+    crosspoint_testkit::life::check(sqlite, 48);
+}

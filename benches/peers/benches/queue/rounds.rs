@@ -1,0 +1,158 @@
+//! Rounds: each round runs every contender once, in an order drawn anew, so that the neighbours on the machine disturb all
+//! of them alike. What is compared is the ratio within a round.
+
+use criterion::{Criterion, SamplingMode};
+use std::{cell::Cell, time::Duration};
+use tokio::time::Instant;
+
+/// A contender: prepares what it needs, and answers with the time that counts.
+pub struct Contender<'a> {
+    pub name: &'a str,
+    pub run: Box<dyn FnMut() -> Duration + 'a>,
+}
+
+pub fn contender<'a>(name: &'a str, run: impl FnMut() -> Duration + 'a) -> Contender<'a> {
+    Contender {
+        name,
+        run: Box::new(run),
+    }
+}
+
+/// The times of all contenders, round by round.
+pub struct Times {
+    names: Vec<String>,
+    times: Vec<Vec<Duration>>,
+}
+
+/// At most `count` rounds; none is begun once `budget` is used up, but the first one always is.
+pub fn rounds(count: usize, budget: Duration, seed: u64, mut contenders: Vec<Contender<'_>>) -> Times {
+    let began = Instant::now();
+    let names = contenders.iter().map(|contender| contender.name.to_owned()).collect();
+    let mut times = vec![Vec::with_capacity(count); contenders.len()];
+    let mut order: Vec<usize> = (0..contenders.len()).collect();
+    let mut random = Random(seed);
+    for round in 0..count {
+        if round > 0 && began.elapsed() > budget {
+            break;
+        }
+        for last in (1..order.len()).rev() {
+            let other = usize::try_from(random.next() % (last as u64 + 1)).unwrap();
+            order.swap(last, other);
+        }
+        for &which in &order {
+            times[which].push((contenders[which].run)());
+        }
+    }
+    Times { names, times }
+}
+
+/// `splitmix64`.
+struct Random(u64);
+
+impl Random {
+    const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl Times {
+    /// How many rounds there were.
+    pub fn count(&self) -> usize {
+        self.times.first().map_or(0, Vec::len)
+    }
+
+    fn of(&self, name: &str) -> &[Duration] {
+        let which = self.names.iter().position(|known| known == name);
+        &self.times[which.unwrap_or_else(|| panic!("no contender {name}"))]
+    }
+
+    /// Hands the times of the rounds to criterion as its samples, one a sample, so that there is one set of figures and not
+    /// two. With fewer rounds than samples they are handed over again. `skip` tells whose times belong elsewhere.
+    pub fn report(&self, criterion: &mut Criterion, group: &str, skip: impl Fn(&str) -> bool) {
+        let mut group = criterion.benchmark_group(group);
+        // One iteration a sample, and nothing to warm up: the contender has run before.
+        group
+            .sample_size(10)
+            .sampling_mode(SamplingMode::Flat)
+            .warm_up_time(Duration::from_nanos(1))
+            .measurement_time(Duration::from_nanos(1));
+        let pairs = self.names.iter().zip(&self.times);
+        for (name, times) in pairs.filter(|(name, _)| !skip(name)) {
+            let next = Cell::new(times.len() - 1);
+            group.bench_function(name, |bencher| {
+                bencher.iter_custom(|iterations| {
+                    let one = || {
+                        let time = times[next.get()];
+                        next.set((next.get() + 1) % times.len());
+                        time
+                    };
+                    (0..iterations).map(|_| one()).sum()
+                });
+            });
+        }
+        group.finish();
+    }
+
+    /// Calls a second, for the median round.
+    pub fn rate(&self, name: &str, calls: usize) -> f64 {
+        let rates = self.of(name).iter().map(|time| calls as f64 / time.as_secs_f64());
+        Spread::of(rates).median
+    }
+
+    /// How the rates of two contenders compare, round by round, over the same number of calls.
+    pub fn ratio(&self, ours: &str, theirs: &str) -> Spread {
+        let pairs = self.of(ours).iter().zip(self.of(theirs));
+        Spread::of(pairs.map(|(ours, theirs)| theirs.as_secs_f64() / ours.as_secs_f64()))
+    }
+}
+
+/// Median and range.
+#[derive(Clone, Copy)]
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Spread {
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        Self {
+            median: values[values.len() / 2],
+            least: values[0],
+            most: values[values.len() - 1],
+        }
+    }
+}
+
+/// Lines of the table at the end.
+#[derive(Default)]
+pub struct Verdicts(Vec<String>);
+
+impl Verdicts {
+    /// A ratio beside what it should be at least.
+    pub fn add(&mut self, what: &str, rate: f64, ratio: Spread, rounds: usize, aim: f64) {
+        let Spread { median, least, most } = ratio;
+        let met = if median >= aim { "met" } else { "MISSED" };
+        self.0.push(format!(
+            "{what:<58} {rounds:>6} {rate:>8.0}/s {median:>8.2} {:>15} {aim:>6.2} {met}",
+            format!("{least:.2} to {most:.2}")
+        ));
+    }
+
+    pub fn print(&self) {
+        println!("\nRatios of rates within a round, whose order was drawn anew each time");
+        println!(
+            "{:<58} {:>6} {:>10} {:>8} {:>15} {:>6}",
+            "", "rounds", "median", "ratio", "range", "aim"
+        );
+        for line in &self.0 {
+            println!("{line}");
+        }
+    }
+}
