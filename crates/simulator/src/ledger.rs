@@ -111,7 +111,7 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn into_book(&self) -> Book {
+    pub(crate) fn to_book(&self) -> Book {
         std::mem::take(&mut *self.book())
     }
 

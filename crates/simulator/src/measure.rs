@@ -10,7 +10,7 @@ use crate::{
 
 /// Works every figure of a run out.
 pub(crate) fn measure(site: &Site, ledger: &Ledger) -> Report {
-    let book = ledger.into_book();
+    let book = ledger.to_book();
     let case = &*site.case;
     let calls = Calls::new(&book);
     let mut figures = ends(&calls);

@@ -65,6 +65,6 @@ pub fn seconds(of: f64) -> Duration {
 /// Tokio's timers round up to the millisecond, which would lengthen every service time by half of one: round to the
 /// nearest instead.
 #[must_use]
-pub fn whole_millis(of: f64) -> Duration {
+pub(crate) fn whole_millis(of: f64) -> Duration {
     Duration::from_millis((of * 1000.0).round().max(1.0) as u64)
 }

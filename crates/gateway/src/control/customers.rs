@@ -140,6 +140,7 @@ mod tests {
         changes.first().map_or(first.flags, |(_, flags)| *flags)
     }
 
+    #[expect(clippy::fn_params_excessive_bools, reason = "the flags as they stand in the type")]
     fn flags(slow: bool, excluded: bool, noisy: bool) -> Flags {
         Flags { slow, excluded, noisy }
     }

@@ -68,9 +68,11 @@ mod tests {
         looks.last() == Some(true)
     }
 
+    type Case = (u32, f64, u64, fn(f64) -> f64, bool);
+
     #[test]
     fn slow_for_three_windows_without_more_answers() {
-        let cases: [(u32, f64, u64, fn(f64) -> f64, bool); 5] = [
+        let cases: [Case; 5] = [
             (3, 4.0, 200, |_| 100.0, true),
             (2, 4.0, 200, |_| 100.0, false),
             (9, 2.9, 200, |_| 100.0, false),

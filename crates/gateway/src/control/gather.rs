@@ -184,9 +184,11 @@ mod tests {
         assert!((window.ratio - 2.0).abs() < 0.01, "{}", window.ratio);
     }
 
+    type Case = (&'static [(f64, f64)], f64, Option<f64>);
+
     #[test]
     fn quantiles() {
-        let cases: [(&[(f64, f64)], f64, Option<f64>); 8] = [
+        let cases: [Case; 8] = [
             (&[], 0.5, None),
             (&[(1.0, 3.0)], 0.5, Some(1.0)),
             (&[(2.0, 1.0), (1.0, 1.0)], 0.5, Some(1.0)),

@@ -48,6 +48,10 @@ pub enum Keys {
 
 /// What the layer knows about its route.
 #[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent choice for the route"
+)]
 pub(crate) struct Route {
     gateway: Gateway,
     target: Arc<Target>,

@@ -74,13 +74,13 @@ fn target() -> TargetId {
 }
 
 impl Bench {
-    fn new(slots: usize, policy: Policy) -> Self {
+    fn new(slots: usize, policy: &Policy) -> Self {
         let clock = Arc::new(VirtualClock::new());
         let store = Memory::with_clock(clock.clone()).into();
         Self::over(store, clock, slots, policy)
     }
 
-    fn over(store: Store, clock: Arc<VirtualClock>, slots: usize, policy: Policy) -> Self {
+    fn over(store: Store, clock: Arc<VirtualClock>, slots: usize, policy: &Policy) -> Self {
         let gateway = Gateway::new(store.dispatch.clone(), clock.clone(), Config::default());
         let work_state = Arc::new(Work {
             slots: Semaphore::new(slots),
@@ -191,7 +191,7 @@ async fn answered(calls: Vec<JoinHandle<u16>>) -> (usize, usize) {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_near_the_capacity_is_learnt_and_remembered() {
-    let bench = Bench::new(16, Policy::default().seed(1));
+    let bench = Bench::new(16, &Policy::default().seed(1));
     assert_eq!(bench.gate().limit, 20);
     // 8 in flight: enough to know how long calls take.
     let mut calls = bench.load(10, 40, None).await;
@@ -212,7 +212,7 @@ async fn a_limit_near_the_capacity_is_learnt_and_remembered() {
         bench.store.clone(),
         Arc::clone(&bench.clock),
         16,
-        Policy::default().seed(2),
+        &Policy::default().seed(2),
     );
     sleep(Duration::from_millis(10)).await;
     assert!(
@@ -228,7 +228,7 @@ async fn a_damaged_note_is_ignored() {
     let store: Store = Memory::with_clock(clock.clone()).into();
     let admin = store.dispatch.admin().unwrap();
     admin.remember(&target(), r#"{"version":1,"limit":1e9"#).await.unwrap();
-    let bench = Bench::over(store.clone(), clock, 16, Policy::default().seed(1));
+    let bench = Bench::over(store.clone(), clock, 16, &Policy::default().seed(1));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(bench.gate().limit, 20);
     assert_eq!(bench.call().await, 200);
@@ -236,7 +236,7 @@ async fn a_damaged_note_is_ignored() {
 
 #[tokio::test(start_paused = true)]
 async fn slowness_that_is_not_ours_does_not_cost_permits() {
-    let bench = Bench::new(16, Policy::default().seed(1));
+    let bench = Bench::new(16, &Policy::default().seed(1));
     let calls = bench.load(15, 40, None).await;
     answered(calls).await;
     bench.work.factor.store(3, Ordering::Relaxed);
@@ -251,7 +251,7 @@ async fn slowness_that_is_not_ours_does_not_cost_permits() {
 
 #[tokio::test(start_paused = true)]
 async fn three_refusals_close_the_gate_and_the_drain_opens_it() {
-    let bench = Bench::new(16, Policy::default().seed(1));
+    let bench = Bench::new(16, &Policy::default().seed(1));
     assert_eq!(bench.call().await, 200);
     bench.down(true);
     for _ in 0..3 {
@@ -281,7 +281,7 @@ async fn three_refusals_close_the_gate_and_the_drain_opens_it() {
 
 #[tokio::test(start_paused = true)]
 async fn with_nothing_queued_one_direct_call_is_the_probe() {
-    let bench = Bench::new(16, Policy::default().seed(1));
+    let bench = Bench::new(16, &Policy::default().seed(1));
     bench.down(true);
     for _ in 0..3 {
         bench.call().await;
@@ -294,7 +294,7 @@ async fn with_nothing_queued_one_direct_call_is_the_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_comes_and_goes_is_not_stampeded() {
-    let bench = Bench::new(16, Policy::default().seed(1));
+    let bench = Bench::new(16, &Policy::default().seed(1));
     let calls = bench.load(5, 40, None).await;
     answered(calls).await;
     let mut calls = Vec::new();
@@ -331,7 +331,7 @@ async fn a_sticky_gate_sends_the_next_calls_to_the_queue_and_works_it_off_meanwh
         .limit(Limit::Fixed(2))
         .cool_off(sticky)
         .patience(Duration::ZERO);
-    let bench = Bench::new(16, policy);
+    let bench = Bench::new(16, &policy);
     let first: Vec<_> = (0..3).map(|id| bench.send("quick", id)).collect();
     bench.until(gate::State::CoolOff).await;
     assert_eq!(answered(first).await.0, 3);
@@ -347,7 +347,7 @@ async fn a_sticky_gate_sends_the_next_calls_to_the_queue_and_works_it_off_meanwh
 
 #[tokio::test(start_paused = true)]
 async fn a_shift_of_a_healthy_mix_diverts_nothing() {
-    let bench = Bench::new(64, Policy::default().seed(1));
+    let bench = Bench::new(64, &Policy::default().seed(1));
     // From 4.8 to 11 calls in flight: 20 a second of 200 ms, of which first every twentieth takes 900 ms, then half.
     let mut calls = bench.load(20, 20, Some(20)).await;
     calls.extend(bench.load(30, 20, Some(2)).await);
@@ -359,7 +359,7 @@ async fn a_shift_of_a_healthy_mix_diverts_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_in_the_middle_of_an_overload_finds_the_capacity() {
-    let bench = Bench::new(5, Policy::default().seed(1));
+    let bench = Bench::new(5, &Policy::default().seed(1));
     let calls = bench.load(45, 100, None).await;
     let limit = bench.gate().limit;
     assert!(limit <= 9, "{limit}");
