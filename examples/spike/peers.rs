@@ -222,8 +222,10 @@ where
     S::Future: Send,
 {
     let slow = |answer: &std::result::Result<Response<Body>, Infallible>| {
-        let Ok(answer) = answer;
-        answer.extensions().get::<TooSlow>().is_some() || answer.status().is_server_error()
+        let bad = |answer: &Response<Body>| {
+            answer.extensions().get::<TooSlow>().is_some() || answer.status().is_server_error()
+        };
+        answer.as_ref().map_or_else(|never| match *never {}, bad)
     };
     let settings = CircuitBreakerLayer::builder()
         .failure_rate_threshold(0.5)

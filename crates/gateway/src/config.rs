@@ -27,7 +27,7 @@ pub struct Config {
     pub poll: Duration,
     /// How long a client is kept waiting for a queued answer, unless its route or its request says less. Default 10 s.
     pub hold: Duration,
-    /// How many clients are kept waiting at once; further ones get 202 at once. Default 10 000.
+    /// How many clients are kept waiting at once; further ones get 202 at once. Default 20 000.
     pub max_held: usize,
     /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 1 000.
     pub max_held_per_customer: usize,
@@ -61,7 +61,7 @@ impl Default for Config {
             lease_batch: 32,
             poll: Duration::from_secs(1),
             hold: Duration::from_secs(10),
-            max_held: 10_000,
+            max_held: 20_000,
             max_held_per_customer: 1_000,
             enqueue_timeout: Duration::from_millis(250),
             body_timeout: Duration::from_secs(10),
