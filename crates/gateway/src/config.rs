@@ -29,7 +29,7 @@ pub struct Config {
     pub hold: Duration,
     /// How many clients are kept waiting at once; further ones get 202 at once. Default 20 000.
     pub max_held: usize,
-    /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 1 000.
+    /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 10 000.
     pub max_held_per_customer: usize,
     /// How long the store may take to acknowledge a diverted call before its client is refused with 503. After three
     /// failures in a row calls are refused at once for a second. Default 250 ms.
@@ -62,7 +62,7 @@ impl Default for Config {
             poll: Duration::from_secs(1),
             hold: Duration::from_secs(10),
             max_held: 20_000,
-            max_held_per_customer: 1_000,
+            max_held_per_customer: 10_000,
             enqueue_timeout: Duration::from_millis(250),
             body_timeout: Duration::from_secs(10),
             retry_after: Duration::from_secs(2),
