@@ -16,6 +16,9 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use tower::ServiceExt;
 
+/// A 202 that comes this many seconds before the end of the hold, or later, came at its end.
+const HOLD_ENDS: f64 = 0.25;
+
 /// How a try ended.
 enum Tried {
     Answer(End),
@@ -115,7 +118,13 @@ async fn send(world: &Arc<World>, call: usize) -> Tried {
     let after = (way == Some(false) && status != StatusCode::ACCEPTED).then(|| time.now() - now);
     connection.close(after, false);
     match (status, way) {
-        (StatusCode::ACCEPTED, _) => accepted(world, &response),
+        (StatusCode::ACCEPTED, _) => {
+            let held = time.now() - now > world.site.case.gateway.hold - HOLD_ENDS;
+            if held {
+                ledger.in_vain(number);
+            }
+            accepted(world, &response)
+        }
         (_, Some(queued)) if status.is_success() => Tried::Answer(if queued { End::Queued } else { End::Direct }),
         (_, Some(_)) => Tried::Failed(End::Failed),
         (_, None) => Tried::Failed(refusal(&response)),

@@ -73,6 +73,12 @@ pub(crate) struct Book {
     pub(crate) open: usize,
     /// Of those, the ones that are at the target on the direct way.
     pub(crate) direct: usize,
+    /// Requests at the target, whichever way they came.
+    pub(crate) at_target: usize,
+    /// Requests that were held for all of their hold and got 202 then.
+    pub(crate) in_vain: u64,
+    /// Of these, the ones that were being worked on.
+    pub(crate) late: u64,
     pub(crate) failed_direct: u64,
     pub(crate) failed_queued: u64,
     pub(crate) unstored: u64,
@@ -94,6 +100,10 @@ pub struct Sample {
     pub at: f64,
     /// The limit of the first gateway.
     pub limit: u32,
+    /// The limits of all gateways together.
+    pub limits: u32,
+    /// Requests at the target.
+    pub at_target: usize,
     /// The workers of all replicas that are ready.
     pub workers: u32,
     /// Connected clients whose call is not at the target.
@@ -158,6 +168,14 @@ impl Ledger {
         }
     }
 
+    /// Notes that a request was held to the end of its hold and then got 202.
+    pub(crate) fn in_vain(&self, request: usize) {
+        let mut book = self.book();
+        book.in_vain += 1;
+        let begun = book.tries.get(request).is_some_and(|request| request.executions > 0);
+        book.late += u64::from(begun);
+    }
+
     pub(crate) fn stage(&self, call: usize, stage: Stage) {
         let mut book = self.book();
         let Some(call) = book.calls.get_mut(call) else { return };
@@ -177,13 +195,15 @@ impl Ledger {
 
     /// Notes that a request is at the target; the answer ends that when it is dropped.
     pub(crate) fn at_target(&self, request: usize, queued: bool) -> AtTarget<'_> {
+        let mut book = self.book();
+        book.at_target += 1;
         if !queued {
-            let mut book = self.book();
             book.direct += 1;
             if let Some(request) = book.tries.get_mut(request) {
                 request.direct = true;
             }
         }
+        drop(book);
         AtTarget { ledger: self, queued }
     }
 
@@ -205,8 +225,9 @@ pub(crate) struct AtTarget<'a> {
 
 impl Drop for AtTarget<'_> {
     fn drop(&mut self) {
+        let mut book = self.ledger.book();
+        book.at_target = book.at_target.saturating_sub(1);
         if !self.queued {
-            let mut book = self.ledger.book();
             book.direct = book.direct.saturating_sub(1);
         }
     }

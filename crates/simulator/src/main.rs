@@ -22,7 +22,7 @@ const USAGE: &str = "usage: crosspoint-simulator [--case NAME|FILE|all]... [--se
 --seeds    how many seeds (default 10), from --first on (default 1001)
 --policy   instead of the one in the case; --initial: where a learnt limit starts
 --figures  only these figures
---trace    limit, workers, held and stored calls of the first seed, by half seconds
+--trace    limits, calls at the target, workers, held and stored calls of the first seed, by half seconds
 --json     one line a run";
 
 struct Options {
@@ -152,8 +152,8 @@ fn show(case: &Case, mut reports: Vec<Report>, options: &Options) -> bool {
     if let (true, Some(report)) = (options.trace, reports.first()) {
         for sample in report.samples.iter().step_by(5) {
             println!(
-                "{:>7.1} limit {:>4} workers {:>3} held {:>6} stored {:>6}",
-                sample.at, sample.limit, sample.workers, sample.held, sample.stored
+                "{:>7.1} limit {:>4} of {:>4} at target {:>4} workers {:>3} held {:>6} stored {:>6}",
+                sample.at, sample.limit, sample.limits, sample.at_target, sample.workers, sample.held, sample.stored
             );
         }
     }

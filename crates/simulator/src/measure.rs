@@ -54,6 +54,11 @@ pub(crate) fn measure(site: &Site, ledger: &Ledger) -> Report {
             },
         ),
         ("changes", book.changes as f64),
+        (
+            "held_in_vain",
+            100.0 * book.in_vain as f64 / (book.tries.len() as f64).max(1.0),
+        ),
+        ("late", 100.0 * book.late as f64 / (book.tries.len() as f64).max(1.0)),
         ("peak_held", book.peak_held as f64),
         ("peak_stored", site.store.peak() as f64),
         ("stored_twice", site.store.replied_twice() as f64),

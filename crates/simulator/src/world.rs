@@ -247,9 +247,11 @@ impl World {
             step += 1.0;
             self.site.time.until(step * TICK).await;
             let doors: Vec<Door> = self.moving().doors.iter().flatten().cloned().collect();
-            let first = doors
-                .first()
-                .and_then(|door| door.gateway.as_ref()?.snapshot(&target()));
+            let gates: Vec<_> = doors
+                .iter()
+                .filter_map(|door| door.gateway.as_ref()?.snapshot(&target()))
+                .collect();
+            let first = gates.first();
             let (capacity, workers, replicas) = (
                 self.site.pool.capacity(),
                 self.site.pool.workers(),
@@ -265,17 +267,20 @@ impl World {
                 if self.site.time.now() <= case.duration + TICK / 2.0 {
                     book.replica_seconds += replicas as f64 * TICK;
                 }
-                let limit = first.as_ref().map_or(0, |gate| gate.limit);
+                let limit = first.map_or(0, |gate| gate.limit);
+                let at_target = book.at_target;
                 book.samples.push(Sample {
                     at: step * TICK,
                     limit,
+                    limits: gates.iter().map(|gate| gate.limit).sum(),
+                    at_target,
                     workers,
                     held,
                     stored,
                 });
                 let new = book.arrived - arrived;
                 arrived = book.arrived;
-                if let Some(gate) = &first {
+                if let Some(gate) = first {
                     let now = crate::front::state_of(gate);
                     if state.is_some_and(|before| before != now) {
                         book.changes += 1;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const SIDELINE: f64 = 0.02;
 /// What an estimated wait is multiplied with before it is compared: below 1 because capacity grows in a spike.
 const SAFETY: f64 = 0.9;
-/// How much of its hold a call needs for itself, in service times.
+/// How much of its hold a call needs for itself, in service times, until more is known.
 const MARGIN: f64 = 2.0;
 
 /// What the control of a target expects, written by its tick and read by whoever holds a call. Reads take no lock.
@@ -22,6 +22,8 @@ pub(crate) struct Forecast {
     began: Instant,
     /// Seconds, as bits of an `f64`; 0 while nothing is known.
     service: AtomicU64,
+    /// How many service times a slow call takes.
+    tail: AtomicU64,
     /// The limit that a backlog is worked off with: the present one, or the last good one while the target recovers.
     limit: AtomicU64,
     /// When the cool-off ends, in nanoseconds since `began`; 0 outside of one.
@@ -33,6 +35,7 @@ impl Forecast {
         Self {
             began: Instant::now(),
             service: AtomicU64::new(0),
+            tail: AtomicU64::new(MARGIN.to_bits()),
             limit: AtomicU64::new(f64::from(limit.max(1)).to_bits()),
             closed_until: AtomicU64::new(0),
         }
@@ -41,6 +44,16 @@ impl Forecast {
     /// The baseline service time of the present mix of calls; zero while nothing is known.
     pub(crate) fn service_time(&self) -> Duration {
         Duration::try_from_secs_f64(self.service()).unwrap_or_default()
+    }
+
+    /// What a call needs for itself before its hold ends: nearly all calls take less now. Whatever has less left is
+    /// hopeless.
+    pub(crate) fn margin(&self) -> Duration {
+        Duration::try_from_secs_f64(self.margin_seconds()).unwrap_or_default()
+    }
+
+    fn margin_seconds(&self) -> f64 {
+        f64::from_bits(self.tail.load(Ordering::Relaxed)) * self.service()
     }
 
     /// How long a call with `ahead` others before it will wait for its turn. Zero while nothing is known.
@@ -61,7 +74,7 @@ impl Forecast {
     /// [`HoldOrder::Predictive`](crate::HoldOrder::Predictive) a call for which this is false is answered 202 at once;
     /// the other orders do not ask.
     pub(crate) fn may_hold(&self, ahead: usize, left: Duration) -> bool {
-        let needed = self.wait(ahead).as_secs_f64() * SAFETY + MARGIN * self.service();
+        let needed = self.wait(ahead).as_secs_f64() * SAFETY + self.margin_seconds();
         needed <= left.as_secs_f64()
     }
 
@@ -71,6 +84,10 @@ impl Forecast {
 
     pub(super) fn set_service(&self, seconds: f64) {
         self.service.store(seconds.max(0.0).to_bits(), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_tail(&self, service_times: f64) {
+        self.tail.store(service_times.to_bits(), Ordering::Relaxed);
     }
 
     pub(super) fn set_limit(&self, limit: f64) {
@@ -123,6 +140,9 @@ mod tests {
             !forecast.may_hold(0, Duration::from_millis(90)),
             "no time for the call itself"
         );
+        forecast.set_tail(4.0);
+        assert!(!forecast.may_hold(3448, left), "calls take longer now");
+        assert_eq!(forecast.margin(), Duration::from_millis(200));
         assert!(
             Forecast::new(20).may_hold(100_000, left),
             "nothing is known: the hold itself will tell"

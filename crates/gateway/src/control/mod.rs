@@ -28,6 +28,7 @@ mod policy;
 mod random;
 mod startup;
 mod state;
+mod tail;
 mod tick;
 
 pub use limit::{Aimd, Custom, Gradient2, Knee, Limit, LimitAlgorithm, Vegas, Window};

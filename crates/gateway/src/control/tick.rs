@@ -256,6 +256,7 @@ impl Ticker {
         }
         self.target.control.demand.set(orders.demand);
         self.target.control.forecast.set_service(orders.service);
+        self.target.control.forecast.set_tail(orders.tail);
         self.publish();
     }
 

@@ -160,7 +160,7 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
         Drain::Held => {
             request.queue = Queue::Held;
             request.newest_first = target.newest_first();
-            request.hopeless = target.control.forecast().service_time() * 2;
+            request.hopeless = target.control.forecast().margin();
         }
         Drain::Sideline => request.queue = Queue::Sideline,
     }

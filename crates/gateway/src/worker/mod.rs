@@ -95,7 +95,7 @@ pub(crate) async fn watch_answers(gateway: Weak<Inner>) {
 }
 
 impl Inner {
-    fn tell(&self, ended: Vec<CallStatus>) {
+    pub(crate) fn tell(&self, ended: Vec<CallStatus>) {
         for status in ended {
             let id = status.id;
             if let Some(answer) = Answer::of(status) {

@@ -214,3 +214,33 @@ async fn ten_thousand_holders_are_answered_by_a_few_questions() {
     }
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
+
+/// The slow poll looks every ten seconds here: what another process answers shortly before the hold ends still counts.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_another_process_is_found_when_the_hold_ends() {
+    let clock = Arc::new(VirtualClock::new());
+    let store = Arc::new(Memory::with_clock(clock.clone()));
+    let target = crate::site::target();
+    let mut config = Config::default();
+    config.poll = Duration::from_secs(10);
+    let gateway = Gateway::new(store.clone(), clock.clone(), config);
+    gateway
+        .register(target.clone(), Arc::new(Echo), TargetConfig::default())
+        .unwrap();
+    gateway.set_available(&target, false);
+    let meta = Meta::new(
+        InvocationId::derive(&["late"]),
+        CustomerId::new("ann").unwrap(),
+        target.clone(),
+    );
+    let call = {
+        let (gateway, invocation) = (gateway.clone(), Invocation::new(meta, Request::new("".into())));
+        let policy = CallPolicy::default().hold(Duration::from_secs(3));
+        tokio::spawn(async move { gateway.call(invocation, policy).await })
+    };
+    sleep(Duration::from_secs(2)).await;
+    let other = Gateway::new(store, clock, Config::default());
+    other.register(target, Arc::new(Echo), TargetConfig::default()).unwrap();
+    let submitted = call.await.unwrap().unwrap();
+    assert!(matches!(submitted, Submitted::Answered(_)), "{submitted:?}");
+}

@@ -12,6 +12,7 @@ use super::{
     note::Note,
     startup::{Advice, Startup},
     state::{Results, States, Transition},
+    tail::Tail,
 };
 use crate::gate::{CustomerReading, Flags, Readings, RouteClass, State};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -45,6 +46,8 @@ pub(super) struct Orders {
     pub(super) flags: Vec<(u16, Flags)>,
     /// The service time of the present mix in seconds.
     pub(super) service: f64,
+    /// How many service times a call may take now that is one of the slow ones.
+    pub(super) tail: f64,
     pub(super) demand: f64,
     pub(super) degraded: bool,
 }
@@ -67,6 +70,7 @@ pub(super) struct Brain {
     arrivals: ArrivalRate,
     arrival_rate: f64,
     watch: Watch,
+    tail: Tail,
     /// The last ratio, by which a class that is new under load is discounted.
     slowness: f64,
 }
@@ -94,6 +98,7 @@ impl Brain {
             arrivals: ArrivalRate::default(),
             arrival_rate: 0.0,
             watch: Watch::default(),
+            tail: Tail::default(),
             slowness: 1.0,
             policy,
         }
@@ -181,6 +186,7 @@ impl Brain {
             () => Load::Used,
         };
         let ratios = self.ratios(seen);
+        let tail = self.tail.update(&ratios);
         self.learn(seen, seconds, load);
         if direct {
             self.learn_limit(seen, ratios, in_flight, seconds, load);
@@ -217,6 +223,7 @@ impl Brain {
             watch: self.watch.on(watch, seconds),
             flags,
             service,
+            tail,
             demand: concurrency(self.arrival_rate, around.backlog as f64, service),
             degraded: self.is_degraded,
         }
