@@ -91,7 +91,8 @@ impl Admission {
         let waiters = self.lock();
         let mode = self.mode.0.read();
         let spare = if class == Class::Sideline { waiters.reserve } else { 0 };
-        let first = waiters.len(Class::Held) == 0 && waiters.len(class) == 0;
+        let held = waiters.len(Class::Held) > 0 || (class == Class::Sideline && waiters.held_expected);
+        let first = !held && waiters.len(class) == 0;
         (mode.may_drain() && first && self.word.0.try_take(spare)).then_some(mode)
     }
 
@@ -168,6 +169,15 @@ impl Admission {
     pub(super) fn set_reserve(&self, permits: u32) {
         self.lock().reserve = permits;
         self.changed(true);
+    }
+
+    /// Sets whether held calls are known to wait, whose drain may be about to ask for permits.
+    pub(super) fn expect_held(&self, expected: bool) {
+        let mut waiters = self.lock();
+        let changed = waiters.held_expected != expected;
+        waiters.held_expected = expected;
+        drop(waiters);
+        self.changed(changed && !expected);
     }
 
     fn changed(&self, changed: bool) -> bool {

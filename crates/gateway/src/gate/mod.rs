@@ -301,6 +301,12 @@ impl Gate {
         }
     }
 
+    /// Sets whether held calls are known to wait in the store: then the sideline gets no more than its turn, also in the
+    /// moments in which the drain of held calls is not asking.
+    pub(crate) fn expect_held(&self, expected: bool) {
+        self.admission.expect_held(expected);
+    }
+
     fn drained(self: &Arc<Self>, mode: Mode) -> Permit {
         self.drains.fetch_add(1, Ordering::Relaxed);
         let mut ticket = Ticket::new(mode.generation(), RouteClass::default());

@@ -28,6 +28,9 @@ pub(super) struct Waiters {
     next: u64,
     /// Permits that are kept free of sideline work.
     pub(super) reserve: u32,
+    /// Whether held calls are known to wait in the store. Their drain asks for one permit at a time; those that are freed
+    /// before it can ask again are for it, and not for the sideline.
+    pub(super) held_expected: bool,
     /// Permits that others have got since sideline work got its last one, or began to wait.
     passed: u32,
     /// Permits that were granted to waiters who had given up: admissions without a call.
@@ -109,7 +112,7 @@ impl Waiters {
             (Class::Held, 0)
         } else if mode.may_wait() && !self.patient.is_empty() {
             (Class::Patient, 0)
-        } else if sideline {
+        } else if sideline && !self.held_expected {
             (Class::Sideline, self.reserve)
         } else {
             return None;

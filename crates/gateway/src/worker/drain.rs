@@ -45,6 +45,7 @@ pub(crate) async fn drain_queue(gateway: Weak<Inner>, target: Arc<Target>, which
     let mut sight = Sight::new(&target, which, most);
     let mut flying: FuturesUnordered<JoinHandle<Leased>> = FuturesUnordered::new();
     loop {
+        sight.tell();
         let wanted = sight.wanted(flying.len());
         let rest = if sight.skipped { AFTER_SKIP } else { poll };
         let permit = tokio::select! {
@@ -94,6 +95,15 @@ struct Sight<'a> {
     underway: usize,
     /// How many leases were last worth asking for at once.
     batch: usize,
+    /// Whether the gate was told that held calls wait.
+    told: bool,
+}
+
+impl Drop for Sight<'_> {
+    fn drop(&mut self) {
+        self.backlog = false;
+        self.tell();
+    }
 }
 
 impl<'a> Sight<'a> {
@@ -106,6 +116,15 @@ impl<'a> Sight<'a> {
             skipped: false,
             underway: 0,
             batch: 1,
+            told: false,
+        }
+    }
+
+    /// Tells the gate whether held calls wait.
+    fn tell(&mut self) {
+        if self.which == Drain::Held && self.told != self.backlog {
+            self.told = self.backlog;
+            self.target.gate.expect_held(self.told);
         }
     }
 
