@@ -186,7 +186,10 @@ impl Inner {
         } else {
             Drain::Sideline
         };
-        let ready = alone && target.served().is_some() && self.stage() == Stage::Running;
+        let ready = alone
+            && target.served().is_some()
+            && self.stage() == Stage::Running
+            && target.gate.may_begin(envelope.customer());
         let permit = ready.then(|| target.gate.try_drain(class)).flatten();
         let (tell, told) = oneshot::channel();
         let write = Write {

@@ -48,7 +48,7 @@ impl Target {
         let policy = Policy::default();
         Self {
             id,
-            gate: Arc::new(Gate::new(policy.limit.initial())),
+            gate: Arc::new(Gate::seeded(policy.limit.initial(), policy.seed)),
             control: Control::new(policy),
             held: Notify::new(),
             sideline: Notify::new(),

@@ -1,7 +1,7 @@
 //! Which customers are treated apart from the others, and when it is worth looking.
 
 use crate::gate::{CustomerReading, Flags};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Beyond this multiple of the median customer's ratio a customer's calls say nothing about the target.
 const EXCLUDED: f64 = 3.0;
@@ -26,7 +26,7 @@ const WATCH_FOR: f64 = 2.0;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// Recent processing time in seconds by cell.
-    busy: HashMap<u16, f64>,
+    busy: BTreeMap<u16, f64>,
     left: f64,
 }
 

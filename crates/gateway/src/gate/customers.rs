@@ -1,17 +1,18 @@
 //! The customers of a gate: who has how much in flight, and whose calls are slow.
 //!
-//! Memory is bounded: 4,096 cells, chosen by a hash that differs from process to process, made when customers are first
-//! watched. Two customers that share a cell share its caps; with a hundred active customers about one pair does. Nothing here is on the way of a call while nobody is watched.
+//! Memory is bounded: 4,096 cells, chosen by a hash that differs from process to process unless it is seeded, made when
+//! customers are first watched. Two customers that share a cell share its caps; with a hundred active customers about one
+//! pair does. Nothing here is on the way of a call while nobody is watched.
 
 use super::{recorder::nanos, word::Reading};
 use crosspoint_core::{CustomerId, CustomerTerms};
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -98,15 +99,46 @@ struct Table {
 }
 
 /// The customers of one gate.
-#[derive(Default)]
 pub(crate) struct Customers {
     table: OnceLock<Table>,
-    hasher: RandomState,
+    /// Hashed before every id: nobody can choose ids that fall together.
+    key: u64,
     /// Of customers that called while they were watched: the first of each cell.
-    names: Mutex<HashMap<u16, CustomerId>>,
+    names: Mutex<BTreeMap<u16, CustomerId>>,
+    /// Whether a lease is under way that may bring a slow customer's call.
+    scouting: AtomicBool,
+}
+
+/// The right to lease calls of slow customers: one lease at a time has it, so that none of them takes the last place of
+/// such a customer a second time.
+#[derive(Debug)]
+pub(crate) struct Scout<'a>(&'a Customers);
+
+impl Drop for Scout<'_> {
+    fn drop(&mut self) {
+        self.0.scouting.store(false, Ordering::Release);
+    }
+}
+
+/// What a lease is told.
+#[derive(Debug)]
+pub(crate) struct ForLease<'a> {
+    pub(crate) customers: Arc<[CustomerTerms]>,
+    /// The lease is to be for one call, and this to be kept until that call is counted: a slow customer's may come.
+    pub(crate) scout: Option<Scout<'a>>,
 }
 
 impl Customers {
+    /// Cells are chosen at random unless there is a seed.
+    pub(super) fn new(seed: Option<u64>) -> Self {
+        Self {
+            table: OnceLock::new(),
+            key: seed.unwrap_or_else(|| RandomState::new().hash_one(0_u8)),
+            names: Mutex::default(),
+            scouting: AtomicBool::new(false),
+        }
+    }
+
     /// The cells that are in use, were since the last scan, or are flagged.
     pub(crate) fn scan(&self) -> Vec<CustomerReading> {
         let Some(table) = self.table.get() else {
@@ -159,7 +191,7 @@ impl Customers {
             return;
         }
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        for (cell, _) in names.drain() {
+        for (cell, _) in std::mem::take(&mut *names) {
             if let Some(cell) = self.at(cell) {
                 cell.flags.fetch_and(!NAMED, Ordering::Relaxed);
             }
@@ -170,10 +202,24 @@ impl Customers {
         self.table.get()?.cells.get(usize::from(cell))
     }
 
+    fn place(&self, customer: &CustomerId) -> Option<u16> {
+        let mut hasher = DefaultHasher::new();
+        (self.key, customer).hash(&mut hasher);
+        u16::try_from(hasher.finish() % (CELLS as u64)).ok()
+    }
+
+    /// Whether a customer may begin one more call.
+    pub(super) fn may_begin(&self, customer: &CustomerId, gate: Reading) -> bool {
+        let cell = self.place(customer).and_then(|cell| self.at(cell));
+        cell.is_none_or(|cell| {
+            let own = cell.in_flight.load(Ordering::Relaxed);
+            own < cap(cell.flags(), own, gate)
+        })
+    }
+
     /// The cell of a customer, whose name is noted.
     pub(super) fn cell(&self, customer: &CustomerId) -> Option<u16> {
-        let bits = self.hasher.hash_one(customer) % (CELLS as u64);
-        let id = u16::try_from(bits).ok()?;
+        let id = self.place(customer)?;
         let cell = self.at(id)?;
         if cell.flags.load(Ordering::Relaxed) & NAMED == 0 {
             let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,12 +283,21 @@ impl Customers {
     }
 
     /// What a lease has to know: who has its share already, and whose calls are charged for more than one turn.
-    pub(super) fn terms(&self, gate: Reading) -> Arc<[CustomerTerms]> {
+    ///
+    /// A lease may bring several calls of one customer, as one that was passed over for long is the next several times.
+    /// So slow customers, whose few places that would exceed, are only leased by a scout.
+    pub(super) fn terms(&self, gate: Reading, may_scout: bool) -> ForLease<'_> {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = may_scout
+            && names.keys().filter_map(|cell| self.at(*cell)).any(|cell| {
+                let (own, flags) = (cell.in_flight.load(Ordering::Relaxed), cell.flags());
+                flags.slow && own < cap(flags, own, gate)
+            });
+        let scout = place.then(|| self.scout()).flatten();
         let terms = names.iter().filter_map(|(cell, customer)| {
             let cell = self.at(*cell)?;
-            let own = cell.in_flight.load(Ordering::Relaxed);
-            let skip = own >= cap(cell.flags(), own, gate);
+            let (own, flags) = (cell.in_flight.load(Ordering::Relaxed), cell.flags());
+            let skip = own >= cap(flags, own, gate) || (flags.slow && scout.is_none());
             let turns = turns(cell.ratio());
             if !skip && turns == 1 {
                 return None;
@@ -250,7 +305,12 @@ impl Customers {
             let terms = CustomerTerms::new(customer.clone()).charged(turns);
             Some(if skip { terms.skipped() } else { terms })
         });
-        terms.collect()
+        let customers = terms.collect();
+        ForLease { customers, scout }
+    }
+
+    fn scout(&self) -> Option<Scout<'_>> {
+        (!self.scouting.swap(true, Ordering::Acquire)).then_some(Scout(self))
     }
 }
 

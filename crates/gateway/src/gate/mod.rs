@@ -25,7 +25,7 @@ mod tests;
 mod waiters;
 mod word;
 
-pub(crate) use customers::{CustomerReading, Customers, Flags};
+pub(crate) use customers::{CustomerReading, Customers, Flags, ForLease};
 pub use permit::Permit;
 pub(crate) use permit::Ticket;
 #[cfg(test)]
@@ -36,7 +36,7 @@ pub use state::{Refusal, Snapshot, State};
 
 use crate::outcome::Outcome;
 use admission::{Admission, refusal};
-use crosspoint_core::{CustomerId, CustomerTerms};
+use crosspoint_core::CustomerId;
 use mode::Mode;
 use recorder::{Ended, Recorder, Totals};
 use std::{
@@ -95,10 +95,15 @@ impl Gate {
     /// A gate in state [`State::Direct`] with `limit` permits (at most 262 143).
     #[must_use]
     pub fn new(limit: u32) -> Self {
+        Self::seeded(limit, None)
+    }
+
+    /// The same; with a seed, customers are told apart in the same way in every run.
+    pub(crate) fn seeded(limit: u32, seed: Option<u64>) -> Self {
         Self {
             admission: Admission::new(limit),
             recorder: Recorder::new(),
-            customers: Customers::default(),
+            customers: Customers::new(seed),
             ran_out: AtomicBool::new(false),
             admissions: AtomicU64::new(0),
             drains: AtomicU64::new(0),
@@ -280,6 +285,11 @@ impl Gate {
         let mode = waited.unwrap_or(Err(Refusal::Saturated))?;
         let mut ticket = Ticket::new(mode.generation(), class);
         if let (true, Some(customer)) = (mode.is_watched(), customer) {
+            // Others of the same customer may have waited beside it.
+            if !self.may_begin(customer) {
+                drop(self.permit(ticket));
+                return Err(Refusal::CustomerShare);
+            }
             self.carry(&mut ticket, class, customer);
         }
         Ok(self.permit(ticket))
@@ -338,9 +348,16 @@ impl Gate {
         }
     }
 
-    /// The customers that a lease has to treat in a special way: at their cap, or slow.
-    pub(crate) fn customer_terms(&self) -> Arc<[CustomerTerms]> {
-        self.customers.terms(self.admission.word().read())
+    /// The customers that a lease has to treat in a special way: at their cap, or slow. Only a scout brings calls of slow
+    /// ones.
+    pub(crate) fn customer_terms(&self, may_scout: bool) -> ForLease<'_> {
+        self.customers.terms(self.admission.word().read(), may_scout)
+    }
+
+    /// Whether a customer has not yet its share of the calls in flight.
+    pub(crate) fn may_begin(&self, customer: &CustomerId) -> bool {
+        let watched = self.admission.mode().read().is_watched();
+        !watched || self.customers.may_begin(customer, self.admission.word().read())
     }
 
     /// Takes what was seen since the last time.

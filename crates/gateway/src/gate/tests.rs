@@ -354,7 +354,7 @@ fn beside_others_a_customer_gets_its_share_of_a_busy_target_and_no_more() {
     assert_eq!(admit("acme").unwrap_err(), Refusal::CustomerShare);
     let others: Vec<_> = (0..5).map(|_| admit("other").unwrap()).collect();
     assert_eq!(admit("other").unwrap_err(), Refusal::CustomerShare);
-    let terms = gate.customer_terms();
+    let terms = gate.customer_terms(false).customers;
     let mut skipped: Vec<_> = terms
         .iter()
         .map(|terms| (terms.customer.as_str(), terms.skip))
@@ -362,7 +362,7 @@ fn beside_others_a_customer_gets_its_share_of_a_busy_target_and_no_more() {
     skipped.sort_unstable();
     assert_eq!(skipped, [("acme", true), ("other", true)]);
     drop((alone, other, others));
-    assert!(gate.customer_terms().is_empty());
+    assert!(gate.customer_terms(false).customers.is_empty());
     assert!(gate.customers().scan().iter().all(|reading| reading.in_flight == 0));
 }
 
@@ -389,7 +389,7 @@ async fn a_slow_customer_is_seen_capped_and_kept_out_of_the_histograms() {
         (reading.ratio - 7.0).abs() < 1e-3 && reading.busy == 70 * MS,
         "{reading:?}"
     );
-    assert_eq!(gate.customer_terms()[0].charge, 7);
+    assert_eq!(gate.customer_terms(false).customers[0].charge, 7);
 
     let flags = Flags {
         slow: true,
@@ -399,15 +399,98 @@ async fn a_slow_customer_is_seen_capped_and_kept_out_of_the_histograms() {
     gate.customers().flag(reading.cell, flags);
     let running = [admit().unwrap(), admit().unwrap()];
     assert_eq!(admit().unwrap_err(), Refusal::CustomerShare);
-    assert!(gate.customer_terms()[0].skip);
+    assert!(gate.customer_terms(false).customers[0].skip);
     for permit in running {
         permit.finish(Outcome::Success);
     }
     assert!(gate.readings().classes.is_empty());
     assert_eq!(gate.customers().scan()[0].flags, flags);
     gate.set_watch(false);
-    assert!(gate.customer_terms().is_empty(), "names are forgotten");
+    assert!(gate.customer_terms(false).customers.is_empty(), "names are forgotten");
     assert!(admit().is_ok());
+}
+
+/// Cells by customer, of customers with one call each.
+fn cells(seed: Option<u64>) -> Vec<u16> {
+    let gate = Arc::new(Gate::seeded(100, seed));
+    gate.set_watch(true);
+    let names = ["acme", "bolt", "cope", "dyne"];
+    names
+        .map(|name| gate.customers().cell(&customer(name)).unwrap())
+        .to_vec()
+}
+
+#[test]
+fn a_seed_decides_which_customers_share_a_cell() {
+    assert_eq!(cells(Some(7)), cells(Some(7)));
+    assert_ne!(cells(Some(7)), cells(Some(8)));
+    assert_ne!(cells(None), cells(None));
+}
+
+#[test]
+fn one_lease_at_a_time_brings_calls_of_a_slow_customer() {
+    let (gate, class) = watched(20);
+    let slow = customer("slow");
+    drop(gate.permit(gate.admit(class, || Some(slow.clone())).unwrap()));
+    let cell = gate.customers().cell(&slow).unwrap();
+    let flags = Flags {
+        slow: true,
+        ..Flags::default()
+    };
+    gate.customers().flag(cell, flags);
+    assert!(gate.may_begin(&slow));
+    let first = gate.customer_terms(true);
+    assert!(first.scout.is_some() && first.customers.is_empty());
+    let second = gate.customer_terms(true);
+    assert!(second.scout.is_none() && second.customers[0].skip);
+    let mut permit = gate.try_drain(Drain::Held).unwrap();
+    permit.carries(class, &slow);
+    drop(first);
+    assert!(!gate.may_begin(&slow));
+    let third = gate.customer_terms(true);
+    assert!(
+        third.scout.is_none() && third.customers[0].skip,
+        "it has its one permit"
+    );
+    drop(permit);
+    assert!(gate.customer_terms(true).scout.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_in_memory_gives_no_customer_more_than_its_share() {
+    let (gate, class) = watched(10);
+    let full: Vec<_> = (0..10)
+        .map(|at| {
+            let name = customer(&format!("other-{at}"));
+            gate.permit(gate.admit(class, || Some(name)).unwrap())
+        })
+        .collect();
+    let noisy = customer("noisy");
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let (gate, noisy) = (Arc::clone(&gate), noisy.clone());
+            tokio::spawn(async move { gate.admit_within(class, Some(&noisy), 100 * MS).await })
+        })
+        .collect();
+    tokio::time::sleep(MS).await;
+    let mut others = full.into_iter();
+    others.by_ref().take(1).for_each(drop);
+    tokio::time::sleep(MS).await;
+    others.by_ref().take(1).for_each(drop);
+    tokio::time::sleep(MS).await;
+    others.by_ref().take(1).for_each(drop);
+    tokio::time::sleep(MS).await;
+    others.by_ref().take(1).for_each(drop);
+    let mut admitted = Vec::new();
+    let mut refused = 0;
+    for call in waiting {
+        match call.await.unwrap() {
+            Ok(permit) => admitted.push(permit),
+            Err(Refusal::CustomerShare) => refused += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((admitted.len(), refused), (3, 2), "30 % of ten");
 }
 
 #[test]

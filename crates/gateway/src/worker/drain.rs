@@ -174,7 +174,6 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
     let _running = inner.loops.subscribe();
     let asked = permits.len();
     let mut request = LeaseRequest::new(target.id.clone(), inner.terms(), asked);
-    request.customers = target.gate.customer_terms();
     match which {
         Drain::Held => {
             request.queue = Queue::Held;
@@ -183,14 +182,9 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
         }
         Drain::Sideline => request.queue = Queue::Sideline,
     }
-    let skips = request.customers.iter().any(|terms| terms.skip);
-    let sent = Instant::now();
-    match inner.store.lease(request).await {
-        Ok(leases) => {
-            let more = leases.len() >= asked;
-            for lease in leases {
-                start(&inner, &target, lease, sent, permits.pop());
-            }
+    match under_terms(&inner, &target, &request, &mut permits).await {
+        Ok(skips) => {
+            let more = permits.is_empty();
             if !more && which == Drain::Held && target.backlog.waiting() > 0 {
                 // Hopeless ones have gone there.
                 target.announce(Drain::Sideline);
@@ -210,6 +204,36 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
                 more: true,
                 skipped: false,
             }
+        }
+    }
+}
+
+/// Leases as many calls as there are permits and starts them, the first alone if it may be a slow customer's. Answers
+/// whether customers were passed over.
+async fn under_terms(
+    inner: &Arc<Inner>,
+    target: &Arc<Target>,
+    request: &LeaseRequest,
+    permits: &mut Vec<Permit>,
+) -> crosspoint_core::Result<bool> {
+    let mut may_scout = true;
+    loop {
+        let mut request = request.clone();
+        let terms = target.gate.customer_terms(may_scout);
+        let alone = terms.scout.is_some();
+        request.max = if alone { 1 } else { permits.len() };
+        request.customers = terms.customers;
+        let skips = request.customers.iter().any(|terms| terms.skip);
+        let sent = Instant::now();
+        let wanted = request.max;
+        let leases = inner.store.lease(request).await?;
+        let enough = leases.len() >= wanted;
+        for lease in leases {
+            start(inner, target, lease, sent, permits.pop());
+        }
+        may_scout = false;
+        if !alone || !enough || permits.is_empty() {
+            return Ok(skips);
         }
     }
 }
@@ -246,7 +270,7 @@ async fn lease_flows(inner: Arc<Inner>, target: &Arc<Target>, first: Option<Perm
     let batch = inner.config.lease_batch.max(1);
     let mut permits: Vec<Permit> = first.into_iter().collect();
     let mut request = LeaseRequest::new(target.id.clone(), inner.terms(), 1);
-    request.customers = target.gate.customer_terms();
+    request.customers = target.gate.customer_terms(true).customers;
     if permits.is_empty() {
         let gate = target.gate.snapshot();
         let room = usize::try_from(gate.limit.saturating_sub(gate.in_flight)).unwrap_or(1);

@@ -29,7 +29,12 @@ use tokio::time::{Instant, sleep};
 const QUESTIONS: usize = 500;
 
 /// Starts an attempt in a task of its own, in the heartbeat from this moment on.
-pub(crate) fn start(inner: &Arc<Inner>, target: &Arc<Target>, lease: Lease, sent: Instant, permit: Option<Permit>) {
+pub(crate) fn start(inner: &Arc<Inner>, target: &Arc<Target>, lease: Lease, sent: Instant, mut permit: Option<Permit>) {
+    if let Some(permit) = &mut permit {
+        // At once, and not in the task: the next lease must know.
+        let meta = &lease.envelope.invocation.meta;
+        permit.carries(target.gate.class(&meta.route_class), &meta.customer);
+    }
     metric::leased(target.id.as_str(), lease.attempt, inner.clock.now().since(lease.queued));
     let holding = inner.hold_lease(&lease, sent);
     target.backlog.leased(lease.reference.id);

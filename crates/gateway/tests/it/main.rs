@@ -19,6 +19,7 @@ mod leases;
 mod outcome;
 mod permits;
 mod remote;
+mod share;
 mod site;
 mod status;
 mod stubborn;

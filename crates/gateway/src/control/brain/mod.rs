@@ -215,7 +215,8 @@ impl Brain {
         self.arrival_rate = self.arrivals.update(seen.arrived + around.submitted, seconds);
         let waiting = seen.waiting_held > 0;
         let flagged = !flags.is_empty() || customers.iter().any(|customer| customer.flags != Flags::default());
-        let busy = in_flight / self.permits().max(1.0) >= WATCH_AT;
+        // Also by those that have not ended: slow calls are noticed before the first of them ends.
+        let busy = in_flight.max(f64::from(seen.in_flight)) / self.permits().max(1.0) >= WATCH_AT;
         let watch = busy || waiting || flagged || around.backlog > 0;
         Orders {
             transition,
