@@ -296,8 +296,11 @@ impl Ticker {
     /// What others read.
     fn publish(&self) {
         let forecast = &self.target.control.forecast;
+        let states = &self.brain.states;
+        // The queue's way stays open in the cool-off of a target in good order.
+        let closed = states.cool_until().filter(|_| !states.is_sticky());
         forecast.set_limit(self.brain.prospect());
-        forecast.set_closed_until(self.brain.states.cool_until().map(|until| self.began + until));
+        forecast.set_closed_until(closed.map(|until| self.began + until));
     }
 
     fn remember(&mut self, inner: &Arc<Inner>) {

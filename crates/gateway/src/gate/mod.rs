@@ -138,14 +138,22 @@ impl Gate {
         class: RouteClass,
         customer: impl FnOnce() -> Option<CustomerId>,
     ) -> Result<Ticket, Refusal> {
+        match self.admit_plain(class) {
+            Some(ticket) => Ok(ticket),
+            None => self.admit_unusual(class, customer),
+        }
+    }
+
+    /// The common case of [`Gate::admit`]: a target in good order with a free permit, and nobody watched. `None` only means
+    /// that this is another case.
+    #[inline]
+    pub(crate) fn admit_plain(&self, class: RouteClass) -> Option<Ticket> {
         let mode = self.admission.mode().read();
         if !mode.is_plain() {
-            return self.admit_unusual(mode, class, customer);
+            return None;
         }
-        match self.admission.word().try_direct() {
-            Some(word) => Ok(self.ticket(mode, class, word)),
-            None => Err(self.run_out()),
-        }
+        let word = self.admission.word().try_direct()?;
+        Some(self.ticket(mode, class, word))
     }
 
     #[inline]
@@ -171,10 +179,10 @@ impl Gate {
     #[inline(never)]
     fn admit_unusual(
         &self,
-        mode: Mode,
         class: RouteClass,
         customer: impl FnOnce() -> Option<CustomerId>,
     ) -> Result<Ticket, Refusal> {
+        let mode = self.admission.mode().read();
         let probing = mode.state() == State::Probing;
         match refusal(mode) {
             Some(Refusal::CoolOff) if probing => {}

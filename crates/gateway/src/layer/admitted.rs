@@ -40,9 +40,21 @@ impl Admitted {
     pub(super) fn new(route: &Arc<Route>, parts: &Parts) -> Result<Self, Refusal> {
         let customer = || route.customer.as_ref().and_then(|of| of(parts));
         let ticket = route.gate.admit(route.class, customer)?;
-        Ok(Self {
+        Ok(Self::under(route, ticket))
+    }
+
+    /// With the ticket of an admission that has taken place.
+    #[inline]
+    pub(super) fn under(route: &Arc<Route>, ticket: Ticket) -> Self {
+        Self {
             held: Some((Arc::clone(route), ticket)),
-        })
+        }
+    }
+
+    /// Takes it out of a future, which then holds none.
+    #[inline]
+    pub(super) const fn take(&mut self) -> Self {
+        Self { held: self.held.take() }
     }
 
     /// With a permit that was waited for.

@@ -96,8 +96,15 @@ where
             match &mut self.0 {
                 State::Bare(future) => return Pin::new(future).poll(cx),
                 State::Direct(direct) => {
-                    if let Poll::Ready(Ok(response)) = Pin::new(&mut direct.future).poll(cx) {
-                        match self.answer(response) {
+                    if let Poll::Ready(Ok(mut response)) = Pin::new(&mut direct.future).poll(cx) {
+                        let admitted = direct.admitted.take();
+                        // What ran is dropped before the right to run is given back.
+                        self.0 = State::Done;
+                        if response.extensions().is_empty() {
+                            admitted.answered(&mut response);
+                            return Poll::Ready(Ok(response));
+                        }
+                        match self.answer(admitted, response) {
                             Some(response) => return Poll::Ready(Ok(response)),
                             None => continue,
                         }
@@ -127,22 +134,17 @@ where
     R: Body<Data = Bytes> + From<Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    /// The service has answered. `None`: it has given the request back, which goes through the store now.
-    fn answer(&mut self, mut response: Response<R>) -> Option<Response<R>> {
-        let State::Direct(direct) = mem::replace(&mut self.0, State::Done) else {
-            return Some(response);
-        };
-        // What ran is dropped before the right to run is given back.
-        drop(direct.future);
-        if !response.extensions().is_empty() {
-            if response.extensions().get::<Returned>().is_some() {
-                return self.take_back(direct.admitted, response);
-            }
-            if let Some(route) = direct.admitted.route() {
-                later::unrecorded(response.extensions(), &route.target.id);
-            }
+    /// The service has answered, and says more than its client is to see. `None`: it has given the request back, which goes
+    /// through the store now.
+    #[inline(never)]
+    fn answer(&mut self, admitted: Admitted, mut response: Response<R>) -> Option<Response<R>> {
+        if response.extensions().get::<Returned>().is_some() {
+            return self.take_back(admitted, response);
         }
-        direct.admitted.answered(&mut response);
+        if let Some(route) = admitted.route() {
+            later::unrecorded(response.extensions(), &route.target.id);
+        }
+        admitted.answered(&mut response);
         Some(response)
     }
 

@@ -313,6 +313,8 @@ where
     let mut ride = None;
     if let Why::Refused(refusal) = why {
         route.gate.note_divert(refusal);
+        // A layer may be made before there is a runtime; without its control a gate would stay closed for ever.
+        route.gateway.start_control(&route.target);
     }
     let accepted = async {
         let eligible = route.caller(&parts).filter(|_| route.can_store(&parts));

@@ -83,6 +83,18 @@ impl Route {
     pub(super) fn patience(&self) -> Duration {
         self.patience.unwrap_or_else(|| self.target.patience())
     }
+
+    /// Whether there is more to be done for a call than to admit it.
+    #[inline]
+    fn looks_closer(&self) -> bool {
+        self.require_key || self.callbacks.is_some() || self.recorded || self.keys == Keys::Gateway
+    }
+
+    /// Whether a direct call may be stored as started.
+    #[inline]
+    const fn may_adopt(&self) -> bool {
+        self.adopt && self.customer.is_some()
+    }
 }
 
 impl fmt::Debug for Route {

@@ -64,6 +64,40 @@ where
                 self.pass_when_ready(request)
             };
         }
+        if self.route.looks_closer() || request.headers().contains_key(&PREFER) {
+            return self.call_closely(request);
+        }
+        let Some(ticket) = self.route.gate.admit_plain(self.route.class) else {
+            return self.call_closely(request);
+        };
+        let admitted = Admitted::under(&self.route, ticket);
+        let (request, adoptable) = if self.route.may_adopt() {
+            let (parts, body) = request.into_parts();
+            let adoptable = Adoptable::of(&self.route, &parts, &Prefer::default());
+            (Request::from_parts(parts, body), adoptable)
+        } else {
+            (request, None)
+        };
+        if self.ready() {
+            Attempt::direct(self.inner.call(request), admitted, adoptable)
+        } else {
+            self.when_ready(request, admitted, adoptable)
+        }
+    }
+}
+
+impl<S> Dispatch<S> {
+    /// The way of calls that are more than a request for a free permit.
+    #[inline(never)]
+    fn call_closely<B, R>(&mut self, request: Request<B>) -> Attempt<S::Future, R>
+    where
+        S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Unpin + Send + 'static,
+        B: Body<Data = Bytes> + From<Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+        R: Body<Data = Bytes> + From<Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
         let (parts, body) = request.into_parts();
         if let Some(refused) = self.route.refuse(&parts) {
             return Attempt::stored(ready(refused.map(R::from)));
@@ -92,9 +126,7 @@ where
             self.when_ready(request, admitted, adoptable)
         }
     }
-}
 
-impl<S> Dispatch<S> {
     /// Whether the inner service takes a call right now. Routers always do.
     fn ready<B>(&mut self) -> bool
     where

@@ -9,6 +9,7 @@ mod callbacks;
 mod clients;
 mod contract;
 mod control;
+mod cool_off;
 mod direct;
 mod divert;
 mod drain;

@@ -1,0 +1,214 @@
+//! When a target is left alone and how it comes back, with a small service behind the real gateway and its layer.
+
+use crate::control::{Bench, answered, in_time, seen, target};
+use axum::{Router, body::Body, routing::any};
+use crosspoint_core::{Memory, SystemClock};
+use crosspoint_gateway::{Config, CoolOff, Gateway, Limit, Policy, Sticky, gate};
+use http::{Request, StatusCode};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::sleep;
+use tower::ServiceExt;
+
+#[tokio::test(start_paused = true)]
+async fn three_refusals_close_the_gate_and_the_drain_opens_it() {
+    let bench = Bench::new(16, &Policy::default().seed(1));
+    assert_eq!(bench.call().await, 200);
+    bench.down(true);
+    for _ in 0..3 {
+        assert_eq!(bench.gate().state, gate::State::Direct);
+        assert_eq!(bench.call().await, 503);
+    }
+    assert_eq!(bench.gate().state, gate::State::CoolOff);
+    let held: Vec<_> = (0..20).map(|id| bench.send("quick", id)).collect();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        seen(&bench.work.refused_direct),
+        3,
+        "no further call was tried on a dead target"
+    );
+    assert!(
+        (1..=12).contains(&seen(&bench.work.refused_replayed)),
+        "one probe after each cool-off"
+    );
+    bench.down(false);
+    // Before the answers: twenty of them are enough for the whole ramp.
+    bench.until(gate::State::Ramping).await;
+    assert_eq!(seen(&bench.work.direct), 1, "the drain was the probe");
+    assert_eq!(answered(held).await.0, 20, "on their own connections");
+    let calls = bench.load(3, 40, None).await;
+    assert_eq!(answered(calls).await.0, 120);
+    assert_eq!(bench.gate().state, gate::State::Direct);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_nothing_queued_one_direct_call_is_the_probe() {
+    let bench = Bench::new(16, &Policy::default().seed(1));
+    bench.down(true);
+    for _ in 0..3 {
+        bench.call().await;
+    }
+    bench.down(false);
+    bench.until(gate::State::Probing).await;
+    assert_eq!(bench.call().await, 200);
+    assert_eq!((seen(&bench.work.direct), seen(&bench.work.replayed)), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_comes_and_goes_is_not_stampeded() {
+    let bench = Bench::new(16, &Policy::default().seed(1));
+    let calls = bench.load(5, 40, None).await;
+    answered(calls).await;
+    let mut calls = Vec::new();
+    for _ in 0..4 {
+        bench.down(true);
+        calls.extend(bench.load(3, 40, None).await);
+        bench.down(false);
+        calls.extend(bench.load(3, 40, None).await);
+    }
+    // Three to notice each time; the others were queued.
+    assert!(
+        seen(&bench.work.refused_direct) <= 4 * 5,
+        "{}",
+        seen(&bench.work.refused_direct)
+    );
+    assert!(
+        seen(&bench.work.refused_replayed) <= 4 * 30,
+        "{}",
+        seen(&bench.work.refused_replayed)
+    );
+    let mut refused = 0;
+    for call in calls {
+        refused += u64::from(in_time(call).await.unwrap() == 503);
+    }
+    assert!(refused <= 4 * 5, "{refused}");
+    bench.empty().await;
+    assert_eq!(bench.gate().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sticky_gate_sends_the_next_calls_to_the_queue_and_works_it_off_meanwhile() {
+    let sticky = CoolOff::default().sticky(Sticky::default().calls(6).time(Duration::from_secs(600)));
+    let policy = Policy::default()
+        .limit(Limit::Fixed(2))
+        .cool_off(sticky)
+        .patience(Duration::ZERO);
+    let bench = Bench::new(16, &policy);
+    // The first look at each of the queues takes a permit for a moment, and there are but two.
+    bench.started().await;
+    let first: Vec<_> = (0..3).map(|id| bench.send("quick", id)).collect();
+    bench.until(gate::State::CoolOff).await;
+    assert_eq!(answered(first).await.0, 3);
+    assert_eq!((seen(&bench.work.direct), seen(&bench.work.replayed)), (2, 1));
+    for _ in 0..6 {
+        assert_eq!(bench.call().await, 200, "answered through the queue");
+    }
+    assert_eq!((seen(&bench.work.direct), seen(&bench.work.replayed)), (2, 7));
+    bench.until(gate::State::Direct).await;
+    assert_eq!(bench.call().await, 200);
+    assert_eq!((seen(&bench.work.direct), seen(&bench.work.replayed)), (3, 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cool_off_rests_the_drain_too() {
+    let ten = CoolOff::default()
+        .first(Duration::from_secs(10))
+        .most(Duration::from_secs(10))
+        .jitter(0.0);
+    let bench = Bench::new(16, &Policy::default().seed(1).cool_off(ten));
+    bench.down(true);
+    for _ in 0..3 {
+        bench.call().await;
+    }
+    bench.down(false);
+    let held: Vec<_> = (0..5).map(|id| bench.send("quick", id)).collect();
+    sleep(Duration::from_millis(9_900)).await;
+    let gate = bench.gate();
+    assert_eq!((gate.state, gate.in_flight), (gate::State::CoolOff, 0));
+    assert!(
+        gate.waiting > 0,
+        "the drain asks for a permit and there are {} free",
+        gate.limit
+    );
+    assert_eq!(seen(&bench.work.refused_replayed) + seen(&bench.work.replayed), 0);
+    bench.until(gate::State::Probing).await;
+    bench.empty().await;
+    assert_eq!((seen(&bench.work.direct), seen(&bench.work.replayed)), (0, 5));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_can_be_stored_one_direct_call_at_a_time_is_the_probe() {
+    let bench = Bench::nameless(16, &Policy::default().seed(1));
+    bench.down(true);
+    for _ in 0..3 {
+        assert_eq!(bench.call().await, 503);
+    }
+    assert_eq!(bench.gate().state, gate::State::CoolOff);
+    assert_eq!(bench.call().await, 503);
+    assert_eq!(seen(&bench.work.refused_direct), 3, "refused by the gate");
+    bench.until(gate::State::Probing).await;
+    assert_eq!(bench.call().await, 503);
+    assert_eq!(seen(&bench.work.refused_direct), 4, "tried, and refused by the service");
+    assert_eq!(bench.gate().state, gate::State::CoolOff, "by one probe");
+    bench.down(false);
+    bench.until(gate::State::Probing).await;
+    let probes: Vec<_> = (0..3).map(|id| bench.send("quick", id)).collect();
+    let mut passed = 0;
+    for probe in probes {
+        passed += u64::from(in_time(probe).await.unwrap() == 200);
+    }
+    assert_eq!(
+        (passed, seen(&bench.work.direct)),
+        (1, 1),
+        "the others would be probes too"
+    );
+    for _ in 0..4 {
+        assert_eq!(bench.call().await, 200);
+    }
+    bench.until(gate::State::Ramping).await;
+    // Two in flight: what does not fit into the ramp cannot be stored.
+    assert_eq!(answered(bench.load(3, 10, None).await).await.0, 30);
+    assert_eq!(bench.gate().state, gate::State::Direct);
+}
+
+#[test]
+fn a_layer_made_outside_of_a_runtime_comes_back_too() {
+    let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
+    let layer = gateway.layer(target());
+    let down = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&down);
+    let handler = move || {
+        let status = if state.load(Ordering::Relaxed) { 503 } else { 200 };
+        async move { (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")]) }
+    };
+    let app: Router = Router::new().route("/", any(handler)).layer(layer);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let call = async || {
+            let request = Request::get("/").body(Body::empty()).unwrap();
+            app.clone().oneshot(request).await.unwrap().status()
+        };
+        let state = || gateway.snapshot(&target()).unwrap().state;
+        for _ in 0..4 {
+            assert_eq!(call().await, 503);
+        }
+        assert_eq!(state(), gate::State::CoolOff);
+        down.store(false, Ordering::Relaxed);
+        let back = async {
+            while call().await != 200 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        in_time(back).await;
+    });
+}
