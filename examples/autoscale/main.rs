@@ -3,7 +3,12 @@
 //!
 //! The demand is the number of calls that would have to run at once to answer what arrives, and the backlog soon. It
 //! rises while calls are held or queued, which calls in flight, capped by the gateway's own limit, do not. Each pod works
-//! on a fixed number of calls at once; the scaler divides the one by seven tenths of the other.
+//! on a fixed number of calls at once; the scaler divides the one by seven tenths of the other. The demand follows a step
+//! within a few seconds, like the arrivals that it averages.
+//!
+//! In Kubernetes, KEDA's Prometheus trigger or an HPA with an external metric of type `AverageValue` does the same with the
+//! query `sum(crosspoint_dispatch_demand_concurrency{target="scan"})` over all gateways and pods, and seven tenths of the
+//! calls that a pod works on at once as the threshold (2.8 here).
 
 #[path = "../pods/child.rs"]
 mod child;
@@ -22,7 +27,7 @@ use crosspoint::{
 };
 use load::Load;
 use serde::Serialize;
-use std::{error::Error as StdError, path::Path, sync::Arc, time::Duration};
+use std::{error::Error as StdError, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -42,27 +47,43 @@ const LOOK: Duration = Duration::from_millis(500);
 /// For how long fewer pods must be enough before one goes.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+const USAGE: &str = "usage: autoscale [--seconds N] [--seed S] [--json]";
+
 #[tokio::main]
-async fn main() -> AnyResult {
+async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let ["pod", data, secret] = arguments.as_slice() {
-        return pod(Path::new(data), secret).await;
-    }
+    let ended = match arguments.as_slice() {
+        ["pod", data, secret] => pod(Path::new(data), secret).await,
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => match options(&arguments) {
+            Some((length, seed, json)) => child::until_interrupted(demonstrate(length, seed, json)).await,
+            None => {
+                eprintln!("{USAGE}; N from 6 to 3600");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    child::exit_code("autoscale", ended)
+}
+
+fn options(arguments: &[&str]) -> Option<(Duration, u64, bool)> {
     let (mut length, mut seed, mut json) = (20, 1, false);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        match (*argument, rest.as_slice().first()) {
-            ("--json", _) => json = true,
-            ("--seconds", Some(seconds)) => length = seconds.parse::<u64>()?.max(6),
-            ("--seed", Some(number)) => seed = number.parse()?,
-            _ => return Err("usage: autoscale [--seconds N] [--seed S] [--json]".into()),
-        }
-        if *argument != "--json" {
-            rest.next();
+        match *argument {
+            "--json" => json = true,
+            "--seconds" => length = rest.next()?.parse().ok()?,
+            "--seed" => seed = rest.next()?.parse().ok()?,
+            _ => return None,
         }
     }
-    demonstrate(Duration::from_secs(length), seed, json).await
+    (6..=3600)
+        .contains(&length)
+        .then_some((Duration::from_secs(length), seed, json))
 }
 
 #[derive(Debug)]

@@ -1,6 +1,11 @@
 //! A process of the same program in another role. It says where it listens, and ends when its parent does.
 
-use std::{io, process::Stdio};
+use std::{
+    error::Error,
+    future::Future,
+    io,
+    process::{ExitCode, Stdio},
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::TcpListener,
@@ -64,4 +69,25 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
 pub async fn parent_gone() {
     let mut all = Vec::new();
     let _ = tokio::io::stdin().read_to_end(&mut all).await;
+}
+
+type AnyResult = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Does the work, or ends it on Ctrl-C so that processes and files are cleaned up.
+pub async fn until_interrupted(work: impl Future<Output = AnyResult>) -> AnyResult {
+    tokio::select! {
+        ended = work => ended,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    }
+}
+
+/// Says what went wrong.
+pub fn exit_code(example: &str, ended: AnyResult) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{example}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crosspoint::{
     prelude::*,
 };
 use http::request::Parts;
-use std::{collections::BTreeMap, error::Error as StdError, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error as StdError, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
@@ -33,17 +33,33 @@ const WORK: Duration = Duration::from_millis(40);
 /// How long the gateway keeps a client waiting before it answers 202.
 const HOLD: Duration = Duration::from_secs(2);
 
+const USAGE: &str = "usage: pods [--seconds N]";
+
 #[tokio::main]
-async fn main() -> AnyResult {
+async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
-        ["pod", data, port, secret] => pod(Path::new(data), port.parse()?, secret).await,
+    let ended = match arguments.as_slice() {
+        ["pod", data, port, secret] => pod(Path::new(data), port, secret).await,
         ["gateway", data, secret, pods @ ..] => gateway(Path::new(data), secret, pods).await,
-        ["--seconds", seconds] => demonstrate(Duration::from_secs(seconds.parse()?)).await,
-        [] => demonstrate(Duration::from_secs(12)).await,
-        _ => Err("usage: pods [--seconds N]".into()),
-    }
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        [] => child::until_interrupted(demonstrate(12)).await,
+        ["--seconds", seconds]
+            if seconds
+                .parse::<u64>()
+                .is_ok_and(|seconds| (4..=3600).contains(&seconds)) =>
+        {
+            child::until_interrupted(demonstrate(seconds.parse().unwrap_or(12))).await
+        }
+        _ => {
+            eprintln!("{USAGE}, 4 to 3600");
+            return ExitCode::from(2);
+        }
+    };
+    child::exit_code("pods", ended)
 }
 
 /// The service. It does not know which way a call came.
@@ -78,11 +94,11 @@ async fn open(data: &Path) -> AnyResult<Gateway> {
     Ok(Gateway::new(store.dispatch, Arc::new(SystemClock::new()), config))
 }
 
-async fn pod(data: &Path, port: u16, secret: &str) -> AnyResult {
+async fn pod(data: &Path, port: &str, secret: &str) -> AnyResult {
     let gateway = open(data).await?;
     let serve = Serve::with_secret(SharedSecret::new(secret)?).target(TargetConfig::default().permits(8));
     let app = gateway.serve(TargetId::new("scan")?, Arc::new(Scan), serve)?;
-    let listener = listen(port).await?;
+    let listener = listen(port.parse()?).await?;
     axum::serve(listener, app).with_graceful_shutdown(parent_gone()).await?;
     Ok(())
 }
@@ -142,7 +158,8 @@ enum Seen {
     Other,
 }
 
-async fn demonstrate(length: Duration) -> AnyResult {
+async fn demonstrate(seconds: u64) -> AnyResult {
+    let length = Duration::from_secs(seconds);
     let folder = tempfile::tempdir()?;
     let data = folder.path().to_str().ok_or("a folder with a strange name")?;
     let secret = uuid::Uuid::new_v4().simple().to_string();

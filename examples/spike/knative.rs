@@ -54,7 +54,7 @@ impl<S> Buffer<S> {
 impl Shared {
     fn resize(&self, capacity: u64) {
         let resized = |word: u64| Some(word & 0xFFFF_FFFF | capacity << 32);
-        drop(self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, resized));
+        let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, resized);
     }
 
     fn enter(self: &Arc<Self>) -> Option<Inside> {

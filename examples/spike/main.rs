@@ -6,6 +6,7 @@
 //! whole takes seconds; `--real` does it with real sockets and on the wall clock instead.
 
 mod knative;
+mod output;
 mod peers;
 mod plot;
 mod real;
@@ -15,9 +16,9 @@ use crosspoint_simulator::{
     case::{self, Case, Profile},
     run_behind,
 };
+use output::Progress;
 use peers::Peer;
 use std::{
-    io::{IsTerminal, Write},
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
@@ -41,6 +42,13 @@ struct Options {
     json: bool,
     full: bool,
     real: bool,
+}
+
+impl Options {
+    /// Whether a slow build gets less to do.
+    const fn small(&self) -> bool {
+        cfg!(debug_assertions) && !self.full && !self.real
+    }
 }
 
 fn main() -> ExitCode {
@@ -67,13 +75,13 @@ fn main() -> ExitCode {
     };
     if options.json {
         for (peer, report) in &results {
-            println!("{}", line(*peer, report));
+            println!("{}", output::line(*peer, report));
         }
     } else {
-        print!("{}", table(&case, &results, &options));
+        print!("{}", output::table(&case, &results, &options));
     }
     if let Some(path) = &options.svg {
-        if let Err(error) = std::fs::write(path, plot::draw(&case, &results)) {
+        if let Err(error) = std::fs::write(path, plot::draw(&case, &results, &options)) {
             eprintln!("{path} could not be written: {error}");
             return ExitCode::FAILURE;
         }
@@ -127,14 +135,20 @@ fn options() -> Result<Option<Options>, String> {
     Ok(Some(options))
 }
 
+/// How long a client waits, in seconds, whatever is in front of the target.
+const PATIENCE: f64 = 30.0;
+
 /// The spike at the size that fits the build and the clock.
 fn scaled(options: &Options) -> Case {
     let mut case = case::named("w02").expect("the case comes with the simulator");
+    case.load.client.patience = Some(PATIENCE);
     if options.real {
         // Four times as fast as in the simulation, and half as much of everything.
         case.load.rate /= 2.0;
         case.pool.workers /= 2;
         case.gateway.hold /= 4.0;
+        case.load.client.patience = Some(PATIENCE / 4.0);
+        case.load.client.ask /= 4.0;
         case.duration = 16.0;
         case.disturbance = (4.0, 9.0);
         case.load.profile = Profile::Spike {
@@ -146,7 +160,7 @@ fn scaled(options: &Options) -> Case {
             autoscaler.pause /= 4.0;
             autoscaler.ready /= 4.0;
         }
-    } else if cfg!(debug_assertions) && !options.full {
+    } else if options.small() {
         case.load.rate /= 4.0;
         case.pool.workers /= 4;
     }
@@ -181,98 +195,4 @@ fn simulate(case: &Case, options: &Options) -> Result<Results, String> {
     done.into_iter()
         .map(|(turn, report)| Ok((options.peers[turn], report?)))
         .collect()
-}
-
-/// A bar on a terminal, nothing elsewhere.
-pub(crate) struct Progress {
-    all: usize,
-    shown: bool,
-}
-
-impl Progress {
-    pub(crate) fn new(all: usize) -> Self {
-        Self {
-            all,
-            shown: std::io::stderr().is_terminal(),
-        }
-    }
-
-    pub(crate) fn show(&self, ready: usize, name: &str) {
-        if self.shown {
-            let full = 30 * ready / self.all.max(1);
-            eprint!("\r[{:<30}] {ready} of {} {name:<20}", "#".repeat(full), self.all);
-            let _ = std::io::stderr().flush();
-        }
-    }
-
-    pub(crate) fn clear(&self) {
-        if self.shown {
-            eprint!("\r{:70}\r", "");
-        }
-    }
-}
-
-fn line(peer: Peer, report: &Report) -> serde_json::Value {
-    let share = |name: &str| report.figure(name) / 100.0;
-    serde_json::json!({
-        "policy": peer.name(),
-        "answered": share("answered"),
-        "on_connection": share("on_connection"),
-        "share_of_optimum": share("share"),
-        "lost": report.figure("lost") as u64,
-        "p50_ms": report.figure("p50") * 1000.0,
-        "p99_ms": report.figure("p99") * 1000.0,
-        "replica_seconds": report.figure("replica_seconds"),
-    })
-}
-
-fn table(case: &Case, results: &Results, options: &Options) -> String {
-    use std::fmt::Write as _;
-    let mut text = format!(
-        "{}: {} calls a second, then {}; {} replicas of {} workers, {} at most\n",
-        case.title,
-        case.load.rate,
-        case.load.rate_at(case.disturbance.0),
-        case.pool.replicas,
-        case.pool.workers,
-        case.autoscaler
-            .as_ref()
-            .map_or(case.pool.replicas, |autoscaler| autoscaler.most),
-    );
-    if options.real {
-        text.push_str(
-            "real sockets on one machine, wall-clock time, four times as fast and half as much as simulated\n",
-        );
-    } else if cfg!(debug_assertions) && !options.full {
-        text.push_str(
-            "a debug build: a quarter of the load on replicas of a quarter of the size (--full for all of it)\n",
-        );
-    }
-    let _ = writeln!(
-        text,
-        "\n{:<20}{:>9}{:>9}{:>9}{:>7}{:>10}{:>10}{:>11}{:>10}",
-        "policy", "answered", "on conn.", "optimum", "lost", "p50", "p99", "normal", "replica-s"
-    );
-    for (peer, report) in results {
-        let figure = |name: &str| report.figure(name);
-        let _ = writeln!(
-            text,
-            "{:<20}{:>8.1}%{:>8.1}%{:>8.1}%{:>7}{:>8.2} s{:>8.2} s{:>8.0} s{:>11.0}",
-            peer.name(),
-            figure("answered"),
-            figure("on_connection"),
-            figure("share"),
-            figure("lost"),
-            figure("p50"),
-            figure("p99"),
-            figure("base_again"),
-            figure("replica_seconds"),
-        );
-    }
-    text.push_str(
-        "\nanswered: at all, also when the client asked later    on conn.: on the connection that the call came on\n\
-         optimum: on conn. as a share of what somebody could reach who knows everything, within the hold\n\
-         p50, p99: of calls answered on the connection         normal: so long after the spike all is as before\n",
-    );
-    text
 }

@@ -22,7 +22,7 @@ use tower::{
 };
 use tower_resilience_circuitbreaker::{CircuitBreakerLayer, SlidingWindowType};
 
-/// How long a peer with a queue lets a call wait, and how long any peer lets it run.
+/// How long the peers made of tower let a call wait and run.
 const HOLD: Duration = Duration::from_secs(10);
 /// A call that takes longer is a failure to the circuit breaker.
 const SLOW: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ impl Peer {
             Self::RetryBudget => "the same with a budget: one retry for ten calls",
             Self::Breaker => "a circuit breaker: half of 100 calls slower than a second, open for 5 s",
             Self::Knative30 => "a buffer in memory for 10,000 calls, 30 s at most",
-            Self::Knative10 => "the same, 10 s at most, as long as Crosspoint holds",
+            Self::Knative10 => "the same for as long as Crosspoint holds, 10 s",
             Self::AlwaysQueue => "every call is stored and answered 202",
             Self::Sticky => "Crosspoint with Sticky: after a divert the next calls go to the queue",
             Self::Known => "Crosspoint that is told how many workers are ready",
@@ -140,7 +140,7 @@ impl Peer {
             }
             Self::Breaker => Door::peer(breaker(inner)?),
             Self::Knative30 | Self::Knative10 => {
-                let wait = if self == Self::Knative30 { 3 * HOLD } else { hold(site) };
+                let wait = hold(site) * if self == Self::Knative30 { 3 } else { 1 };
                 let waiting = Arc::default();
                 let buffer = Buffer::new(inner, permits(), &site.pool, Arc::clone(&waiting), wait);
                 let mut door = Door::peer(BoxCloneSyncService::new(buffer));

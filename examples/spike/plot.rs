@@ -1,163 +1,250 @@
-//! The plot: calls answered on their connection, and how long they took, over time. Written by hand, so that it needs
-//! no drawing crate.
+//! The plot: for each policy what came, what was answered and how long it took, over time. Small panels side by side
+//! with the same axes instead of twelve lines in one, so that it can be read in black and white. Written by hand, so that
+//! it needs no drawing crate.
 
-use crate::{Results, peers::Peer};
+use crate::{Options, Results, output};
 use crosspoint_simulator::{End, Report, case::Case};
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 64.0;
-const TOP: f64 = 48.0;
-const LEGEND: f64 = 170.0;
+/// A panel with its margins.
+const COLUMN: f64 = 350.0;
+const ROW: f64 = 252.0;
+const LEFT: f64 = 58.0;
+const WIDTH: f64 = 276.0;
+/// Above the first row.
+const HEAD: f64 = 112.0;
+/// Where the two parts of a panel are, from its top.
+const CALLS: (f64, f64) = (22.0, 110.0);
+const TIMES: (f64, f64) = (148.0, 68.0);
 
-const COLOURS: [&str; 12] = [
-    "#9aa0a6", "#c58a00", "#8d6e63", "#ab47bc", "#7e57c2", "#d81b60", "#00897b", "#43a047", "#546e7a", "#64b5f6",
-    "#3949ab", "#e53935",
-];
+const DARK: &str = "#1f3b57";
+const LIGHT: &str = "#b9c6d3";
+const GREY: &str = "#666";
 
-/// One value a second; `None` where there is nothing to show.
-type Series = Vec<Option<f64>>;
+/// Seconds at the bottom and the top of the latency part.
+const FASTEST: f64 = 0.01;
+const SLOWEST: f64 = 100.0;
+
+/// One second of a run, by when calls should have been sent.
+#[derive(Default, Clone)]
+struct Second {
+    sent: usize,
+    later: usize,
+    /// How long the calls took that were answered on the connection.
+    took: Vec<f64>,
+}
 
 /// An SVG document.
-pub fn draw(case: &Case, results: &Results) -> String {
-    let seconds = case.duration.ceil() as usize;
-    let all = WIDTH + LEGEND;
-    let (second, end) = (TOP + HEIGHT + 80.0, TOP + 2.0 * HEIGHT + 130.0);
+pub fn draw(case: &Case, results: &Results, options: &Options) -> String {
+    let columns = results.len().clamp(2, 3);
+    let rows = results.len().div_ceil(columns);
+    let (width, height) = (COLUMN * columns as f64 + 20.0, HEAD + ROW * rows as f64 + 16.0);
+    let runs: Vec<Vec<Second>> = results.iter().map(|(_, report)| seconds(case, report)).collect();
+    let most = runs.iter().flatten().map(|second| second.sent).max().unwrap_or(1);
+    let step = nice(most as f64 / 4.0);
+    let top = step * (most as f64 / step).ceil();
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {all} {end}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
-    let answered: Vec<Series> = results.iter().map(|(_, report)| answered(report, seconds)).collect();
-    let latency: Vec<Series> = results.iter().map(|(_, report)| latency(report, seconds)).collect();
-    let most = answered.iter().flatten().flatten().copied().fold(1.0, f64::max);
-    let linear = |value: f64| value / most;
-    let logarithmic = |value: f64| (value.max(0.01).log10() + 2.0) / 4.0;
-    panel(
-        &mut svg,
-        case,
-        TOP,
-        "answered on the connection, calls a second (by the second they were sent)",
-    );
-    for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
-        label(&mut svg, TOP, tick, &format!("{:.0}", tick * most));
-    }
-    panel(
-        &mut svg,
-        case,
-        second,
-        "99th percentile of those calls, seconds (logarithmic)",
-    );
-    for value in [0.01, 0.1, 1.0, 10.0, 100.0] {
-        label(&mut svg, second, logarithmic(value), &format!("{value}"));
-    }
-    for (index, (peer, _)) in results.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let width = if *peer == Peer::Crosspoint { 2.5 } else { 1.3 };
-        line(&mut svg, TOP, &answered[index], seconds, linear, colour, width);
-        line(&mut svg, second, &latency[index], seconds, logarithmic, colour, width);
-        let (x, y) = (WIDTH + 16.0, TOP + 18.0 * index as f64);
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{x}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" stroke=\"{colour}\" stroke-width=\"3\"/>\
-             <text x=\"{}\" y=\"{}\">{}</text>",
-            x + 18.0,
-            x + 24.0,
-            y + 4.0,
-            peer.name()
+    head(&mut svg, case, options);
+    for (index, ((peer, report), run)) in results.iter().zip(&runs).enumerate() {
+        let (x, y) = (COLUMN * (index % columns) as f64, HEAD + ROW * (index / columns) as f64);
+        let title = format!(
+            "{}: {:.1} % on the connection",
+            peer.name(),
+            report.figure("on_connection")
         );
+        let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
+        text(
+            &mut svg,
+            (LEFT, 14.0),
+            "start",
+            "font-weight=\"bold\" font-size=\"12\"",
+            &title,
+        );
+        calls(&mut svg, case, run, step, top);
+        times(&mut svg, case, run);
+        svg.push_str("</g>\n");
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-fn on_connection(report: &Report, seconds: usize) -> Vec<Vec<f64>> {
-    let mut all = vec![Vec::new(); seconds];
+fn seconds(case: &Case, report: &Report) -> Vec<Second> {
+    let mut all = vec![Second::default(); case.duration.ceil() as usize];
     for point in &report.timeline {
-        if let (Some(End::Direct | End::Queued), Some(second)) = (point.end, all.get_mut(point.at as usize)) {
-            second.push(point.after);
+        let Some(second) = all.get_mut(point.at as usize) else {
+            continue;
+        };
+        second.sent += 1;
+        match point.end {
+            Some(End::Direct | End::Queued) => second.took.push(point.after),
+            Some(End::Polled) => second.later += 1,
+            _ => {}
         }
+    }
+    for second in &mut all {
+        second.took.sort_by(f64::total_cmp);
     }
     all
 }
 
-fn answered(report: &Report, seconds: usize) -> Series {
-    on_connection(report, seconds)
-        .iter()
-        .map(|second| Some(second.len() as f64))
-        .collect()
+/// 1, 2 or 5 times a power of ten, at least `of`.
+fn nice(of: f64) -> f64 {
+    let power = 10f64.powf(of.max(1.0).log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0];
+    power * steps.into_iter().find(|step| step * power >= of).unwrap_or(10.0)
 }
 
-fn latency(report: &Report, seconds: usize) -> Series {
-    let p99 = |mut second: Vec<f64>| {
-        second.sort_by(f64::total_cmp);
-        second
-            .get((second.len() * 99 / 100).min(second.len().saturating_sub(1)))
-            .copied()
-    };
-    on_connection(report, seconds).into_iter().map(p99).collect()
-}
-
-/// Frame, title, time axis and the disturbance.
-fn panel(svg: &mut String, case: &Case, top: f64, title: &str) {
-    let x = |at: f64| LEFT + (WIDTH - LEFT) * at / case.duration;
-    let (from, until) = (x(case.disturbance.0), x(case.disturbance.1));
-    let width = WIDTH - LEFT;
+/// Title and legend.
+fn head(svg: &mut String, case: &Case, options: &Options) {
+    text(
+        svg,
+        (LEFT, 26.0),
+        "start",
+        "font-size=\"16\" font-weight=\"bold\"",
+        &case.title,
+    );
+    text(svg, (LEFT, 44.0), "start", "", &output::setting(case));
+    text(svg, (LEFT, 60.0), "start", "", output::manner(options));
+    let y = 74.0;
     let _ = writeln!(
         svg,
-        "<text x=\"{LEFT}\" y=\"{}\" font-weight=\"bold\">{title}</text>\
-         <rect x=\"{from:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{HEIGHT}\" fill=\"#fff3e0\"/>\
-         <rect x=\"{LEFT}\" y=\"{top}\" width=\"{width}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#bbb\"/>",
-        top - 12.0,
+        "<rect x=\"{LEFT}\" y=\"{y}\" width=\"22\" height=\"11\" fill=\"{DARK}\"/>\
+         <rect x=\"215\" y=\"{y}\" width=\"22\" height=\"11\" fill=\"{LIGHT}\"/>\
+         <path d=\"M420 {mid}h22\" stroke=\"black\" fill=\"none\"/>\
+         <path d=\"M500 {mid}h22\" stroke=\"black\" stroke-width=\"1.8\"/>\
+         <path d=\"M590 {mid}h22\" stroke=\"black\" stroke-dasharray=\"2 2\"/>",
+        mid = y + 6.0
+    );
+    let labels = [
+        (LEFT, "answered on the connection"),
+        (215.0, "answered when the client asked later"),
+        (420.0, "sent"),
+        (500.0, "p99"),
+        (590.0, "median"),
+    ];
+    for (x, label) in labels {
+        text(svg, (x + 28.0, y + 10.0), "start", "", label);
+    }
+    let note =
+        "Shaded: the spike. Calls stand at the second in which they were sent; white under the line was not answered.";
+    text(svg, (LEFT, 101.0), "start", &format!("fill=\"{GREY}\""), note);
+}
+
+/// The upper part of a panel.
+fn calls(svg: &mut String, case: &Case, run: &[Second], step: f64, top: f64) {
+    let (y, height) = CALLS;
+    let count = (top / step).round() as usize;
+    let ticks: Vec<(f64, String)> = (0..=count)
+        .map(|tick| (tick as f64 / count as f64, format!("{:.0}", step * tick as f64)))
+        .collect();
+    frame(svg, case, CALLS, &ticks, "calls a second");
+    let at = |value: usize| y + height * (1.0 - value as f64 / top);
+    let answered = steps(case, run, |second| at(second.took.len() + second.later));
+    let on_connection = steps(case, run, |second| at(second.took.len()));
+    let sent = steps(case, run, |second| at(second.sent));
+    let (floor, right) = (y + height, LEFT + WIDTH);
+    let _ = writeln!(
+        svg,
+        "<path d=\"M{LEFT} {floor}L{answered}L{right} {floor}Z\" fill=\"{LIGHT}\"/>\
+         <path d=\"M{LEFT} {floor}L{on_connection}L{right} {floor}Z\" fill=\"{DARK}\"/>\
+         <path d=\"M{sent}\" fill=\"none\" stroke=\"black\" stroke-width=\"0.9\"/>"
+    );
+}
+
+/// The lower part of a panel.
+fn times(svg: &mut String, case: &Case, run: &[Second]) {
+    let (y, height) = TIMES;
+    let decades = (SLOWEST / FASTEST).log10();
+    let part = |value: f64| ((value / FASTEST).log10() / decades).clamp(0.0, 1.0);
+    let ticks = [0.01, 0.1, 1.0, 10.0, 100.0].map(|value| (part(value), format!("{value}")));
+    frame(svg, case, TIMES, &ticks, "seconds");
+    for (share, style) in [(0.99, "stroke-width=\"1.8\""), (0.5, "stroke-dasharray=\"2 2\"")] {
+        let mut path = String::new();
+        let mut command = 'M';
+        for (index, second) in run.iter().enumerate() {
+            let last = second.took.len().saturating_sub(1);
+            let rank = ((second.took.len() as f64 * share) as usize).min(last);
+            let Some(value) = second.took.get(rank) else {
+                command = 'M';
+                continue;
+            };
+            let x = across(case, index as f64 + 0.5);
+            let _ = write!(path, "{command}{x:.1} {:.1}", y + height * (1.0 - part(*value)));
+            command = 'L';
+        }
+        let _ = writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"black\" {style}/>");
+    }
+    text(
+        svg,
+        (LEFT + WIDTH / 2.0, y + height + 28.0),
+        "middle",
+        "",
+        "seconds since the start",
+    );
+}
+
+fn across(case: &Case, second: f64) -> f64 {
+    LEFT + WIDTH * second / case.duration.ceil()
+}
+
+/// One level for each second.
+fn steps(case: &Case, run: &[Second], level: impl Fn(&Second) -> f64) -> String {
+    let mut path = String::new();
+    for (index, second) in run.iter().enumerate() {
+        let (from, until) = (across(case, index as f64), across(case, index as f64 + 1.0));
+        let y = level(second);
+        let _ = write!(path, "{from:.1} {y:.1} {until:.1} {y:.1} ");
+    }
+    path
+}
+
+/// The spike, the axes and what stands at them.
+fn frame(svg: &mut String, case: &Case, (y, height): (f64, f64), ticks: &[(f64, String)], unit: &str) {
+    let (from, until) = (across(case, case.disturbance.0), across(case, case.disturbance.1));
+    let _ = writeln!(
+        svg,
+        "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"{height}\" fill=\"#f1ede4\"/>",
         until - from
     );
-    let step = if case.duration > 60.0 { 20.0 } else { 2.0 };
-    let mut at = 0.0;
-    while at <= case.duration {
+    for (part, label) in ticks {
+        let at = y + height * (1.0 - part);
         let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555\">{at} s</text>",
-            x(at),
-            top + HEIGHT + 18.0
+            "<path d=\"M{LEFT} {at:.1}h{WIDTH}\" stroke=\"#ddd\" stroke-width=\"0.7\"/>"
         );
-        at += step;
+        text(svg, (LEFT - 5.0, at + 4.0), "end", &format!("fill=\"{GREY}\""), label);
     }
-}
-
-fn label(svg: &mut String, top: f64, part: f64, text: &str) {
-    let y = top + HEIGHT * (1.0 - part);
+    let floor = y + height;
     let _ = writeln!(
         svg,
-        "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{WIDTH}\" y2=\"{y:.1}\" stroke=\"#eee\"/>\
-         <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">{text}</text>",
-        LEFT - 8.0,
-        y + 4.0
+        "<path d=\"M{LEFT} {y}V{floor}H{}\" fill=\"none\" stroke=\"{GREY}\"/>",
+        LEFT + WIDTH
     );
+    let step = nice(case.duration / 8.0);
+    let mut second = 0.0;
+    while second <= case.duration {
+        let x = across(case, second);
+        let _ = writeln!(svg, "<path d=\"M{x:.1} {floor}v3\" stroke=\"{GREY}\"/>");
+        text(
+            svg,
+            (x, floor + 14.0),
+            "middle",
+            &format!("fill=\"{GREY}\""),
+            &format!("{second}"),
+        );
+        second += step;
+    }
+    let middle = y + height / 2.0;
+    let turned = format!("transform=\"rotate(-90 14 {middle})\"");
+    text(svg, (14.0, middle), "middle", &turned, unit);
 }
 
-fn line(
-    svg: &mut String,
-    top: f64,
-    series: &Series,
-    seconds: usize,
-    scale: impl Fn(f64) -> f64,
-    colour: &str,
-    width: f64,
-) {
-    let mut path = String::new();
-    let mut drawing = false;
-    for (second, value) in series.iter().enumerate() {
-        let Some(value) = value else {
-            drawing = false;
-            continue;
-        };
-        let x = LEFT + (WIDTH - LEFT) * (second as f64 + 0.5) / seconds as f64;
-        let y = top + HEIGHT * (1.0 - scale(*value).clamp(0.0, 1.0));
-        let _ = write!(path, "{}{x:.1} {y:.1} ", if drawing { "L" } else { "M" });
-        drawing = true;
-    }
+fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, style: &str, words: &str) {
     let _ = writeln!(
         svg,
-        "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>"
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {style}>{words}</text>"
     );
 }

@@ -11,6 +11,7 @@ use axum::{
 use crosspoint::core::{Code, Error, Result};
 use crosspoint_simulator::{CUSTOMER, Door, Fate, Front, Pool, REQUEST, Site, answer, case::Case, number_of, run_here};
 use http::{Request, Response, StatusCode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     convert::Infallible,
     future::Future,
@@ -21,8 +22,26 @@ use std::{
 };
 use tower::{Service, util::BoxCloneSyncService};
 
+/// Open sockets at the worst moment: every call has two ends before the policy and two behind it.
+const SOCKETS: u64 = 16_000;
+
+/// Many systems allow a process a thousand open files until it asks for more.
+fn allow_sockets() -> std::result::Result<(), String> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= SOCKETS) {
+        return Ok(());
+    }
+    let current = limit.maximum.map_or(SOCKETS, |maximum| maximum.min(SOCKETS));
+    let wanted = Rlimit {
+        current: Some(current),
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, wanted).map_err(|error| format!("{current} open files: {error}"))
+}
+
 /// Runs the policies one after the other.
 pub fn run(case: &Case, peers: &[Peer], seed: u64) -> std::result::Result<Results, String> {
+    allow_sockets()?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let progress = Progress::new(peers.len());
     let mut results = Results::new();

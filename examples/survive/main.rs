@@ -16,7 +16,7 @@ use clients::{Clients, Ledger};
 use crosspoint::prelude::*;
 use processes::{Kind, Processes};
 use report::Report;
-use std::{error::Error as StdError, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error as StdError, path::PathBuf, process::ExitCode, str::FromStr, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a lease of either process lasts: short, so that the work of a dead one is soon taken up.
@@ -25,6 +25,8 @@ const LEASE: Duration = Duration::from_secs(2);
 /// Until when every accepted call must have ended once the killing is over.
 const LAST_ANSWER: Duration = Duration::from_secs(60);
 
+const USAGE: &str = "usage: survive [--kills N] [--seed S] [--json]";
+
 type Done<T> = std::result::Result<T, Box<dyn StdError>>;
 
 #[derive(Debug)]
@@ -32,6 +34,7 @@ struct Arguments {
     kills: u32,
     seed: u64,
     json: bool,
+    help: bool,
     role: Option<host::Role>,
 }
 
@@ -44,7 +47,16 @@ fn main() -> ExitCode {
             .build()?;
         match arguments.role {
             Some(role) => runtime.block_on(role.run()).map(|()| ExitCode::SUCCESS),
-            None => runtime.block_on(survive(&arguments)),
+            None if arguments.help => {
+                println!("{USAGE}");
+                Ok(ExitCode::SUCCESS)
+            }
+            None => runtime.block_on(async {
+                tokio::select! {
+                    survived = survive(&arguments) => survived,
+                    _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+                }
+            }),
         }
     };
     run().unwrap_or_else(|error| {
@@ -59,21 +71,28 @@ impl Arguments {
             kills: 6,
             seed: 1,
             json: false,
+            help: false,
             role: None,
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} wants a value"));
             match word.as_str() {
-                "--kills" => arguments.kills = value()?.parse()?,
-                "--seed" => arguments.seed = value()?.parse()?,
+                "--kills" => arguments.kills = whole(&value()?)?,
+                "--seed" => arguments.seed = whole(&value()?)?,
                 "--json" => arguments.json = true,
+                "--help" | "-h" => arguments.help = true,
                 // How the program starts itself.
                 "--role" => arguments.role = Some(host::Role::parse(words.by_ref())?),
-                other => return Err(format!("{other} is unknown; --kills N --seed S --json are not").into()),
+                other => return Err(format!("{other} is unknown\n{USAGE}").into()),
             }
         }
         Ok(arguments)
     }
+}
+
+fn whole<N: FromStr>(text: &str) -> Done<N> {
+    text.parse()
+        .map_err(|_| format!("{text} is no whole number\n{USAGE}").into())
 }
 
 async fn survive(arguments: &Arguments) -> Done<ExitCode> {

@@ -154,14 +154,15 @@ async fn exchange(door: &Door, request: Request<Body>) -> Response<Body> {
     response
 }
 
-/// Asks for an accepted call: after 2 s, then twice as late each time, half a minute at most.
+/// Asks for an accepted call until it has ended, more and more seldom.
 async fn follow(world: &Arc<World>, call: usize, place: &str) {
     let id = place.rsplit('/').next().unwrap_or_default();
     let customer = world.ledger.book().calls.get(call).map_or(0, |call| call.customer);
-    let mut pause = 2.0;
+    let first = world.site.case.load.client.ask;
+    let mut pause = first;
     loop {
         sleep(seconds(pause)).await;
-        pause = f64::min(pause * 2.0, 30.0);
+        pause = f64::min(pause * 2.0, first * 15.0);
         let Some(router) = world.door().and_then(|door| door.requests) else {
             continue;
         };

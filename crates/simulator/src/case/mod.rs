@@ -192,6 +192,10 @@ pub struct Client {
     /// The share of the waiting clients that go away in a storm.
     #[serde(default)]
     pub storm_share: f64,
+    /// After so long it asks for the first time for what was accepted; then twice as late each time, fifteen times this
+    /// at most.
+    #[serde(default = "two")]
+    pub ask: f64,
 }
 
 impl Default for Client {
@@ -203,6 +207,7 @@ impl Default for Client {
             budget: None,
             storms: Vec::new(),
             storm_share: 0.0,
+            ask: two(),
         }
     }
 }
@@ -435,6 +440,10 @@ const fn one() -> f64 {
 
 const fn fifth() -> f64 {
     0.2
+}
+
+const fn two() -> f64 {
+    2.0
 }
 
 #[cfg(test)]
