@@ -28,6 +28,9 @@ mod target;
 mod wait;
 mod worker;
 
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
+
 pub use config::{CallPolicy, Config, Eligible, OnDisconnect, Settles, TargetConfig};
 pub use control::{
     Aimd, CoolOff, Custom, Gradient2, HoldOrder, Knee, Limit, LimitAlgorithm, Policy, Sticky, Vegas, Window,

@@ -1,6 +1,9 @@
 //! The metrics of dispatch, through the `metrics` facade: the host chooses the exporter. No label names a customer.
 
-use crate::{gate::State, gateway::Inner};
+use crate::{
+    gate::{Readings, State},
+    gateway::Inner,
+};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::{sync::Weak, time::Duration};
 
@@ -10,6 +13,7 @@ const IN_FLIGHT: &str = "crosspoint_dispatch_in_flight_requests";
 const LIMIT: &str = "crosspoint_dispatch_concurrency_limit";
 const UTILIZATION: &str = "crosspoint_dispatch_utilization_ratio";
 const MESSAGES: &str = "crosspoint_dispatch_queue_messages";
+const BYTES: &str = "crosspoint_dispatch_queue_bytes";
 const OLDEST: &str = "crosspoint_dispatch_queue_oldest_age_seconds";
 const WAIT: &str = "crosspoint_dispatch_queue_wait_seconds";
 const HELD: &str = "crosspoint_dispatch_held_connections";
@@ -56,7 +60,7 @@ pub(crate) fn describe() {
     describe_histogram!(
         DURATION,
         Unit::Seconds,
-        "Time to the answer of calls that were diverted."
+        "Time to the answer: of direct calls that succeeded the time at the target, of diverted ones the time since they came."
     );
     describe_gauge!(
         IN_FLIGHT,
@@ -65,7 +69,16 @@ pub(crate) fn describe() {
     );
     describe_gauge!(LIMIT, Unit::Count, "Calls that may run at once.");
     describe_gauge!(UTILIZATION, "Calls that run, as a share of the limit.");
-    describe_gauge!(MESSAGES, Unit::Count, "Stored calls by state.");
+    describe_gauge!(
+        MESSAGES,
+        Unit::Count,
+        "Stored calls: held and sideline wait for a worker."
+    );
+    describe_gauge!(
+        BYTES,
+        Unit::Bytes,
+        "Size of the stored requests that wait for a worker."
+    );
     describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest call that is ready.");
     describe_histogram!(WAIT, Unit::Seconds, "Time from being ready to being leased.");
     describe_gauge!(HELD, Unit::Count, "Clients that are kept waiting for a queued answer.");
@@ -98,6 +111,36 @@ pub(crate) fn answered(target: &str, path: Path, reason: &'static str, after: Du
     let target = target.to_owned();
     counter!(REQUESTS, "target" => target.clone(), "path" => path.as_str(), "reason" => reason).increment(1);
     histogram!(DURATION, "target" => target, "path" => path.as_str()).record(after.as_secs_f64());
+}
+
+/// Records the latencies of direct calls that the gate has seen since the last time.
+pub(crate) fn direct(target: &str, seen: &Readings) {
+    let direct = direct_latencies(seen);
+    if direct.is_empty() {
+        return;
+    }
+    let histogram = histogram!(DURATION, "target" => target.to_owned(), "path" => "direct");
+    for (seconds, count) in direct {
+        histogram.record_many(seconds, usize::try_from(count).unwrap_or(usize::MAX));
+    }
+}
+
+/// All latencies without those of calls from the queue, which are timed from their arrival instead.
+fn direct_latencies(seen: &Readings) -> Vec<(f64, u32)> {
+    let mut all: Vec<(f64, u32)> = Vec::new();
+    for (seconds, count) in seen.classes.iter().flat_map(|class| &class.buckets) {
+        match all.iter_mut().find(|(known, _)| known == seconds) {
+            Some((_, sum)) => *sum = sum.saturating_add(*count),
+            None => all.push((*seconds, *count)),
+        }
+    }
+    for (seconds, drained) in &seen.drained_latencies {
+        if let Some((_, sum)) = all.iter_mut().find(|(known, _)| known == seconds) {
+            *sum = sum.saturating_sub(*drained);
+        }
+    }
+    all.retain(|(_, count)| *count > 0);
+    all
 }
 
 /// Counts a lease that arrived.
@@ -161,13 +204,15 @@ pub(crate) async fn count_always(gateway: Weak<Inner>) {
         for stat in stats {
             let target = stat.target.as_str().to_owned();
             for (queue, count) in [
-                ("ready", stat.ready),
+                ("held", stat.held),
+                ("sideline", stat.ready.saturating_sub(stat.held)),
                 ("delayed", stat.delayed),
                 ("leased", stat.leased),
                 ("dead", stat.dead),
             ] {
                 gauge!(MESSAGES, "target" => target.clone(), "queue" => queue).set(exact(count));
             }
+            gauge!(BYTES, "target" => target.clone()).set(large(stat.bytes));
             let age = stat.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
             gauge!(OLDEST, "target" => target).set(age.as_secs_f64());
         }
@@ -198,4 +243,58 @@ impl Inner {
 /// A count as a gauge; above 2^32 the figure is no longer of interest.
 fn exact(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// Bytes as a gauge, exact up to 2^53.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge; beyond nine petabytes the last digits are of no interest"
+)]
+const fn large(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::{ClassReading, RouteClass};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn direct_latencies_are_those_that_did_not_come_from_the_queue() {
+        let class = |id, buckets: &[(f64, u32)]| ClassReading {
+            class: RouteClass::at(id),
+            count: 0,
+            sum: 0.0,
+            buckets: buckets.to_vec(),
+        };
+        let mut seen = Readings::default();
+        assert!(direct_latencies(&seen).is_empty());
+        seen.classes = vec![class(0, &[(0.1, 3), (0.2, 1)]), class(2, &[(0.1, 2), (0.4, 16)])];
+        assert_eq!(direct_latencies(&seen), [(0.1, 5), (0.2, 1), (0.4, 16)]);
+        seen.drained_latencies = vec![(0.1, 4), (0.2, 1)];
+        assert_eq!(direct_latencies(&seen), [(0.1, 1), (0.4, 16)]);
+    }
+
+    /// All names that follow the prefix somewhere in a text.
+    fn names(text: &str) -> BTreeSet<&str> {
+        let rest = |name: &str| {
+            name.find(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+                .unwrap_or(name.len())
+        };
+        let parts = text.split("crosspoint_dispatch_").skip(1);
+        parts
+            .map(|name| &name[..rest(name)])
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    #[test]
+    fn the_guide_names_every_metric_and_no_other() {
+        let sources = concat!(include_str!("metric.rs"), include_str!("remote/metric.rs"));
+        let declared = sources.lines().filter(|line| line.starts_with("const "));
+        let declared: String = declared.collect();
+        assert!(names(&declared).len() > 20);
+        assert_eq!(names(&declared), names(include_str!("../GUIDE.md")));
+    }
 }

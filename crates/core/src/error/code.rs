@@ -249,12 +249,28 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_its_page() {
+    fn every_code_has_its_page_and_its_row_and_no_page_is_left_over() {
         let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
+        let index = std::fs::read_to_string(docs.join("README.md")).unwrap();
         for code in Code::ALL {
+            let page = std::fs::read_to_string(docs.join(format!("{code}.md")));
+            let page = page.unwrap_or_else(|error| panic!("docs/errors/{code}.md: {error}"));
+            assert!(page.lines().count() >= 9, "docs/errors/{code}.md says too little");
+            let row = index
+                .lines()
+                .find(|line| line.starts_with(&format!("| [{code}]({code}.md) |")));
+            let row = row.unwrap_or_else(|| panic!("docs/errors/README.md has no row for {code}"));
             assert!(
-                docs.join(format!("{code}.md")).is_file(),
-                "docs/errors/{code}.md is missing"
+                row.ends_with(&format!("| {} |", code.status())),
+                "another status: {row}"
+            );
+        }
+        for page in std::fs::read_dir(docs).unwrap() {
+            let name = page.unwrap().file_name().into_string().unwrap();
+            let code = name.trim_end_matches(".md");
+            assert!(
+                code == "README" || Code::parse(code).is_some(),
+                "docs/errors/{name} is about no code"
             );
         }
     }

@@ -198,6 +198,7 @@ impl Ticker {
         self.quiet = if still { self.quiet.saturating_add(1) } else { 0 };
         self.admitted = standing.admitted;
         let seen = gate.readings();
+        metric::direct(self.target.id.as_str(), &seen);
         let watched = if self.watched {
             gate.customers().scan()
         } else {

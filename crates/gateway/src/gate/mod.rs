@@ -243,6 +243,9 @@ impl Gate {
                 let excluded = ticket.cell.is_some_and(|cell| self.customers.is_excluded(cell));
                 if let Some(took) = took.filter(|_| !excluded) {
                     self.recorder.sample(ticket.class, took, u32::from(ticket.weight));
+                    if ticket.drained {
+                        self.recorder.sample_drained(took, u32::from(ticket.weight));
+                    }
                 }
                 self.admission.mode().end_streak(ticket.generation);
             }

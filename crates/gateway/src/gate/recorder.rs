@@ -38,6 +38,8 @@ impl RouteClass {
 pub(crate) struct Readings {
     /// Latencies by route class; classes without a sample are left out.
     pub(crate) classes: Vec<ClassReading>,
+    /// Of these latencies, those of calls that came from the queue, in the same buckets.
+    pub(crate) drained_latencies: Vec<(f64, u32)>,
     /// Calls that ended, by outcome, results of earlier generations left out.
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
@@ -109,6 +111,9 @@ pub(super) struct Recorder {
     shards: [Shard; SHARDS],
     names: Mutex<Vec<Arc<str>>>,
     classes: [OnceLock<Box<Class>>; CLASSES],
+    /// What the classes hold of calls from the queue, again, so that metrics can tell the direct way apart. Few enough for
+    /// one shard.
+    drained_latencies: Box<Histogram>,
     /// Nanoseconds; 0: not known yet.
     baselines: [AtomicU64; CLASSES],
     last: Mutex<Totals>,
@@ -135,6 +140,7 @@ impl Recorder {
             // The class of calls whose route has no name.
             names: Mutex::new(vec![Arc::from("")]),
             classes: [const { OnceLock::new() }; CLASSES],
+            drained_latencies: Box::new(Histogram::new()),
             baselines: [const { AtomicU64::new(0) }; CLASSES],
             last: Mutex::default(),
         }
@@ -186,6 +192,11 @@ impl Recorder {
         }
     }
 
+    /// Notes that a latency which was recorded was that of calls from the queue.
+    pub(super) fn sample_drained(&self, latency: Duration, weight: u32) {
+        self.drained_latencies.add(nanos(latency), weight);
+    }
+
     pub(super) fn set_baseline(&self, class: RouteClass, latency: Duration) {
         if let Some(baseline) = self.baselines.get(usize::from(class.0)) {
             baseline.store(nanos(latency), Ordering::Relaxed);
@@ -215,6 +226,7 @@ impl Recorder {
             both.map_or(0, |(now, last)| now - last)
         };
         let readings = Readings {
+            drained_latencies: self.take_drained(),
             classes: self.take_classes(),
             succeeded: now.succeeded - last.succeeded,
             failed: ended(Ended::Failed),
@@ -231,6 +243,13 @@ impl Recorder {
         readings
     }
 
+    /// Taken before the classes: what is in here has been in those for longer.
+    fn take_drained(&self) -> Vec<(f64, u32)> {
+        let mut counts = [0; BUCKETS];
+        self.drained_latencies.take(&mut counts);
+        filled(&counts)
+    }
+
     fn take_classes(&self) -> Vec<ClassReading> {
         let mut all = Vec::new();
         for (id, class) in (0_u8..).zip(&self.classes) {
@@ -239,8 +258,7 @@ impl Recorder {
             for shard in &class.shards {
                 shard.take(&mut counts);
             }
-            let filled = counts.iter().enumerate().filter(|(_, count)| **count > 0);
-            let buckets: Vec<_> = filled.map(|(at, count)| (middle(at), *count)).collect();
+            let buckets = filled(&counts);
             if !buckets.is_empty() {
                 all.push(ClassReading {
                     class: RouteClass(id),
@@ -252,6 +270,12 @@ impl Recorder {
         }
         all
     }
+}
+
+/// The buckets that are not empty, by the seconds in their middles.
+fn filled(counts: &[u32; BUCKETS]) -> Vec<(f64, u32)> {
+    let filled = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+    filled.map(|(at, count)| (middle(at), *count)).collect()
 }
 
 pub(super) fn nanos(latency: Duration) -> u64 {
