@@ -140,6 +140,7 @@ impl Gate {
     ) -> Result<Ticket, Refusal> {
         match self.admit_plain(class) {
             Some(ticket) => Ok(ticket),
+            None if self.admission.mode().read().is_cooling() => Err(Refusal::CoolOff),
             None => self.admit_unusual(class, customer),
         }
     }

@@ -29,6 +29,12 @@ impl Mode {
         self.0 & UNUSUAL == 0
     }
 
+    /// State CoolOff, available: the most frequent refusal.
+    #[inline]
+    pub(super) const fn is_cooling(self) -> bool {
+        self.0 & (STATE | UNAVAILABLE) == bits(State::CoolOff)
+    }
+
     #[inline]
     pub(super) const fn generation(self) -> u64 {
         self.0 / GENERATION
