@@ -89,6 +89,27 @@ async fn a_permit_that_nobody_fetches_goes_to_the_next() {
     assert_eq!((readings.succeeded, readings.drained, readings.arrived), (2, 1, 1));
 }
 
+/// The drain of held calls asks for one permit at a time. What is freed before it has come round is still for it.
+#[tokio::test]
+async fn between_two_permits_of_the_held_drain_the_sideline_does_not_slip_in() {
+    let gate = gate(3);
+    let first = [gate.enter().unwrap(), gate.enter().unwrap(), gate.enter().unwrap()];
+    gate.expect_held(true);
+    let mut held = pin!(gate.drain(Drain::Held));
+    let mut sideline = pin!(gate.drain(Drain::Sideline));
+    assert!(held.as_mut().now_or_never().is_none());
+    assert!(sideline.as_mut().now_or_never().is_none());
+    drop(first);
+    assert!(gate.try_drain(Drain::Sideline).is_none());
+    let permit = held.as_mut().now_or_never().expect("the first of three");
+    assert!(sideline.as_mut().now_or_never().is_none());
+    let second = gate.try_drain(Drain::Held).expect("the other two are free");
+    gate.expect_held(false);
+    let third = sideline.as_mut().now_or_never().expect("no held call is left");
+    assert_eq!(gate.snapshot().in_flight, 3);
+    drop((permit, second, third));
+}
+
 #[tokio::test]
 async fn the_sideline_has_its_turn_while_held_work_waits_and_in_spite_of_the_reserve() {
     let gate = gate(2);
