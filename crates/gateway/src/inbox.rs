@@ -71,7 +71,11 @@ impl Inbox {
     pub(crate) fn awaited(&self) -> Vec<InvocationId> {
         let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let open = slots.iter().filter(|(_, slot)| slot.borrow().is_none());
-        open.map(|(id, _)| *id).collect()
+        // In order, so that they are asked for and told in the same order in every run.
+        let mut ids: Vec<_> = open.map(|(id, _)| *id).collect();
+        drop(slots);
+        ids.sort_unstable();
+        ids
     }
 }
 

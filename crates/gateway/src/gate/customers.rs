@@ -21,6 +21,9 @@ use tokio::time::Instant;
 const CELLS: usize = 4096;
 /// How much of a ratio is the latest call's.
 const LATEST: f32 = 0.2;
+/// The most that one call counts for, in baselines, unless its customer is known to be slow: a quick call that met a pause
+/// says little.
+const OUTLIER: f32 = 10.0;
 /// The most turns that one call of a slow customer costs.
 const MOST_TURNS: f32 = 32.0;
 
@@ -37,7 +40,7 @@ pub(crate) struct Flags {
     pub(crate) slow: bool,
     /// Its calls say nothing about the target: they reach no histogram.
     pub(crate) excluded: bool,
-    /// It takes more than its share.
+    /// It takes more than its share: while the target is busy, its calls take their turn in the queue.
     pub(crate) noisy: bool,
 }
 
@@ -229,14 +232,16 @@ impl Customers {
         Some(id)
     }
 
-    /// Counts a call in, unless its customer has its share.
+    /// Counts a call in, unless its customer has its share. A noisy one's direct calls would overtake what others have in
+    /// the queue: whoever finds a free permit first has it, and that is mostly who calls most often.
     pub(super) fn enter(&self, cell: u16, gate: Option<Reading>) -> bool {
         let (Some(table), Some(cell)) = (self.table.get(), self.at(cell)) else {
             return true;
         };
         let flags = cell.flags();
         let may = |own: u32| {
-            let free = gate.is_none_or(|gate| own < cap(flags, own, gate));
+            let turn = |gate| flags.noisy && contended(own, gate);
+            let free = gate.is_none_or(|gate| own < cap(flags, own, gate) && !turn(gate));
             free.then(|| own.saturating_add(1))
         };
         let entered = cell.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may);
@@ -254,7 +259,8 @@ impl Customers {
         cell.mark.store(nanos(table.origin.elapsed()), Ordering::Relaxed);
         cell.busy.fetch_add(nanos(took), Ordering::Relaxed);
         if let Some((latency, baseline)) = latency {
-            let latest = latency.as_secs_f32() / baseline.as_secs_f32().max(1e-6);
+            let most = if cell.flags().slow { f32::MAX } else { OUTLIER };
+            let latest = (latency.as_secs_f32() / baseline.as_secs_f32().max(1e-6)).min(most);
             let blend = |bits: u32| {
                 let old = f32::from_bits(bits);
                 let new = if old > 0.0 {
@@ -326,14 +332,19 @@ fn turns(ratio: f32) -> u32 {
 /// How many calls a customer may have in flight. A slow one never has more than 5 % of the limit. Others have 30 % once
 /// 70 % of the limit are in use, but only beside calls of somebody else: alone, a customer may have everything.
 fn cap(flags: Flags, own: u32, gate: Reading) -> u32 {
-    let (limit, in_flight) = (gate.limit(), gate.in_flight());
+    let limit = gate.limit();
     if flags.slow {
         return (limit / 20).max(1);
     }
-    if in_flight > own && in_flight.saturating_mul(10) >= limit.saturating_mul(7) {
+    if contended(own, gate) {
         return (limit.saturating_mul(3) / 10).max(2);
     }
     u32::MAX
+}
+
+/// Whether somebody else is there, and permits are scarce.
+fn contended(own: u32, gate: Reading) -> bool {
+    gate.in_flight() > own && gate.in_flight().saturating_mul(10) >= gate.limit().saturating_mul(7)
 }
 
 impl fmt::Debug for Customers {

@@ -515,6 +515,53 @@ async fn waiting_in_memory_gives_no_customer_more_than_its_share() {
 }
 
 #[test]
+fn a_noisy_customer_takes_its_turn_in_the_queue_while_the_target_is_busy() {
+    let (gate, class) = watched(20);
+    let admit = |name: &'static str| {
+        let customer = || Some(customer(name));
+        gate.admit(class, customer).map(|ticket| gate.permit(ticket))
+    };
+    let first = admit("noisy").unwrap();
+    let cell = gate.customers().cell(&customer("noisy")).unwrap();
+    let flags = Flags {
+        noisy: true,
+        ..Flags::default()
+    };
+    gate.customers().flag(cell, flags);
+    let others: Vec<_> = ["a", "b", "c"]
+        .iter()
+        .flat_map(|name| (0..4).map(|_| admit(name).unwrap()))
+        .collect();
+    drop(admit("noisy").expect("there is room"));
+    let last = admit("d").unwrap();
+    assert_eq!(admit("noisy").unwrap_err(), Refusal::CustomerShare);
+    assert!(gate.may_begin(&customer("noisy")), "from the queue");
+    assert!(admit("d").is_ok());
+    drop((first, others, last));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_late_call_does_not_make_a_customer_slow() {
+    let (gate, class) = watched(20);
+    let call = async |took: Duration| {
+        let permit = gate.permit(gate.admit(class, || Some(customer("acme"))).unwrap());
+        tokio::time::advance(took).await;
+        permit.finish(Outcome::Success);
+        gate.customers().scan()[0]
+    };
+    call(10 * MS).await;
+    let late = call(400 * MS).await;
+    assert!((late.ratio - 2.8).abs() < 0.01, "below what excludes: {late:?}");
+    let flags = Flags {
+        slow: true,
+        ..Flags::default()
+    };
+    gate.customers().flag(late.cell, flags);
+    let known = call(400 * MS).await;
+    assert!(known.ratio > 10.0, "{known:?}");
+}
+
+#[test]
 fn an_unwatched_customer_is_not_asked_for() {
     let gate = gate(1);
     let ticket = gate.admit(RouteClass::default(), || panic!("asked")).unwrap();
