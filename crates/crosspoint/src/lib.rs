@@ -26,6 +26,7 @@ pub mod prelude {
         Principal, Result, RetryPolicy, ScheduleSpec, Script, SecretRef, Submitted, SystemClock, Tick, Timestamp,
         Trigger,
     };
+    pub use crosspoint_gateway::{CoolOff, Gateway, HttpTarget, Limit, Policy};
     #[cfg(feature = "sqlite")]
     pub use crosspoint_sqlite::Sqlite;
 }

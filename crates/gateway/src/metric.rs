@@ -278,15 +278,9 @@ mod tests {
 
     /// All names that follow the prefix somewhere in a text.
     fn names(text: &str) -> BTreeSet<&str> {
-        let rest = |name: &str| {
-            name.find(|c: char| !(c.is_ascii_lowercase() || c == '_'))
-                .unwrap_or(name.len())
-        };
-        let parts = text.split("crosspoint_dispatch_").skip(1);
-        parts
-            .map(|name| &name[..rest(name)])
-            .filter(|name| !name.is_empty())
-            .collect()
+        let after = text.split("crosspoint_dispatch_").skip(1);
+        let names = after.filter_map(|rest| rest.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).next());
+        names.filter(|name| !name.is_empty()).collect()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     dispatch::ended,
     estimate::{Counts, Estimate},
     gateway::{Inner, Stage},
-    http::{Prefer, json, problem, retry_after},
+    http::{Prefer, json, problem, retry_after, whole_seconds},
     inbox::Answer,
     layer::MOST_REDIRECTS,
     wait::from_now,
@@ -147,7 +147,7 @@ impl Requests {
         let mut body = describe(&status);
         let estimate = self.estimate(&status).await;
         let after = self.ask_after(&status, estimate);
-        body["retry_after"] = after.as_secs().max(1).into();
+        body["retry_after"] = whole_seconds(after).into();
         // Whoever was not kept waiting (shutdown, too many others) would only run through its redirects.
         let kept_waiting = wait.is_some_and(|wait| waited >= wait.min(self.gateway.inner.config.hold));
         let mut reply = match hops.and_then(|hops| hops.checked_sub(1)) {

@@ -59,15 +59,29 @@ pub(crate) fn for_stored_reply(headers: &mut HeaderMap) {
     }
 }
 
-/// Whole seconds, at least one.
+/// As `Retry-After`: in [`whole_seconds`].
 pub(crate) fn retry_after(after: Duration) -> HeaderValue {
+    HeaderValue::from(whole_seconds(after))
+}
+
+/// Whole seconds, at least one: never sooner than was meant.
+pub(crate) fn whole_seconds(after: Duration) -> u64 {
     let seconds = after.as_millis().div_ceil(1000).max(1);
-    HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX))
+    u64::try_from(seconds).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_are_never_rounded_down() {
+        for (millis, seconds) in [(0, 1), (400, 1), (1000, 1), (2000, 2), (2001, 3), (59_900, 60)] {
+            let after = Duration::from_millis(millis);
+            assert_eq!(whole_seconds(after), seconds);
+            assert_eq!(retry_after(after), seconds.to_string().as_str());
+        }
+    }
 
     #[test]
     fn credentials_and_the_connection_stay_behind() {

@@ -7,7 +7,7 @@ mod prefer;
 mod problem;
 mod timing;
 
-pub(crate) use headers::{for_reply, for_storage, for_stored_reply, retry_after};
+pub(crate) use headers::{for_reply, for_storage, for_stored_reply, retry_after, whole_seconds};
 pub(crate) use key::{KEY_HEADER, KeyScope, idempotency_key, well_formed};
 pub(crate) use limits::used_up;
 pub(crate) use prefer::Prefer;

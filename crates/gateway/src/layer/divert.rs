@@ -10,6 +10,7 @@ use crate::{
     gateway::Stage,
     http::{
         KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after, used_up, well_formed,
+        whole_seconds,
     },
     inbox::Answer,
     later::Completion,
@@ -194,7 +195,7 @@ impl Route {
         let body = serde_json::json!({
             "id": id.to_string(),
             "status": "accepted",
-            "retry_after": after.as_secs().max(1),
+            "retry_after": whole_seconds(after),
         });
         let mut location = format!("{}/{id}", inner.config.requests_path.trim_end_matches('/'));
         let sent_on = self.redirects > 0 && !prefer.respond_async;

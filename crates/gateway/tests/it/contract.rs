@@ -92,6 +92,7 @@ async fn after_the_hold_it_is_202() {
     assert_eq!(accepted.header("preference-applied"), "", "nobody asked");
     let body = accepted.json();
     assert_eq!((&body["id"], &body["status"]), (&id.into(), &"accepted".into()));
+    assert_eq!(body["retry_after"], 2, "as in the header");
 }
 
 #[tokio::test(start_paused = true)]
