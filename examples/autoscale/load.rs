@@ -3,6 +3,7 @@
 use super::{AnyResult, Look};
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex,
@@ -25,6 +26,8 @@ struct Counts {
     accepted: AtomicUsize,
     other: AtomicUsize,
     milliseconds: Mutex<Vec<u64>>,
+    /// How often which other status came, with its problem's code; 0 stands for a broken connection.
+    others: Mutex<BTreeMap<String, usize>>,
 }
 
 pub struct Load {
@@ -40,6 +43,8 @@ pub struct Summary {
     /// Answered 202: the reply waits under an id.
     accepted: usize,
     other: usize,
+    /// What they were: how often which status and code, 0 for a broken connection.
+    others: BTreeMap<String, usize>,
     p50_ms: u64,
     p99_ms: u64,
     most_replicas: usize,
@@ -140,6 +145,7 @@ impl Load {
             answered: count(&self.counts.answered),
             accepted: count(&self.counts.accepted),
             other: count(&self.counts.other),
+            others: std::mem::take(&mut *self.counts.others.lock().expect("nobody panics with it")),
             p50_ms: quantile(0.5),
             p99_ms: quantile(0.99),
             most_replicas: looks.iter().map(|look| look.replicas).max().unwrap_or(0),
@@ -150,12 +156,8 @@ impl Load {
 
 async fn one(http: reqwest::Client, url: String, counts: Arc<Counts>) {
     let sent = Instant::now();
-    let status = http
-        .post(url)
-        .body("text")
-        .send()
-        .await
-        .map_or(0, |answer| answer.status().as_u16());
+    let answer = http.post(url).body("text").send().await;
+    let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
     let took = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
     let count = match status {
         200 => {
@@ -163,7 +165,18 @@ async fn one(http: reqwest::Client, url: String, counts: Arc<Counts>) {
             &counts.answered
         }
         202 => &counts.accepted,
-        _ => &counts.other,
+        _ => {
+            let text = match answer {
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(_) => String::new(),
+            };
+            let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let code = problem["code"].as_str().unwrap_or_default();
+            let status = format!("{status} {code}").trim_end().to_owned();
+            let mut others = counts.others.lock().expect("nobody panics with it");
+            *others.entry(status).or_default() += 1;
+            &counts.other
+        }
     };
     count.fetch_add(1, Ordering::Relaxed);
 }
@@ -175,6 +188,7 @@ impl fmt::Display for Summary {
             answered,
             accepted,
             other,
+            others,
             p50_ms,
             p99_ms,
             most_replicas,
@@ -184,6 +198,9 @@ impl fmt::Display for Summary {
             f,
             "{answered} of {sent} calls answered on their connection, {accepted} accepted for later, {other} otherwise"
         )?;
+        if *other > 0 {
+            writeln!(f, "otherwise, by status: {others:?}")?;
+        }
         write!(
             f,
             "median {p50_ms} ms, 99 % within {p99_ms} ms; {most_replicas} pods at most, {replica_seconds} pod seconds"
