@@ -45,6 +45,8 @@ pub(crate) struct Backlog {
 impl Backlog {
     /// This process has put calls into the queue.
     pub(crate) fn stored(&self, calls: usize) {
+        self.total
+            .fetch_add(u64::try_from(calls).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.own
             .fetch_add(i64::try_from(calls).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
@@ -132,6 +134,7 @@ mod tests {
         gateway.stored(1000);
         worker.started(400);
         assert_eq!(gateway.own() + worker.own(), 600);
+        assert_eq!((gateway.total(), worker.total()), (1000, 0));
         gateway.counted(600);
         worker.counted(600);
         assert_eq!((gateway.own(), worker.own()), (600, 0));

@@ -12,13 +12,15 @@ use std::{
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tokio::time::Instant;
 
 const CELLS: usize = 4096;
+/// No cell: there was nobody, or more than one.
+const SEVERAL: u16 = u16::MAX;
 /// How much of a ratio is the latest call's.
 const LATEST: f32 = 0.2;
 /// The most that one call counts for, in baselines, unless its customer is known to be slow: a quick call that met a pause
@@ -110,6 +112,8 @@ pub(crate) struct Customers {
     names: Mutex<BTreeMap<u16, CustomerId>>,
     /// Whether a lease is under way that may bring a slow customer's call.
     scouting: AtomicBool,
+    /// The cell of the only customer that the last scan saw, or [`SEVERAL`].
+    alone: AtomicU16,
 }
 
 /// The right to lease calls of slow customers: one lease at a time has it, so that none of them takes the last place of
@@ -139,6 +143,7 @@ impl Customers {
             key: seed.unwrap_or_else(|| RandomState::new().hash_one(0_u8)),
             names: Mutex::default(),
             scouting: AtomicBool::new(false),
+            alone: AtomicU16::new(SEVERAL),
         }
     }
 
@@ -173,7 +178,37 @@ impl Customers {
         let in_use = |reading: &CustomerReading| {
             reading.in_flight > 0 || !reading.busy.is_zero() || reading.flags != Flags::default()
         };
-        readings.filter(in_use).collect()
+        let readings: Vec<_> = readings.filter(in_use).collect();
+        let mut busy = readings
+            .iter()
+            .filter(|reading| reading.in_flight > 0 || !reading.busy.is_zero());
+        let alone = match (busy.next(), busy.next()) {
+            (Some(only), None) => only.cell,
+            _ => SEVERAL,
+        };
+        self.alone.store(alone, Ordering::Relaxed);
+        readings
+    }
+
+    /// Whether permits are scarce, and somebody else wants them too. Permits that the drain has in hand are nobody's yet, so
+    /// the gate's own count does not tell.
+    fn contended(&self, cell: u16, own: u32, gate: Reading) -> bool {
+        self.alone.load(Ordering::Relaxed) != cell
+            && gate.in_flight() > own
+            && gate.in_flight().saturating_mul(10) >= gate.limit().saturating_mul(7)
+    }
+
+    /// How many calls a customer may have in flight. A slow one never has more than 5 % of the limit. Others have 30 % once
+    /// 70 % of the limit are in use, but only beside calls of somebody else: alone, a customer may have everything.
+    fn cap(&self, id: u16, flags: Flags, own: u32, gate: Reading) -> u32 {
+        let limit = gate.limit();
+        if flags.slow {
+            return (limit / 20).max(1);
+        }
+        if self.contended(id, own, gate) {
+            return (limit.saturating_mul(3) / 10).max(2);
+        }
+        u32::MAX
     }
 
     /// Sets how the customers of a cell are treated.
@@ -213,10 +248,10 @@ impl Customers {
 
     /// Whether a customer may begin one more call.
     pub(super) fn may_begin(&self, customer: &CustomerId, gate: Reading) -> bool {
-        let cell = self.place(customer).and_then(|cell| self.at(cell));
-        cell.is_none_or(|cell| {
+        let cell = self.place(customer).and_then(|id| Some((id, self.at(id)?)));
+        cell.is_none_or(|(id, cell)| {
             let own = cell.in_flight.load(Ordering::Relaxed);
-            own < cap(cell.flags(), own, gate)
+            own < self.cap(id, cell.flags(), own, gate)
         })
     }
 
@@ -234,14 +269,14 @@ impl Customers {
 
     /// Counts a call in, unless its customer has its share. A noisy one's direct calls would overtake what others have in
     /// the queue: whoever finds a free permit first has it, and that is mostly who calls most often.
-    pub(super) fn enter(&self, cell: u16, gate: Option<Reading>) -> bool {
-        let (Some(table), Some(cell)) = (self.table.get(), self.at(cell)) else {
+    pub(super) fn enter(&self, id: u16, gate: Option<Reading>) -> bool {
+        let (Some(table), Some(cell)) = (self.table.get(), self.at(id)) else {
             return true;
         };
         let flags = cell.flags();
         let may = |own: u32| {
-            let turn = |gate| flags.noisy && contended(own, gate);
-            let free = gate.is_none_or(|gate| own < cap(flags, own, gate) && !turn(gate));
+            let turn = |gate| flags.noisy && self.contended(id, own, gate);
+            let free = gate.is_none_or(|gate| own < self.cap(id, flags, own, gate) && !turn(gate));
             free.then(|| own.saturating_add(1))
         };
         let entered = cell.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may);
@@ -295,15 +330,18 @@ impl Customers {
     pub(super) fn terms(&self, gate: Reading, may_scout: bool) -> ForLease<'_> {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let place = may_scout
-            && names.keys().filter_map(|cell| self.at(*cell)).any(|cell| {
-                let (own, flags) = (cell.in_flight.load(Ordering::Relaxed), cell.flags());
-                flags.slow && own < cap(flags, own, gate)
-            });
+            && names
+                .keys()
+                .filter_map(|id| Some((*id, self.at(*id)?)))
+                .any(|(id, cell)| {
+                    let (own, flags) = (cell.in_flight.load(Ordering::Relaxed), cell.flags());
+                    flags.slow && own < self.cap(id, flags, own, gate)
+                });
         let scout = place.then(|| self.scout()).flatten();
-        let terms = names.iter().filter_map(|(cell, customer)| {
-            let cell = self.at(*cell)?;
+        let terms = names.iter().filter_map(|(id, customer)| {
+            let cell = self.at(*id)?;
             let (own, flags) = (cell.in_flight.load(Ordering::Relaxed), cell.flags());
-            let skip = own >= cap(flags, own, gate) || (flags.slow && scout.is_none());
+            let skip = own >= self.cap(*id, flags, own, gate) || (flags.slow && scout.is_none());
             let turns = turns(cell.ratio());
             if !skip && turns == 1 {
                 return None;
@@ -327,24 +365,6 @@ impl Customers {
 )]
 fn turns(ratio: f32) -> u32 {
     ratio.round().clamp(1.0, MOST_TURNS) as u32
-}
-
-/// How many calls a customer may have in flight. A slow one never has more than 5 % of the limit. Others have 30 % once
-/// 70 % of the limit are in use, but only beside calls of somebody else: alone, a customer may have everything.
-fn cap(flags: Flags, own: u32, gate: Reading) -> u32 {
-    let limit = gate.limit();
-    if flags.slow {
-        return (limit / 20).max(1);
-    }
-    if contended(own, gate) {
-        return (limit.saturating_mul(3) / 10).max(2);
-    }
-    u32::MAX
-}
-
-/// Whether somebody else is there, and permits are scarce.
-fn contended(own: u32, gate: Reading) -> bool {
-    gate.in_flight() > own && gate.in_flight().saturating_mul(10) >= gate.limit().saturating_mul(7)
 }
 
 impl fmt::Debug for Customers {

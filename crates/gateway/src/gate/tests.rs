@@ -567,3 +567,28 @@ fn an_unwatched_customer_is_not_asked_for() {
     let ticket = gate.admit(RouteClass::default(), || panic!("asked")).unwrap();
     gate.leave(ticket, Outcome::Success);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_alone_may_have_every_permit_and_beside_others_a_share() {
+    let gate = Arc::new(Gate::new(10));
+    gate.set_watch(true);
+    let class = gate.class("");
+    let admit = |name: &str| {
+        let customer = CustomerId::new(name).unwrap();
+        gate.admit(class, || Some(customer)).map(|ticket| gate.permit(ticket))
+    };
+    let in_hand = gate.try_drain(Drain::Held).unwrap();
+    let mut own: Vec<_> = (0..6).map(|_| admit("acme").unwrap()).collect();
+    drop(gate.customers().scan());
+    own.extend((6..9).map(|_| admit("acme").unwrap()));
+    assert!(
+        gate.customer_terms(false).customers.is_empty(),
+        "a permit of the drain is nobody else"
+    );
+    drop(in_hand);
+    let other = admit("other").unwrap();
+    drop(gate.customers().scan());
+    own.pop();
+    assert_eq!(admit("acme").unwrap_err(), Refusal::CustomerShare);
+    drop(other);
+}
