@@ -2,7 +2,7 @@
 //! and calls, a queue of ten thousand, first come first served, and 503 when it is full or the wait is over.
 
 use axum::body::Body;
-use crosspoint_simulator::Pool;
+use crosspoint_simulator::Site;
 use http::{Request, Response, StatusCode};
 use std::{
     convert::Infallible,
@@ -18,8 +18,8 @@ use std::{
 use tokio::{sync::Semaphore, time::timeout};
 use tower_service::Service;
 
-/// How many calls may wait.
-const QUEUE: u64 = 10_000;
+/// How many calls may wait for each worker of one replica: 10,000 where these have eight.
+const QUEUE: u64 = 1_250;
 
 #[derive(Clone)]
 pub struct Buffer<S> {
@@ -33,13 +33,18 @@ struct Shared {
     word: AtomicU64,
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    queue: u64,
 }
 
 impl<S> Buffer<S> {
-    pub fn new(inner: S, permits: Arc<Semaphore>, pool: &Pool, waiting: Arc<AtomicUsize>, wait: Duration) -> Self {
-        let word = AtomicU64::new(u64::from(pool.workers()) << 32);
-        let shared = Arc::new(Shared { word, permits, waiting });
-        let (weak, pool) = (Arc::downgrade(&shared), pool.clone());
+    pub fn new(inner: S, permits: Arc<Semaphore>, site: &Site, waiting: Arc<AtomicUsize>, wait: Duration) -> Self {
+        let shared = Arc::new(Shared {
+            word: AtomicU64::new(u64::from(site.pool.workers()) << 32),
+            permits,
+            waiting,
+            queue: QUEUE * u64::from(site.case.pool.workers),
+        });
+        let (weak, pool) = (Arc::downgrade(&shared), site.pool.clone());
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -58,7 +63,7 @@ impl Shared {
     }
 
     fn enter(self: &Arc<Self>) -> Option<Inside> {
-        let more = |word: u64| ((word & 0xFFFF_FFFF) < (word >> 32) + QUEUE).then_some(word + 1);
+        let more = |word: u64| ((word & 0xFFFF_FFFF) < (word >> 32) + self.queue).then_some(word + 1);
         self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
         Some(Inside(Arc::clone(self)))
     }

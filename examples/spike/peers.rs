@@ -142,7 +142,7 @@ impl Peer {
             Self::Knative30 | Self::Knative10 => {
                 let wait = hold(site) * if self == Self::Knative30 { 3 } else { 1 };
                 let waiting = Arc::default();
-                let buffer = Buffer::new(inner, permits(), &site.pool, Arc::clone(&waiting), wait);
+                let buffer = Buffer::new(inner, permits(), site, Arc::clone(&waiting), wait);
                 let mut door = Door::peer(BoxCloneSyncService::new(buffer));
                 door.waiting = waiting;
                 door

@@ -112,18 +112,18 @@ fn head(svg: &mut String, case: &Case, options: &Options) {
     let _ = writeln!(
         svg,
         "<rect x=\"{LEFT}\" y=\"{y}\" width=\"22\" height=\"11\" fill=\"{DARK}\"/>\
-         <rect x=\"215\" y=\"{y}\" width=\"22\" height=\"11\" fill=\"{LIGHT}\"/>\
-         <path d=\"M420 {mid}h22\" stroke=\"black\" fill=\"none\"/>\
-         <path d=\"M500 {mid}h22\" stroke=\"black\" stroke-width=\"1.8\"/>\
-         <path d=\"M590 {mid}h22\" stroke=\"black\" stroke-dasharray=\"2 2\"/>",
+         <rect x=\"250\" y=\"{y}\" width=\"22\" height=\"11\" fill=\"{LIGHT}\"/>\
+         <path d=\"M490 {mid}h22\" stroke=\"black\" fill=\"none\"/>\
+         <path d=\"M560 {mid}h22\" stroke=\"black\" stroke-width=\"1.8\"/>\
+         <path d=\"M630 {mid}h22\" stroke=\"black\" stroke-dasharray=\"2 2\"/>",
         mid = y + 6.0
     );
     let labels = [
         (LEFT, "answered on the connection"),
-        (215.0, "answered when the client asked later"),
-        (420.0, "sent"),
-        (500.0, "p99"),
-        (590.0, "median"),
+        (250.0, "answered when the client asked later"),
+        (490.0, "sent"),
+        (560.0, "p99"),
+        (630.0, "median"),
     ];
     for (x, label) in labels {
         text(svg, (x + 28.0, y + 10.0), "start", "", label);
@@ -228,13 +228,11 @@ fn frame(svg: &mut String, case: &Case, (y, height): (f64, f64), ticks: &[(f64, 
     while second <= case.duration {
         let x = across(case, second);
         let _ = writeln!(svg, "<path d=\"M{x:.1} {floor}v3\" stroke=\"{GREY}\"/>");
-        text(
-            svg,
-            (x, floor + 14.0),
-            "middle",
-            &format!("fill=\"{GREY}\""),
-            &format!("{second}"),
-        );
+        // The upper part has the same axis as the lower one.
+        if y > CALLS.0 {
+            let label = format!("{second}");
+            text(svg, (x, floor + 14.0), "middle", &format!("fill=\"{GREY}\""), &label);
+        }
         second += step;
     }
     let middle = y + height / 2.0;
