@@ -16,6 +16,7 @@ mod hold;
 mod keys;
 mod later;
 mod leases;
+mod limits;
 mod outcome;
 mod permits;
 mod remote;
