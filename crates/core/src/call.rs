@@ -172,6 +172,12 @@ impl Delivery {
 /// Dropping the future cancels the attempt. `Err` with [`Retry::Backoff`](crate::Retry::Backoff) or
 /// [`Retry::At`](crate::Retry::At) asks for another attempt; any `Ok` is a final answer, whatever its status.
 ///
+/// An error with [`Code::TargetUnavailable`](crate::Code::TargetUnavailable),
+/// [`Code::TargetSaturated`](crate::Code::TargetSaturated) or [`Code::ShuttingDown`](crate::Code::ShuttingDown) says that the
+/// call was *not begun*, so that it may be made again without harm, only if it names the call's own target:
+/// `.with("target", &invocation.meta.target)`. The same codes without it, as they come from something that the handler has
+/// called in the middle of its work, are failures, and are repeated only for calls that may be repeated.
+///
 /// ```
 /// use crosspoint_core::{Handler, Invocation, Reply, Result};
 ///

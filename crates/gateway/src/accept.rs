@@ -23,12 +23,15 @@ use crate::{
     gateway::{Inner, Stage},
     inbox::{Answer, Waiter},
     intake::Pass,
+    room::Room,
     seats::Seat,
     target::Target,
     wait::from_now,
     worker,
 };
-use crosspoint_core::{Code, Enqueue, Enqueued, Envelope, Error, InvocationId, Lease, Result, Scope, Settle};
+use crosspoint_core::{
+    Code, CustomerId, Enqueue, Enqueued, Envelope, Error, InvocationId, Lease, Result, Scope, Settle,
+};
 use futures_util::FutureExt;
 use std::{
     sync::{Arc, Weak},
@@ -67,6 +70,7 @@ impl Inner {
         mut envelope: Envelope,
         entrance: Entrance,
         hold: Duration,
+        room: Option<Room>,
     ) -> Result<Accepted> {
         let target = self.target(&envelope.invocation.meta.target);
         let id = envelope.id();
@@ -83,7 +87,7 @@ impl Inner {
         envelope.hold_until = held.is_some().then(|| now.plus(until - Instant::now()));
         leaver.place = held.as_ref().map(|held| &held.place);
         let waiter = self.inbox.register(id);
-        let told = self.write(&target, envelope, entrance, alone);
+        let told = self.write(&target, envelope, entrance, alone, room);
         let enqueued = self.acknowledged(told, pass).await?;
         if !matches!(enqueued, Enqueued::New(_)) {
             // Somebody else's call, or one that was stored before.
@@ -157,9 +161,10 @@ impl Inner {
         Err(Error::new(Code::Gone, "the call was accepted before and is no longer kept").with("id", id))
     }
 
-    /// Waits for an answer until `until`, or until the process shuts down, if there is a seat left. `None`: not in time.
-    pub(crate) async fn hold(&self, waiter: &mut Waiter, until: Instant) -> Option<Answer> {
-        let _seat = self.seats.take(None)?;
+    /// Waits for an answer until `until`, or until the process shuts down, if there is a seat left for this customer. `None`:
+    /// not in time.
+    pub(crate) async fn hold(&self, customer: &CustomerId, waiter: &mut Waiter, until: Instant) -> Option<Answer> {
+        let _seat = self.seats.take(Some(customer))?;
         self.until(waiter, until).await
     }
 
@@ -180,6 +185,7 @@ impl Inner {
         envelope: Envelope,
         entrance: Entrance,
         alone: bool,
+        room: Option<Room>,
     ) -> oneshot::Receiver<Result<Enqueued>> {
         let class = if envelope.hold_until.is_some() {
             Drain::Held
@@ -197,6 +203,7 @@ impl Inner {
             target: Arc::clone(target),
             forsake: forsakes(&envelope, entrance),
             class,
+            _room: room,
             tell,
         };
         tokio::spawn(write.run(envelope, permit));
@@ -295,6 +302,8 @@ struct Write {
     /// Whether the call ends if nobody listens.
     forsake: bool,
     class: Drain,
+    /// Until the envelope is stored.
+    _room: Option<Room>,
     tell: oneshot::Sender<Result<Enqueued>>,
 }
 
@@ -305,6 +314,7 @@ impl Write {
             target,
             forsake,
             class,
+            _room,
             tell,
         } = self;
         let _running = inner.loops.subscribe();

@@ -13,7 +13,7 @@ use crate::{
     target::Target,
     worker::{Ending, Holding, Job, conclude, outcome_of, supervise},
 };
-use crosspoint_core::{Code, Enqueue, Enqueued, Envelope, Error, Reply, Result, Settle};
+use crosspoint_core::{Code, Enqueue, Enqueued, Envelope, Error, Reply, Result, Settle, TargetId};
 use http::Response;
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 use tokio::{
@@ -33,11 +33,11 @@ pub(crate) enum Adopted<T> {
 /// What the end of direct work says about its target.
 pub(crate) trait Judged {
     /// The verdict.
-    fn outcome(&self) -> Outcome;
+    fn outcome(&self, target: &TargetId) -> Outcome;
 }
 
 impl<R> Judged for Result<Response<R>, Infallible> {
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self, _: &TargetId) -> Outcome {
         let response = match self {
             Ok(response) => response,
             Err(never) => match *never {},
@@ -51,8 +51,8 @@ impl<R> Judged for Result<Response<R>, Infallible> {
 }
 
 impl Judged for Result<Reply> {
-    fn outcome(&self) -> Outcome {
-        outcome_of(self)
+    fn outcome(&self, target: &TargetId) -> Outcome {
+        outcome_of(self, target)
     }
 }
 
@@ -86,7 +86,7 @@ impl Adoption {
         tokio::select! {
             biased;
             ended = &mut work => {
-                self.permit.finish(ended.outcome());
+                self.permit.finish(ended.outcome(&self.target.id));
                 return Ok(Adopted::Finished(ended));
             }
             () = sleep(hold) => {}
@@ -138,7 +138,7 @@ impl Adoption {
             biased;
             stored = &mut storing => stored.and_then(first),
             ended = &mut work => {
-                permit.finish(ended.outcome());
+                permit.finish(ended.outcome(&target.id));
                 // The caller may have left; then nobody needs it.
                 drop(tell.send(Adopted::Finished(ended)));
                 let stored = storing.await;
@@ -155,14 +155,14 @@ impl Adoption {
                 let kept = async { keep(work.await).await };
                 let ending = supervise(kept, &holding, None, Some(inner.config.stop_grace)).await;
                 let ending = of_direct(ending, &target);
-                permit.finish(ending.outcome());
+                permit.finish(ending.outcome(&target.id));
                 conclude(&inner, &target, &holding, &job(lease.attempt), ending).await;
             }
             other => {
                 tracing::warn!(target = %target.id, stored = ?other.map(drop), "not adopted; the client stays connected");
                 tokio::select! {
                     ended = &mut work => {
-                        permit.finish(ended.outcome());
+                        permit.finish(ended.outcome(&target.id));
                         drop(tell.send(Adopted::Finished(ended)));
                     }
                     // As on the direct way: the attempt ends with its caller.

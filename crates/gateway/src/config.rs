@@ -19,11 +19,11 @@ use std::time::Duration;
 pub struct Config {
     /// The name under which this process leases work. Default: unique per start.
     pub worker: WorkerId,
-    /// How long a lease lasts unless a heartbeat, sent three times as often, extends it. Default 30 s.
+    /// How long a lease lasts unless a heartbeat, sent three times as often, extends it. Default 30 s, at least 1 ms.
     pub lease: Duration,
     /// How many envelopes are leased at once. Default 32.
     pub lease_batch: usize,
-    /// How often work that other processes have stored, or that was delayed, is looked for. Default 1 s.
+    /// How often work that other processes have stored, or that was delayed, is looked for. Default 1 s, at least 1 ms.
     pub poll: Duration,
     /// How long a client is kept waiting for a queued answer, unless its route or its request says less. Default 10 s.
     pub hold: Duration,
@@ -37,6 +37,9 @@ pub struct Config {
     /// How long the body of a diverted call may take to arrive before its client is refused with 408. Direct calls are
     /// not limited. Default 10 s.
     pub body_timeout: Duration,
+    /// How many bytes of bodies are read at once of calls that are about to be queued, in all; further calls are refused
+    /// with 503. Bodies without a length count as the longest that their route takes. Default 64 MiB.
+    pub max_buffered: usize,
     /// When a client with 202 should ask for the first time. Default 2 s.
     pub retry_after: Duration,
     /// The largest reply of a queued call that is stored, in bytes. Default 1 MiB.
@@ -47,6 +50,9 @@ pub struct Config {
     /// How long ended calls are kept, as far as clients are told: an unknown id that is older is answered 410 instead of 404.
     /// Whoever purges the store keeps calls at least as long. Default 24 h.
     pub retention: Duration,
+    /// Whether this gateway purges the store: every ten minutes it deletes what ended longer than [`Config::retention`] ago,
+    /// whatever target it was for, a hundred at a time. Turn it off where something else does. Default true.
+    pub purge: bool,
     /// For how long an `Idempotency-Key` is recognised. Default 48 h.
     pub key_retention: Duration,
     /// Where [`Gateway::requests`](crate::Gateway::requests) is mounted, for `Location`. Default `/requests`.
@@ -65,10 +71,12 @@ impl Default for Config {
             max_held_per_customer: 10_000,
             enqueue_timeout: Duration::from_millis(250),
             body_timeout: Duration::from_secs(10),
+            max_buffered: 64 * 1024 * 1024,
             retry_after: Duration::from_secs(2),
             max_reply: 1024 * 1024,
             stop_grace: Duration::from_secs(15),
             retention: Duration::from_secs(24 * 60 * 60),
+            purge: true,
             key_retention: Duration::from_secs(48 * 60 * 60),
             requests_path: "/requests".to_owned(),
         }

@@ -70,7 +70,7 @@ impl Gateway {
             Adopted::Finished(result) => result,
             Adopted::Accepted => return Ok(inner.accepted(id)),
         };
-        let again = match result.outcome() {
+        let again = match result.outcome(&target.id) {
             _ if result.is_ok() => false,
             outcome if outcome.is_not_started() => true,
             Outcome::Unknown if envelope.repeatable && envelope.max_attempts > 1 => {
@@ -100,7 +100,7 @@ impl Gateway {
         let began = Instant::now();
         self.start_tasks();
         let entrance = Entrance::Diverted(policy.on_disconnect);
-        let accepted = self.inner.accept(envelope, entrance, hold).await;
+        let accepted = self.inner.accept(envelope, entrance, hold, None).await;
         let submitted = accepted.and_then(|accepted| self.inner.submitted(accepted));
         record(target, why, began, &submitted);
         submitted
@@ -161,7 +161,7 @@ impl Submit for Gateway {
         } else {
             Duration::ZERO
         };
-        let accepted = self.inner.accept(envelope, Entrance::Submitted, held).await?;
+        let accepted = self.inner.accept(envelope, Entrance::Submitted, held, None).await?;
         self.inner.submitted(accepted)
     }
 

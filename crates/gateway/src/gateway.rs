@@ -5,7 +5,8 @@ use crate::{
     gate::{Drain, Snapshot},
     inbox::Inbox,
     intake::Intake,
-    metric,
+    metric, purge,
+    room::Rooms,
     seats::Seats,
     target::Target,
     wait::from_now,
@@ -21,6 +22,9 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::watch, time::timeout_at};
+
+/// The shortest pause between two looks, and the shortest lease.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// Dispatches calls: straight to a target while it has capacity, through the store when it has none. Cheap to clone;
 /// all clones are one gateway.
@@ -64,6 +68,8 @@ pub(crate) struct Inner {
     pub(crate) seats: Arc<Seats>,
     /// Whether diverted calls are written to the store.
     pub(crate) intake: Intake,
+    /// Room for bodies that are read to be queued.
+    pub(crate) rooms: Rooms,
     /// Ends when the last lease loop has dropped its clone.
     pub(crate) loops: watch::Sender<()>,
     /// How customers are notified, once that is served here.
@@ -85,13 +91,17 @@ pub(crate) enum Stage {
 impl Gateway {
     /// A gateway over a store. `clock` is the wall clock of deadlines and retries.
     #[must_use]
-    pub fn new(store: Arc<dyn DispatchStore>, clock: Arc<dyn Clock>, config: Config) -> Self {
+    pub fn new(store: Arc<dyn DispatchStore>, clock: Arc<dyn Clock>, mut config: Config) -> Self {
+        // Without any pause the loops would only spin.
+        config.poll = config.poll.max(LEAST);
+        config.lease = config.lease.max(LEAST);
         #[expect(clippy::disallowed_methods, reason = "the gateway is the worker")]
         let fleet = FleetScope::trusted();
         Self {
             inner: Arc::new(Inner {
                 seats: Seats::new(config.max_held, config.max_held_per_customer),
                 intake: Intake::default(),
+                rooms: Rooms::new(config.max_buffered),
                 store,
                 clock,
                 config,
@@ -251,6 +261,9 @@ impl Gateway {
         tokio::spawn(worker::watch_answers(Arc::downgrade(&self.inner)));
         tokio::spawn(metric::publish_always(Arc::downgrade(&self.inner)));
         tokio::spawn(metric::count_always(Arc::downgrade(&self.inner)));
+        if self.inner.config.purge {
+            tokio::spawn(purge::always(Arc::downgrade(&self.inner)));
+        }
     }
 }
 

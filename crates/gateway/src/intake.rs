@@ -50,6 +50,15 @@ impl Intake {
         })
     }
 
+    /// Whether a call would be taken now, so that nothing is read for one that would not.
+    ///
+    /// # Errors
+    /// As [`Intake::enter`].
+    pub(crate) fn ask(&self) -> Result<()> {
+        // Dropped without a verdict, it leaves everything as it was.
+        self.enter().map(drop)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -197,7 +197,7 @@ impl Gateway {
             let error = Error::new(Code::ResponseTooLarge, "the reply is too large to be stored");
             return Err(error.with("limit", inner.config.max_reply));
         }
-        for_stored_reply(reply.headers_mut());
+        for_stored_reply(&mut reply);
         *reply.extensions_mut() = Extensions::new();
         let lease = completion.0;
         let settle = Settle::Complete {

@@ -3,16 +3,16 @@
 use crate::{
     Gateway, TargetConfig,
     gate::Gate,
-    http::for_reply,
+    http::for_kept_reply,
     later::{self, Completion},
     layer::Passage,
-    outcome::{Outcome, Returned},
+    outcome::{Outcome, Returned, undelivered},
 };
 use async_trait::async_trait;
 use axum::body::Body;
 use bytes::Bytes;
 use crosspoint_core::{
-    BoxError, Code, CustomerId, Error, Handler, Invocation, InvocationId, Reply, Result, Retry, TargetId,
+    BoxError, Code, CustomerId, Error, Handler, Invocation, InvocationId, Reply, Result, Retry, RunKey, TargetId,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -34,6 +34,8 @@ pub struct Replayed {
     pub principal: Option<Arc<str>>,
     /// The number of this attempt, from 1.
     pub attempt: u32,
+    /// The key for effects outside: the same in every attempt of the call.
+    pub run_key: RunKey,
     completion: Option<Completion>,
 }
 
@@ -96,6 +98,11 @@ impl Gateway {
     }
 }
 
+/// In the extensions of a request: the id under which the call is known to whoever has seen it already, so that all its
+/// attempts have one run key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent(pub(crate) InvocationId);
+
 /// Marks the record of an adopted call, whose request went to the service and is not there to be sent again.
 pub(crate) const WITHOUT_REQUEST: &str = "crosspoint-without-request";
 
@@ -135,6 +142,7 @@ where
             let message = "the call was adopted while it ran, and its request was not kept";
             return Err(Error::new(Code::OutcomeUnknown, message).with_retry(Retry::Never));
         }
+        let target = meta.target.clone();
         let mut request = request.map(Body::from);
         let extensions = request.extensions_mut();
         let completion = Completion::of(&meta);
@@ -144,6 +152,7 @@ where
             customer: meta.customer,
             principal: meta.principal,
             attempt: meta.attempt,
+            run_key: meta.run_key,
             completion: completion.clone(),
         });
         if let Some(completion) = completion {
@@ -151,30 +160,25 @@ where
         }
         let mut service = self.service.clone();
         let not_ready =
-            |error: S::Error| Error::new(Code::TargetUnavailable, "the service is not ready").caused_by(error);
+            |error: S::Error| undelivered(Outcome::NotStarted, &target, "the service is not ready").caused_by(error);
         poll_fn(|cx| service.poll_ready(cx)).await.map_err(not_ready)?;
         let response = service
             .call(request)
             .await
             .map_err(|error| Error::new(Code::OutcomeUnknown, "the service failed on the way").caused_by(error))?;
-        collect(response, self.max_reply).await
+        collect(response, self.max_reply, &target).await
     }
 }
 
 /// A response with its whole body, as it is stored.
-pub(crate) async fn collect<B>(response: Response<B>, most: usize) -> Result<Reply>
+pub(crate) async fn collect<B>(response: Response<B>, most: usize, target: &TargetId) -> Result<Reply>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
     if let Some(returned) = response.extensions().get::<Returned>() {
         // No answer of the target's, whatever the response says.
-        let code = match returned.outcome() {
-            Outcome::Overloaded { .. } => Code::TargetSaturated,
-            Outcome::NotStarted => Code::TargetUnavailable,
-            _ => Code::OutcomeUnknown,
-        };
-        return Err(Error::new(code, "the target did not answer"));
+        return Err(undelivered(returned.outcome(), target, "the target did not answer"));
     }
     let (mut parts, body) = response.into_parts();
     let body = Limited::new(body, most).collect().await.map_err(|error| {
@@ -184,7 +188,8 @@ where
             Error::new(Code::OutcomeUnknown, "the reply broke off").caused_by(error)
         }
     })?;
-    for_reply(&mut parts.headers);
     later::keep_mark(&mut parts.extensions);
-    Ok(Reply::from_parts(parts, body.to_bytes()))
+    let mut reply = Reply::from_parts(parts, body.to_bytes());
+    for_kept_reply(&mut reply);
+    Ok(reply)
 }

@@ -16,7 +16,7 @@ impl Gateway {
         let mut waiter = self.inner.inbox.register(id);
         let mut status = self.status(scope, id).await?;
         if !status.state.is_terminal() {
-            self.inner.hold(&mut waiter, until).await;
+            self.inner.hold(scope.customer(), &mut waiter, until).await;
             status = self.status(scope, id).await?;
         }
         if let Some(reply) = status.reply {

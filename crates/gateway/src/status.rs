@@ -203,7 +203,13 @@ impl Requests {
         let (_, status) = self.find(parts).await?;
         match Answer::of(status) {
             None => Err(Error::new(Code::NotFound, "the call has not ended yet")),
-            Some(Answer::Reply(reply)) => Ok(reply),
+            Some(Answer::Reply(mut reply)) => {
+                if reply.body().is_empty() {
+                    // The length of what a `HEAD` had asked about; this answers another request.
+                    reply.headers_mut().remove(header::CONTENT_LENGTH);
+                }
+                Ok(reply)
+            }
             Some(Answer::Ended(state, failure)) => Ok(problem(&ended(state, failure), None)),
         }
     }
@@ -234,7 +240,7 @@ impl Requests {
         let mut waiter = inner.inbox.register(status.id);
         // It may have ended between the first look and the registration.
         inner.look(status.id).await;
-        inner.hold(&mut waiter, until).await;
+        inner.hold(scope.customer(), &mut waiter, until).await;
         let again = inner.store.get(Scope::Customer(scope), status.id).await?;
         again.ok_or_else(|| inner.missing(id))
     }

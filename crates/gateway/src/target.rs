@@ -33,6 +33,8 @@ pub(crate) struct Target {
     again_on_5xx: AtomicBool,
     served: OnceLock<Served>,
     layered: AtomicBool,
+    /// Whether somebody was told that nothing of it can be queued here.
+    missed: AtomicBool,
 }
 
 /// How this process handles a target's calls.
@@ -57,6 +59,7 @@ impl Target {
             again_on_5xx: AtomicBool::new(false),
             served: OnceLock::new(),
             layered: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
         }
     }
 
@@ -86,6 +89,13 @@ impl Target {
     /// Notes that a layer dispatches to the target.
     pub(crate) fn mark_layered(&self) {
         self.layered.store(true, Ordering::Relaxed);
+    }
+
+    /// Says once that the target's calls cannot be queued, because nobody here would take them out again.
+    pub(crate) fn warn_unserved(&self) {
+        if !self.missed.swap(true, Ordering::Relaxed) {
+            tracing::warn!(target = %self.id, "not served: call `serve_queued`, or nothing can be queued");
+        }
     }
 
     pub(crate) fn is_layered(&self) -> bool {

@@ -26,6 +26,7 @@ pub struct Builder {
     connectors: Vec<Arc<dyn Connector>>,
     integrations: Vec<AnyIntegration>,
     egress: EgressPolicy,
+    callback_egress: EgressPolicy,
     gateway: Config,
     flows: u32,
     scripts: u32,
@@ -43,6 +44,7 @@ impl Builder {
             connectors: Vec::new(),
             integrations: Vec::new(),
             egress: EgressPolicy::default(),
+            callback_egress: EgressPolicy::default(),
             gateway: Config::default(),
             flows: 64,
             scripts: 8,
@@ -98,9 +100,16 @@ impl Builder {
 
     /// Serves callbacks, signed with this secret: clients of routes with
     /// [`DispatchLayer::callbacks`](crosspoint_gateway::DispatchLayer::callbacks) are told when their calls have ended, within
-    /// the rules of [`Builder::egress`]. Given more than once, every notification is signed with each secret.
+    /// the rules of [`Builder::callback_egress`]. Given more than once, every notification is signed with each secret.
     pub fn callbacks(mut self, secret: SigningSecret) -> Self {
         self.callbacks.push(secret);
+        self
+    }
+
+    /// Which hosts callbacks may reach besides public addresses over `https`; none unless set, whatever
+    /// [`Builder::egress`] permits connections.
+    pub fn callback_egress(mut self, policy: EgressPolicy) -> Self {
+        self.callback_egress = policy;
         self
     }
 
@@ -152,7 +161,7 @@ impl Builder {
             Arc::clone(&store.connections),
             Arc::clone(&vault),
             Arc::clone(&self.clock),
-            http.clone(),
+            http,
         )?;
         let engine = Arc::new(engine);
 
@@ -161,12 +170,21 @@ impl Builder {
         let credentials: Arc<dyn Credentials> = engine.clone();
         let parts = Parts::new(Arc::clone(&registry), store.clone(), credentials, Arc::clone(&vault));
         let handler = FlowHandler::new(parts.clock(Arc::clone(&self.clock)).runners(Arc::clone(&runners)));
-        let gateway = Gateway::new(Arc::clone(&store.dispatch), Arc::clone(&self.clock), self.gateway);
+        let mut config = self.gateway;
+        // The platform's own upkeep does.
+        config.purge = false;
+        let gateway = Gateway::new(Arc::clone(&store.dispatch), Arc::clone(&self.clock), config);
         let submit: Arc<dyn Submit> = Arc::new(gateway.clone());
         let runtime = Runtime::new(&handler, submit);
         runtime.check_installations().await?;
 
-        serve_callbacks(&gateway, self.callbacks, Notifier::new(http, Arc::clone(&self.clock)))?;
+        // Whoever sends a request names the address: what connections may reach inside is not for them.
+        let outside = HttpClient::builder().egress(self.callback_egress).build()?;
+        serve_callbacks(
+            &gateway,
+            self.callbacks,
+            Notifier::new(outside, Arc::clone(&self.clock)),
+        )?;
         // Both, whatever is registered: an older release may have queued work for either, and somebody has to close it.
         for (target, permits) in [("flows", self.flows), ("scripts", self.scripts)] {
             let config = TargetConfig::default().permits(permits).settles(Settles::Handler);

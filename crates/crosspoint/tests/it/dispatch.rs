@@ -131,7 +131,7 @@ async fn whoever_was_told_202_is_called_back_over_the_guarded_client() {
     let platform = Platform::builder()
         .store(Memory::new())
         .keys(KeyRing::generate().unwrap())
-        .egress(EgressPolicy::new().allow_host(&address.to_string()).unwrap())
+        .callback_egress(EgressPolicy::new().allow_host(&address.to_string()).unwrap())
         .callbacks(SigningSecret::parse(SECRET).unwrap())
         .start()
         .await

@@ -251,7 +251,8 @@ impl Gate {
                 self.admission.mode().end_streak(ticket.generation);
             }
             Outcome::Failed => self.admission.mode().end_streak(ticket.generation),
-            Outcome::Cancelled => {}
+            // A target that says it is busy is there.
+            Outcome::Cancelled | Outcome::Overloaded { .. } => {}
             _ => self.consider_trip(&ticket, outcome, mode),
         }
     }

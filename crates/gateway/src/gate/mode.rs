@@ -29,7 +29,7 @@ impl Mode {
         self.0 & UNUSUAL == 0
     }
 
-    /// State CoolOff, available: the most frequent refusal.
+    /// State `CoolOff`, available: the most frequent refusal.
     #[inline]
     pub(super) const fn is_cooling(self) -> bool {
         self.0 & (STATE | UNAVAILABLE) == bits(State::CoolOff)

@@ -254,7 +254,10 @@ async fn three_calls_in_a_row_that_could_not_be_started_trip() {
     not_started(&gate);
     assert_eq!(gate.snapshot().state, State::Direct);
     assert!(gate.tripped().now_or_never().is_none());
+    // Busy is not away.
     gate.enter().unwrap().finish(Outcome::Overloaded { retry_after: None });
+    assert_eq!(gate.snapshot().state, State::Direct);
+    not_started(&gate);
     assert_eq!(gate.snapshot().state, State::CoolOff);
     assert_eq!(gate.enter().unwrap_err(), Refusal::CoolOff);
     let trip = gate.tripped().now_or_never().unwrap();
@@ -265,7 +268,7 @@ async fn three_calls_in_a_row_that_could_not_be_started_trip() {
     let readings = gate.readings();
     assert_eq!(
         (readings.succeeded, readings.not_started, readings.overloaded),
-        (1, 4, 1)
+        (1, 5, 1)
     );
     assert_eq!(readings.unknown, 1);
 }
@@ -276,6 +279,9 @@ fn a_failed_probe_trips_and_a_late_one_does_not() {
     gate.set_state(State::Probing);
     let late = gate.enter().unwrap();
     assert_eq!(gate.enter().unwrap_err(), Refusal::CoolOff, "one at a time");
+    let busy = gate.try_drain(Drain::Held).unwrap();
+    busy.finish(Outcome::Overloaded { retry_after: None });
+    assert_eq!(gate.snapshot().state, State::Probing);
     let probe = gate.try_drain(Drain::Held).unwrap();
     probe.finish(Outcome::Unknown);
     assert_eq!(gate.snapshot().state, State::CoolOff);

@@ -1,5 +1,6 @@
 //! Which headers are kept.
 
+use crosspoint_core::Reply;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::time::Duration;
 
@@ -17,7 +18,19 @@ const OF_THE_CONNECTION: [HeaderName; 9] = [
 ];
 
 /// Credentials are not written to a store; the replay says who called.
-const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+const CREDENTIALS: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x-access-token"),
+    HeaderName::from_static("x-csrf-token"),
+];
+
+/// Headers between gateway and replica begin so. Whoever else sends one has made it up.
+pub(crate) const OURS: &str = "crosspoint-";
 
 /// They set or prove a login. Whoever fetches a stored reply is not always the browser that they were meant for.
 const OF_THE_SESSION: [HeaderName; 3] = [
@@ -26,15 +39,20 @@ const OF_THE_SESSION: [HeaderName; 3] = [
     HeaderName::from_static("authentication-info"),
 ];
 
-/// A request's headers as they are stored: without credentials and without what belongs to the connection.
-pub(crate) fn for_storage(headers: &mut HeaderMap) {
+/// A request's headers as they are stored: without credentials, without `secret` ones and those marked sensitive, and
+/// without what belongs to the connection or is only ours to say.
+pub(crate) fn for_storage(headers: &mut HeaderMap, secret: &[HeaderName]) {
     for_reply(headers);
-    for name in &CREDENTIALS {
+    let dropped: Vec<HeaderName> = headers
+        .iter()
+        .filter(|(name, value)| value.is_sensitive() || name.as_str().starts_with(OURS))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in CREDENTIALS.iter().chain(secret).chain(&dropped) {
         headers.remove(name);
     }
     headers.remove("prefer");
     headers.remove(crate::callback::HEADER);
-    headers.remove(crate::replay::WITHOUT_REQUEST);
 }
 
 /// A reply's headers without what belongs to the connection.
@@ -51,9 +69,24 @@ pub(crate) fn for_reply(headers: &mut HeaderMap) {
     }
 }
 
-/// A reply's headers as they are stored: also without what sets or proves a login.
-pub(crate) fn for_stored_reply(headers: &mut HeaderMap) {
-    for_reply(headers);
+/// A reply without what belongs to the connection. Where it has no body, the length that it names is that of what it
+/// stands for: it answers `HEAD`.
+pub(crate) fn for_kept_reply(reply: &mut Reply) {
+    let named = reply
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .filter(|length| *length != "0");
+    let named = named.filter(|_| reply.body().is_empty()).cloned();
+    for_reply(reply.headers_mut());
+    if let Some(length) = named {
+        reply.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
+}
+
+/// A reply as it is stored: also without what sets or proves a login.
+pub(crate) fn for_stored_reply(reply: &mut Reply) {
+    for_kept_reply(reply);
+    let headers = reply.headers_mut();
     for name in &OF_THE_SESSION {
         headers.remove(name);
     }
@@ -96,10 +129,21 @@ mod tests {
             ("prefer", "wait=1"),
             ("content-type", "text/plain"),
             ("x-request", "7"),
+            ("x-api-key", "x"),
+            ("api-key", "x"),
+            ("x-auth-token", "x"),
+            ("x-access-token", "x"),
+            ("x-csrf-token", "x"),
+            ("x-told", "x"),
+            ("crosspoint-customer", "x"),
+            ("crosspoint-without-request", "x"),
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        for_storage(&mut headers);
+        let mut marked = HeaderValue::from_static("x");
+        marked.set_sensitive(true);
+        headers.insert("x-marked", marked);
+        for_storage(&mut headers, &[HeaderName::from_static("x-told")]);
         let mut kept: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         kept.sort_unstable();
         assert_eq!(kept, ["content-type", "x-request"]);
@@ -107,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_stored_reply_sets_no_session_but_still_says_how_to_log_in() {
-        let mut headers = HeaderMap::new();
+        let mut reply = Reply::default();
+        let headers = reply.headers_mut();
         for name in [
             "set-cookie",
             "set-cookie",
@@ -119,10 +164,25 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static("x"));
         }
-        for_stored_reply(&mut headers);
-        let mut kept: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        for_stored_reply(&mut reply);
+        let mut kept: Vec<_> = reply.headers().keys().map(HeaderName::as_str).collect();
         kept.sort_unstable();
         assert_eq!(kept, ["etag", "www-authenticate"]);
+    }
+
+    #[test]
+    fn only_a_reply_without_a_body_keeps_the_length_that_it_names() {
+        for (body, length, kept) in [("", "42", true), ("", "0", false), ("text", "4", false)] {
+            let mut reply = Reply::new(body.into());
+            let value = HeaderValue::from_static(length);
+            reply.headers_mut().insert(header::CONTENT_LENGTH, value);
+            for_stored_reply(&mut reply);
+            assert_eq!(
+                reply.headers().contains_key(header::CONTENT_LENGTH),
+                kept,
+                "{body} {length}"
+            );
+        }
     }
 
     #[test]

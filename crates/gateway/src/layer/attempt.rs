@@ -2,7 +2,7 @@
 
 use super::{
     Admitted, Route,
-    divert::{Caller, Why, divert},
+    divert::{Caller, Why, divert, streams},
 };
 use crate::{
     adopt::{Adopted, Adoption},
@@ -178,6 +178,9 @@ where
 impl Adoptable {
     pub(super) fn of(route: &Route, parts: &Parts, prefer: &Prefer) -> Option<Self> {
         let caller = route.adopt.then(|| route.caller(parts)).flatten()?;
+        if streams(parts) {
+            return None;
+        }
         Some(Self {
             caller,
             callback: route.wanted(parts).ok().flatten(),
@@ -217,9 +220,10 @@ impl Adoptable {
             }
         }
         let most = inner.config.max_reply;
+        let target = route.target.id.clone();
         let keep = move |response: Result<Response<R>, Infallible>| async move {
             let Ok(response) = response;
-            replay::collect(response, most).await
+            replay::collect(response, most, &target).await
         };
         let adoption = Adoption::new(inner, &route.target, envelope, permit);
         let reply: Reply = match adoption.start(work, keep).await {

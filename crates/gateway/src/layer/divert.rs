@@ -9,14 +9,14 @@ use crate::{
     gate::{Permit, Refusal},
     gateway::Stage,
     http::{
-        KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after, used_up, well_formed,
+        KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after, well_formed,
         whole_seconds,
     },
     inbox::Answer,
     later::Completion,
     metric,
     outcome::{Outcome, Returned},
-    replay,
+    replay::{self, Sent},
     wait::after,
     worker::{Job, conclude, supervise},
 };
@@ -24,16 +24,12 @@ use axum::extract::OriginalUri;
 use bytes::Bytes;
 use crosspoint_core::{
     BoxError, Code, CustomerId, Enqueue, Enqueued, Envelope, Error, IdempotencyKey, Invocation, InvocationId, Meta,
-    Reply, Result,
+    Reply, Result, RunKey,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
-};
+use tokio::{sync::oneshot, time::Instant};
 use tower_service::Service;
 
 /// Whose request it is.
@@ -101,7 +97,7 @@ impl Route {
             .served()
             .is_some_and(|served| served.settles == Settles::Gateway);
         if !drained && self.customer.is_some() {
-            tracing::warn!(target = %self.target.id, "not served: call `serve_queued`, or nothing can be queued");
+            self.target.warn_unserved();
         }
         let wanted = self.eligible == Eligible::Queueable
             || self.repeatable.unwrap_or_else(|| parts.method.is_idempotent())
@@ -197,7 +193,7 @@ impl Route {
             "status": "accepted",
             "retry_after": whole_seconds(after),
         });
-        let mut location = format!("{}/{id}", inner.config.requests_path.trim_end_matches('/'));
+        let mut location = id.to_string();
         let sent_on = self.redirects > 0 && !prefer.respond_async;
         let status = if sent_on {
             location = format!("{location}?hops={}", self.redirects - 1);
@@ -206,15 +202,21 @@ impl Route {
             StatusCode::ACCEPTED
         };
         let mut reply = json(status, &body);
+        self.locate(&mut reply, &location);
         let headers = reply.headers_mut();
-        if let Ok(location) = HeaderValue::try_from(location) {
-            headers.insert(header::LOCATION, location);
-        }
         headers.insert(header::RETRY_AFTER, retry_after(after));
         if let Some(applied) = prefer.applied(waited).and_then(|applied| applied.try_into().ok()) {
             headers.insert("preference-applied", applied);
         }
         reply
+    }
+
+    /// Says where the status resource has something.
+    fn locate(&self, reply: &mut Reply, below: &str) {
+        let path = self.gateway.inner.config.requests_path.trim_end_matches('/');
+        if let Ok(location) = HeaderValue::try_from(format!("{path}/{below}")) {
+            reply.headers_mut().insert(header::LOCATION, location);
+        }
     }
 
     /// The stored form of a request, with its key.
@@ -234,9 +236,17 @@ impl Route {
         };
         let expires = inner.clock.now().plus(inner.config.key_retention);
         let key = idempotency_key(&parts, &body, &scope, expires)?;
-        for_storage(&mut parts.headers);
+        for_storage(&mut parts.headers, &self.never_store);
+        let sent = parts.extensions.remove::<Sent>();
         parts.extensions = http::Extensions::new();
-        Ok(self.envelope(caller, Request::from_parts(parts, body), key))
+        let mut envelope = self.envelope(caller, Request::from_parts(parts, body), key);
+        if let Some(Sent(id)) = sent {
+            // Somebody may have seen it under this id.
+            let meta = &mut envelope.invocation.meta;
+            meta.id = id;
+            meta.run_key = RunKey::from_uuid(*id.as_uuid());
+        }
+        Ok(envelope)
     }
 
     /// What the client is told, and what is counted.
@@ -247,9 +257,14 @@ impl Route {
                 ..
             }) => (metric::Path::Queued, reply),
             Ok(Accepted {
+                id,
                 answer: Some(Answer::Ended(state, failure)),
-                ..
-            }) => (metric::Path::Unknown, problem(&ended(state, failure), None)),
+            }) => {
+                let mut reply = problem(&ended(state, failure), None);
+                // There the end can be read again, and whoever finds out more writes it there.
+                self.locate(&mut reply, &id.to_string());
+                (metric::Path::Unknown, reply)
+            }
             Ok(Accepted { id, answer: None }) => (metric::Path::Accepted, self.accepted(id, prefer, began.elapsed())),
             Err(error) => {
                 tracing::warn!(%error, target = %self.target.id, reason = why.as_str(), "a call could not be queued");
@@ -262,43 +277,23 @@ impl Route {
 
     fn refused(&self, error: &Error) -> Reply {
         let after = matches!(error.code().status(), 413 | 429 | 503).then(|| self.gateway.inner.retry_after());
-        let mut reply = problem(error, after);
-        let quota = error.context().iter().find(|(name, _)| *name == "limit");
-        if error.code() == Code::RateLimited
-            && let (Some(quota), Some(after)) = (quota.and_then(|(_, quota)| quota.parse().ok()), after)
-        {
-            used_up(reply.headers_mut(), quota, after);
-        }
-        reply
-    }
-
-    async fn read<B>(&self, body: B) -> Result<Bytes>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
-        let most = self.gateway.inner.config.body_timeout;
-        let Ok(collected) = timeout(most, Limited::new(body, self.max_body).collect()).await else {
-            return Err(Error::new(Code::BodyTooSlow, Code::BodyTooSlow.title()).with("limit", most.as_secs()));
-        };
-        collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                let message = "too large to be queued; send it again when the target has capacity, or send less";
-                Error::new(Code::BodyTooLarge, message).with("limit", self.max_body)
-            } else {
-                Error::new(Code::BodyMalformed, "the body could not be read to its end").caused_by(error)
-            }
-        })
+        problem(error, after)
     }
 }
 
 /// Whether a request is one end of something that goes on, so that a stored reply cannot stand for the other.
-fn streams(parts: &Parts) -> bool {
-    let accepts = parts.headers.get_all(header::ACCEPT).iter();
-    let events = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
+pub(super) fn streams(parts: &Parts) -> bool {
+    let any = |name: HeaderName, is: fn(&str) -> bool| {
+        let mut values = parts.headers.get_all(name).iter();
+        values.any(|value| value.to_str().is_ok_and(is))
+    };
     // An answer to these that is not the target's own would mislead: a browser's preflight, a trace, a tunnel.
-    let meta = matches!(parts.method, Method::CONNECT | Method::OPTIONS | Method::TRACE);
-    meta || parts.headers.contains_key(header::UPGRADE) || accepts.into_iter().any(events)
+    matches!(parts.method, Method::CONNECT | Method::OPTIONS | Method::TRACE)
+        || any(header::ACCEPT, |value| value.contains("text/event-stream"))
+        || any(header::CONTENT_TYPE, |value| value.starts_with("application/grpc"))
+        || any(header::TE, |value| value.contains("trailers"))
+        // Some clients offer this one with every first request, and it may be ignored.
+        || any(header::UPGRADE, |value| !value.eq_ignore_ascii_case("h2c"))
 }
 
 /// Stores a request and keeps the client for the answer.
@@ -323,7 +318,9 @@ where
             return Err(Error::new(why.code(), why.code().title()));
         };
         let again = route.may_repeat(&parts.method, &parts.headers);
-        let body = route.read(body).await?;
+        let inner = &route.gateway.inner;
+        inner.intake.ask()?;
+        let (body, room) = inner.read(body, route.max_body).await?;
         let wanted = route.wanted(&parts)?;
         let mut envelope = route.stored(caller, parts, body)?;
         if matches!(why, Why::Returned(outcome) if !outcome.is_not_started()) {
@@ -338,7 +335,7 @@ where
         route.gateway.start_tasks();
         let left = held.saturating_sub(began.elapsed());
         let entrance = Entrance::Diverted(route.on_disconnect);
-        route.gateway.inner.accept(envelope, entrance, left).await
+        inner.accept(envelope, entrance, left, Some(room)).await
     };
     let accepted = accepted.await;
     let accepted = arrived(ride, &route, accepted).await;
@@ -377,18 +374,21 @@ where
         let Some(caller) = route.caller(&parts) else {
             return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
         };
-        let body = route.read(body).await?;
+        let inner = &route.gateway.inner;
+        let (body, room) = inner.read(body, route.max_body).await?;
         let wanted = route.wanted(&parts)?;
         let mut envelope = route.stored(caller, parts.clone(), body.clone())?;
         ride = beside(wanted, &mut envelope, held)?;
         let request = Request::from_parts(parts, B::from(body));
-        let inner = &route.gateway.inner;
+        let seat = inner.seats.take(Some(envelope.customer()));
+        let until = seat.as_ref().map_or_else(Instant::now, |_| after(began, held));
         let waiter = inner.inbox.register(envelope.id());
         let (tell, told) = oneshot::channel();
         tokio::spawn(attempt(Arc::clone(&route), envelope, service, request, permit, tell));
         let lost = |e| Error::new(Code::Internal, "storing the call failed").caused_by(e);
         let enqueued = told.await.map_err(lost)??;
-        inner.wait(waiter, enqueued, after(began, held)).await
+        drop(room);
+        inner.wait(waiter, enqueued, until).await
     };
     let accepted = accepted.await;
     let accepted = arrived(ride, &route, accepted).await;
@@ -423,14 +423,15 @@ async fn attempt<S, B, R>(
     };
     let holding = inner.hold_lease(&lease, sent);
     request.extensions_mut().insert(Completion::under(lease.reference));
+    request.extensions_mut().insert(Sent(id));
     drop(tell.send(Ok(Enqueued::New(None))));
     let work = async {
         let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
         let Ok(response) = service.call(request).await;
-        replay::collect(response, inner.config.max_reply).await
+        replay::collect(response, inner.config.max_reply, &route.target.id).await
     };
     let ending = supervise(work, &holding, None, Some(inner.config.stop_grace)).await;
-    permit.finish(ending.outcome());
+    permit.finish(ending.outcome(&route.target.id));
     let job = Job {
         id,
         attempt: lease.attempt,

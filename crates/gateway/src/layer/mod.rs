@@ -23,7 +23,7 @@ use crate::{
     target::Target,
 };
 use crosspoint_core::{CustomerId, TargetId};
-use http::request::Parts;
+use http::{HeaderName, request::Parts};
 use path::PathPattern;
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
@@ -76,6 +76,7 @@ pub(crate) struct Route {
     callbacks: Option<bool>,
     require_key: bool,
     redirects: u8,
+    never_store: Arc<[HeaderName]>,
 }
 
 impl Route {
@@ -171,6 +172,7 @@ impl Gateway {
                 callbacks: None,
                 require_key: false,
                 redirects: 0,
+                never_store: Arc::default(),
             }),
         }
     }
@@ -305,6 +307,13 @@ impl DispatchLayer {
     pub fn policy(self, policy: Policy) -> Self {
         self.route.target.set_policy(policy);
         self
+    }
+
+    /// Headers of this route's requests that carry secrets of its own: a request is queued, and replayed, without them.
+    /// Never kept are `Authorization`, `Cookie`, `Proxy-Authorization`, `X-Api-Key`, `Api-Key`, `X-Auth-Token`,
+    /// `X-Access-Token`, `X-Csrf-Token`, and values that are marked as sensitive. Each call replaces the list; default: none.
+    pub fn never_store(self, headers: &[HeaderName]) -> Self {
+        self.set(|route| route.never_store = headers.into())
     }
 }
 

@@ -8,7 +8,7 @@ use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 /// How a call ended that ended with this error.
 ///
 /// The chain of sources is walked from the outside to the inside, and the first error that is known decides: those of
-/// `std::io`, hyper, hyper-util's client, reqwest (which wraps that) and tower's `load_shed` and `timeout`. Of what is
+/// hyper, hyper-util's client, reqwest (which wraps that) and tower's `load_shed` and `timeout`. Of what is
 /// not known, and of another major version of these crates, nothing is assumed: [`Outcome::Unknown`].
 ///
 /// | Error | Outcome |
@@ -20,8 +20,9 @@ use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 /// | a timeout of the whole call | `Unknown` |
 /// | the request's own body failed | `Cancelled` |
 ///
-/// An address that cannot be reached counts as not started only where it was the connecting that failed: a network may
-/// also report it in the middle of a call. Streams that an HTTP/2 peer refused count as `Unknown`, because hyper does not
+/// A bare `std::io::Error` says nothing: "connection refused" may be that of something which the service had called
+/// half-way through its work. It counts as not started only where a client says that it was the connecting that failed.
+/// ([`Fallible::only_connects`](super::Fallible::only_connects) is for services that do nothing else.) Streams that an HTTP/2 peer refused count as `Unknown`, because hyper does not
 /// show the reason.
 ///
 /// ```
@@ -29,9 +30,9 @@ use tower::{load_shed::error::Overloaded, timeout::error::Elapsed};
 /// use std::io;
 ///
 /// let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-/// assert_eq!(classify(&refused), Outcome::NotStarted);
-/// let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-/// assert_eq!(classify(&reset), Outcome::Unknown);
+/// assert_eq!(classify(&refused), Outcome::Unknown, "by whom?");
+/// let slow = tower::timeout::error::Elapsed::new();
+/// assert_eq!(classify(&slow), Outcome::Unknown);
 /// ```
 #[must_use]
 pub fn classify(error: &(dyn Error + 'static)) -> Outcome {
@@ -81,12 +82,25 @@ fn of_hyper(error: &hyper::Error) -> Outcome {
 
 /// `None`: ask what it wraps.
 fn of_io(error: &io::Error) -> Option<Outcome> {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::AddrNotAvailable => Some(Outcome::NotStarted),
-        io::ErrorKind::Other if error.get_ref().is_some() => None,
-        _ => Some(Outcome::Unknown),
+    let wraps = error.kind() == io::ErrorKind::Other && error.get_ref().is_some();
+    (!wraps).then_some(Outcome::Unknown)
+}
+
+/// Whether an address could not be reached, as far as anything in the chain says.
+pub(super) fn is_unreachable(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if let Some(
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::AddrNotAvailable,
+        ) = kind
+        {
+            return true;
+        }
+        next = inside(error);
     }
+    false
 }

@@ -1,6 +1,10 @@
 //! Services that fail with an error instead of a response.
 
-use super::{Outcome, Returned, classify, keep::Kept};
+use super::{
+    Outcome, Returned,
+    classify::{classify, is_unreachable},
+    keep::Kept,
+};
 use crate::http::problem;
 use axum::body::Body;
 use bytes::Bytes;
@@ -48,6 +52,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub struct Fallible<S> {
     inner: S,
     keep: usize,
+    only_connects: bool,
 }
 
 impl<S> Fallible<S> {
@@ -56,6 +61,7 @@ impl<S> Fallible<S> {
         Self {
             inner,
             keep: 256 * 1024,
+            only_connects: false,
         }
     }
 
@@ -63,6 +69,15 @@ impl<S> Fallible<S> {
     #[must_use]
     pub const fn keep(mut self, bytes: usize) -> Self {
         self.keep = bytes;
+        self
+    }
+
+    /// Says that the service does nothing but connect to its target and send the request there: then an address that
+    /// could not be reached (`std::io`'s refused, unreachable, not available) means that the call was not started.
+    /// Default: it may have worked before, and nothing is known.
+    #[must_use]
+    pub const fn only_connects(mut self) -> Self {
+        self.only_connects = true;
         self
     }
 }
@@ -85,7 +100,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (mut service, keep) = (self.inner.clone(), self.keep);
+        let (mut service, keep, only_connects) = (self.inner.clone(), self.keep, self.only_connects);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let kept = Kept::new(body, keep);
@@ -104,6 +119,7 @@ where
                         // It has not seen the request at all.
                         Outcome::Unknown if !called => Outcome::NotStarted,
                         _ if kept.is_broken() => Outcome::Cancelled,
+                        Outcome::Unknown if only_connects && is_unreachable(&*error) => Outcome::NotStarted,
                         outcome => outcome,
                     };
                     tracing::info!(%error, ?outcome, "the service failed");

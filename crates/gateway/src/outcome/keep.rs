@@ -27,6 +27,8 @@ struct State {
     spilt: bool,
     /// The client's own stream failed.
     broken: bool,
+    /// Somebody wants more, and the client has not sent it yet.
+    waits: bool,
     /// Which body may read on; an older one may still be in the hands of a connection that is being given up.
     turn: u64,
 }
@@ -41,6 +43,7 @@ impl Kept {
             trailers: None,
             spilt: false,
             broken: false,
+            waits: false,
             turn: 0,
         })))
     }
@@ -60,6 +63,11 @@ impl Kept {
             turn,
             next: 0,
         }))
+    }
+
+    /// Whether it is the client that everybody waits for.
+    pub(crate) fn waits(&self) -> bool {
+        self.lock().waits
     }
 
     /// Whether it was the client's stream that failed.
@@ -118,7 +126,9 @@ impl HttpBody for Again {
             self.next = usize::MAX;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        let frame = match ready!(Pin::new(&mut state.rest).poll_frame(cx)) {
+        let polled = Pin::new(&mut state.rest).poll_frame(cx);
+        state.waits = polled.is_pending();
+        let frame = match ready!(polled) {
             None => return Poll::Ready(None),
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {

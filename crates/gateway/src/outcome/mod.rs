@@ -7,11 +7,13 @@
 mod classify;
 mod fallible;
 mod keep;
+mod undelivered;
 
 pub use classify::classify;
 pub use fallible::Fallible;
 pub(crate) use fallible::unanswered;
 pub(crate) use keep::Kept;
+pub(crate) use undelivered::{undelivered, verdict_of};
 
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode, header};
@@ -38,11 +40,13 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The target answered; an answer that blames the caller is one.
+    /// The target answered; an answer that blames the caller is one, 429 included.
     Success,
     /// The target carried the call out and failed (5xx).
     Failed,
-    /// The target refused the call because it has too much to do (429, or 503 with `Retry-After`). Not started.
+    /// The target has too much to do: it answered 503 with `Retry-After`, or whoever delivers calls to it found no room.
+    /// Only in a [`Returned`] does it also say that the call was not started; an answer is the word of a handler, which
+    /// may have begun.
     Overloaded {
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
@@ -59,7 +63,7 @@ impl Outcome {
     /// What the head of a response says.
     #[must_use]
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
-        if status.as_u16() < 429 {
+        if !status.is_server_error() {
             return Self::Success;
         }
         let retry_after = || {
@@ -67,18 +71,15 @@ impl Outcome {
             Some(Duration::from_secs(seconds))
         };
         match status {
-            StatusCode::TOO_MANY_REQUESTS => Self::Overloaded {
-                retry_after: retry_after(),
-            },
             StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(header::RETRY_AFTER) => Self::Overloaded {
                 retry_after: retry_after(),
             },
-            _ if status.is_server_error() => Self::Failed,
-            _ => Self::Success,
+            _ => Self::Failed,
         }
     }
 
-    /// Whether the call certainly did not reach the target's code, so that making it later repeats nothing.
+    /// Whether a call that came back with this ([`Returned`]) certainly did not reach the target's code, so that making it
+    /// later repeats nothing.
     #[must_use]
     pub const fn is_not_started(self) -> bool {
         matches!(self, Self::NotStarted | Self::Overloaded { .. })
@@ -148,7 +149,8 @@ mod tests {
             (200, &none, Outcome::Success),
             (422, &none, Outcome::Success),
             (431, &none, Outcome::Success),
-            (429, &none, Outcome::Overloaded { retry_after: None }),
+            (429, &none, Outcome::Success),
+            (429, &later, Outcome::Success),
             (500, &later, Outcome::Failed),
             (503, &none, Outcome::Failed),
             (

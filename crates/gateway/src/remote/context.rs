@@ -1,12 +1,12 @@
 //! The headers between gateway and replica: what dispatch knows about a call.
 
-use crate::{Replayed, http::for_reply, outcome::Outcome};
+use crate::{
+    Replayed,
+    http::{OURS, for_reply},
+};
 use crosspoint_core::{CustomerId, InvocationId, Meta, RunKey};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{sync::Arc, time::Duration};
-
-/// Every header of ours begins so. What clients send under these names is removed.
-const PREFIX: &str = "crosspoint-";
 
 const ID: &str = "crosspoint-id";
 const ATTEMPT: &str = "crosspoint-attempt";
@@ -34,6 +34,7 @@ impl Context {
         Self {
             id: Some(replayed.id),
             attempt: Some(replayed.attempt),
+            run_key: Some(replayed.run_key),
             customer: Some(replayed.customer.clone()),
             principal: replayed.principal.clone(),
             ..Self::default()
@@ -85,7 +86,7 @@ impl Context {
 pub(super) fn strip(headers: &mut HeaderMap) {
     let ours: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with(PREFIX))
+        .filter(|name| name.as_str().starts_with(OURS))
         .cloned()
         .collect();
     for name in ours {
@@ -114,14 +115,6 @@ pub(super) enum Said {
 }
 
 impl Said {
-    pub(super) const fn outcome(self) -> Outcome {
-        match self {
-            Self::Full => Outcome::Overloaded { retry_after: None },
-            Self::NotStarted => Outcome::NotStarted,
-            Self::Unknown => Outcome::Unknown,
-        }
-    }
-
     pub(super) fn send(self, headers: &mut HeaderMap) {
         let text = match self {
             Self::Full => "full",

@@ -138,6 +138,10 @@ fn judge(pool: &Pool, kept: &Kept, ticket: &Ticket, sent: Sent) -> Result<Respon
             count("unknown");
             return unanswered(Outcome::Unknown, "the connection to the replica was lost");
         }
+        Err(()) if kept.waits() => {
+            count("cancelled");
+            return unanswered(Outcome::Cancelled, "the request's own body did not arrive in time");
+        }
         Err(()) => {
             pool.failed(replica);
             count("timeout");

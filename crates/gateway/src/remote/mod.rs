@@ -6,7 +6,7 @@
 //!
 //! | Header | Meaning |
 //! |---|---|
-//! | `crosspoint-id`, `crosspoint-attempt`, `crosspoint-run-key` | the call, the number of this try, the key of its outside effects; a direct call has none |
+//! | `crosspoint-id`, `crosspoint-attempt`, `crosspoint-run-key` | the call, the number of this try, the key of its outside effects |
 //! | `crosspoint-customer`, `crosspoint-principal` | whose call it is, percent-encoded |
 //! | `crosspoint-timeout-ms` | how long the gateway still waits |
 //! | `crosspoint-secret` | the [`SharedSecret`] |

@@ -8,18 +8,19 @@ use crate::{
     Gateway, Settles, TargetConfig,
     gateway::Inner,
     http::{KeyScope, idempotency_key, problem},
-    outcome::Outcome,
+    outcome::{Outcome, verdict_of},
     replay::WITHOUT_REQUEST,
+    room::Room,
     target::Target,
+    worker::outcome_of,
 };
 use async_trait::async_trait;
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, extract::OriginalUri};
 use crosspoint_core::{
     Code, CustomerId, Error, Handler, Invocation, InvocationId, Meta, Reply, Result, Retry, TargetId,
 };
 use futures_util::FutureExt;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::{
     convert::Infallible,
     future::Future,
@@ -54,6 +55,7 @@ pub struct Serve {
     secret: Option<SharedSecret>,
     config: TargetConfig,
     max_body: usize,
+    route: Arc<str>,
     nobody: Option<CustomerId>,
 }
 
@@ -75,6 +77,7 @@ impl Serve {
             secret,
             config: TargetConfig::default(),
             max_body: 2 * 1024 * 1024,
+            route: Arc::from(""),
             nobody: None,
         }
     }
@@ -85,9 +88,17 @@ impl Serve {
         self
     }
 
-    /// The largest body of a direct call, in bytes. Default 2 MiB.
+    /// The largest body of a direct call, in bytes. Default 2 MiB. It is read to its end before the call gets a permit, within
+    /// [`Config::body_timeout`](crate::Config::body_timeout) and [`Config::max_buffered`](crate::Config::max_buffered).
     pub const fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
+        self
+    }
+
+    /// The path that the gateway's layer was given ([`DispatchLayer::path`](crate::DispatchLayer::path)), if it was: an
+    /// `Idempotency-Key` counts within its route, and so it is the same key by both doors. Default: none.
+    pub fn path(mut self, pattern: &str) -> Self {
+        self.route = Arc::from(pattern);
         self
     }
 
@@ -186,27 +197,30 @@ impl Door {
             );
             return refuse(&error, Said::NotStarted);
         }
+        // First the whole body: a permit is for work, not for waiting until a client has sent something.
+        let (invocation, room) = match self.invocation(request).await {
+            Ok(read) => read,
+            Err(error) if error.code() == Code::TargetSaturated => return refuse(&error, Said::Full),
+            Err(error) => return problem(&error, None).map(Body::from),
+        };
         let Ok(permit) = self.target.gate.enter() else {
             return refuse(
                 &Error::new(Code::TargetSaturated, Code::TargetSaturated.title()),
                 Said::Full,
             );
         };
-        let invocation = match self.invocation(request).await {
-            Ok(invocation) => invocation,
-            Err(error) => {
-                permit.finish(Outcome::Cancelled);
-                return problem(&error, None).map(Body::from);
-            }
-        };
+        drop(room);
         let result = AssertUnwindSafe(self.handler.handle(invocation)).catch_unwind().await;
         permit.finish(match &result {
-            Ok(Ok(reply)) => Outcome::of(reply.status(), reply.headers()),
-            Ok(Err(error)) => said(error).map_or(Outcome::Failed, Said::outcome),
+            Ok(result) => outcome_of(result, &self.target.id),
             Err(_panic) => Outcome::Failed,
         });
         match result {
-            Ok(Ok(reply)) => reply.map(Body::from),
+            Ok(Ok(mut reply)) => {
+                // Only this door says what became of a call.
+                strip(reply.headers_mut());
+                reply.map(Body::from)
+            }
             Ok(Err(error)) => self.failed(&error),
             Err(_panic) => {
                 tracing::error!(target = %self.target.id, "the handler panicked");
@@ -215,8 +229,9 @@ impl Door {
         }
     }
 
-    /// The call as the handler gets it from either door.
-    async fn invocation(&self, request: Request<Body>) -> Result<Invocation> {
+    /// The call as the handler gets it from either door, and the room that its body takes.
+    async fn invocation(&self, request: Request<Body>) -> Result<(Invocation, Room)> {
+        let now = self.inner.clock.now();
         let (mut parts, body) = request.into_parts();
         let context = Context::read(&parts.headers);
         strip(&mut parts.headers);
@@ -226,26 +241,22 @@ impl Door {
                 "the gateway did not say whose call this is",
             ));
         };
-        let most = self.serve.max_body;
-        let body = Limited::new(body, most).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Error::new(Code::BodyTooLarge, Code::BodyTooLarge.title()).with("limit", most)
-            } else {
-                Error::new(Code::BodyMalformed, "the body could not be read to its end").caused_by(error)
-            }
-        })?;
-        let body = body.to_bytes();
-        let now = self.inner.clock.now();
+        let (body, room) = self.inner.read(body, self.serve.max_body).await?;
+        // The path that the gateway has sent, also where this door is nested in a router.
+        if let Some(OriginalUri(uri)) = parts.extensions.remove() {
+            parts.uri = uri;
+        }
         let scope = KeyScope {
             customer: &customer,
             target: &self.target.id,
-            route: "",
+            route: &self.serve.route,
             principal: context.principal.as_deref(),
         };
         let expires = now.plus(self.inner.config.key_retention);
         let key = idempotency_key(&parts, &body, &scope, expires)?;
         let id = context.id.unwrap_or_else(|| InvocationId::mint(&*self.inner.clock));
         let mut meta = Meta::new(id, customer, self.target.id.clone());
+        meta.route_class = Arc::clone(&self.serve.route);
         meta.attempt = context.attempt.unwrap_or(1);
         meta.run_key = context.run_key.unwrap_or(meta.run_key);
         meta.principal = context.principal;
@@ -257,22 +268,18 @@ impl Door {
             parts.uri = Uri::from(path.clone());
         }
         parts.extensions = http::Extensions::new();
-        Ok(Invocation::new(meta, Request::from_parts(parts, body)))
+        Ok((Invocation::new(meta, Request::from_parts(parts, body)), room))
     }
 
     fn failed(&self, error: &Error) -> Response<Body> {
         tracing::info!(%error, target = %self.target.id, "a direct call failed");
-        said(error).map_or_else(|| problem(error, None).map(Body::from), |said| refuse(error, said))
-    }
-}
-
-/// What a handler's error says about whether it began.
-fn said(error: &Error) -> Option<Said> {
-    match error.code() {
-        Code::TargetSaturated => Some(Said::Full),
-        Code::TargetUnavailable | Code::ShuttingDown => Some(Said::NotStarted),
-        Code::OutcomeUnknown => Some(Said::Unknown),
-        _ => None,
+        let said = match verdict_of(error, &self.target.id) {
+            Outcome::Overloaded { .. } => Said::Full,
+            Outcome::NotStarted => Said::NotStarted,
+            Outcome::Unknown => Said::Unknown,
+            _ => return problem(error, None).map(Body::from),
+        };
+        refuse(error, said)
     }
 }
 

@@ -10,13 +10,15 @@ use super::{
 };
 use crate::{
     Replayed,
-    outcome::{Kept, Outcome, unanswered},
-    replay::{WITHOUT_REQUEST, collect},
+    outcome::{Kept, unanswered, undelivered},
+    replay::{Sent, WITHOUT_REQUEST, collect},
 };
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::OriginalUri;
-use crosspoint_core::{Code, CustomerId, Error, Handler, Invocation, Reply, Result, Retry, TargetId};
+use crosspoint_core::{
+    Code, CustomerId, Error, Handler, Invocation, InvocationId, Reply, Result, Retry, RunKey, SystemClock, TargetId,
+};
 use http::{Request, Response, Uri, request::Parts};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -164,7 +166,14 @@ impl HttpTarget {
         if let Some(replayed) = parts.extensions.get::<Replayed>() {
             return Context::of_replay(replayed);
         }
+        let id = match parts.extensions.get::<Sent>() {
+            Some(Sent(id)) => *id,
+            None => InvocationId::mint(&SystemClock::new()),
+        };
         Context {
+            id: Some(id),
+            attempt: Some(1),
+            run_key: Some(RunKey::from_uuid(*id.as_uuid())),
             customer: self.customer.as_ref().and_then(|of| of(parts)),
             principal: self.principal.as_ref().and_then(|of| of(parts)),
             ..Context::default()
@@ -177,6 +186,7 @@ impl HttpTarget {
             return refuse_upgrade();
         }
         let context = self.context(&parts);
+        let id = context.id;
         let kept = Kept::new(body, self.pool.config.keep);
         // The replica sees the path that the client has sent, also where this service is nested in a router.
         let seen = parts.uri.clone();
@@ -187,6 +197,10 @@ impl HttpTarget {
         answer.unwrap_or_else(|lost| {
             self.note(&lost);
             parts.uri = seen;
+            // Should it come again, it is the same call.
+            if let Some(id) = id {
+                parts.extensions.insert(Sent(id));
+            }
             unanswered(lost.outcome, parts, &kept)
         })
     }
@@ -227,15 +241,8 @@ impl Handler for HttpTarget {
         let kept = Kept::new(Body::from(body), most);
         let answer = forward(&self.pool, &self.http, &parts, &kept, Context::of_meta(&meta)).await;
         match answer {
-            Ok(response) => collect(response, self.pool.config.max_reply).await,
-            Err(lost) => {
-                let code = match lost.outcome {
-                    Outcome::Overloaded { .. } => Code::TargetSaturated,
-                    Outcome::NotStarted => Code::TargetUnavailable,
-                    _ => Code::OutcomeUnknown,
-                };
-                Err(Error::new(code, lost.why).with("target", &self.pool.target))
-            }
+            Ok(response) => collect(response, self.pool.config.max_reply, &meta.target).await,
+            Err(lost) => Err(undelivered(lost.outcome, &meta.target, lost.why)),
         }
     }
 }

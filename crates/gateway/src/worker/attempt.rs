@@ -124,7 +124,7 @@ impl Attempt {
         let mut ending = supervise(work, &self.holding, left, grace).await;
         match served.settles {
             Settles::Gateway => {
-                permit.finish(ending.outcome());
+                permit.finish(ending.outcome(&self.target.id));
                 if let Ending::Ended(Ok(reply)) = &mut ending {
                     stamp(reply.headers_mut(), queued, began.elapsed());
                 }

@@ -4,8 +4,14 @@ use super::{
     attempt::{Ending, Job},
     leases::Held,
 };
-use crate::{gateway::Inner, http::for_stored_reply, later, outcome::Outcome, target::Target};
-use crosspoint_core::{Code, Error, Failure, Reply, Result, Retry, Settle, StopReason, retry::Next};
+use crate::{
+    gateway::Inner,
+    http::for_stored_reply,
+    later,
+    outcome::{Outcome, verdict_of},
+    target::Target,
+};
+use crosspoint_core::{Code, Error, Failure, Reply, Result, Retry, Settle, StopReason, TargetId, retry::Next};
 use std::time::Duration;
 
 /// What becomes of a call.
@@ -21,24 +27,16 @@ pub(super) enum Verdict {
 }
 
 /// What the result of a handler says about its target.
-pub(crate) fn outcome_of(result: &Result<Reply>) -> Outcome {
-    let error = match result {
+pub(crate) fn outcome_of(result: &Result<Reply>, target: &TargetId) -> Outcome {
+    match result {
         // A reply that comes later is none yet, and its status means nothing.
-        Ok(reply) if later::within(reply.extensions()).is_some() => return Outcome::Success,
-        Ok(reply) => return Outcome::of(reply.status(), reply.headers()),
-        Err(error) => error,
-    };
-    match error.code() {
-        Code::TargetUnavailable => Outcome::NotStarted,
-        Code::TargetSaturated => Outcome::Overloaded { retry_after: None },
-        Code::OutcomeUnknown => Outcome::Unknown,
-        // Our own limits and our own end say nothing about the target.
-        Code::ShuttingDown | Code::Cancelled | Code::ResponseTooLarge => Outcome::Cancelled,
-        _ => Outcome::Failed,
+        Ok(reply) if later::within(reply.extensions()).is_some() => Outcome::Success,
+        Ok(reply) => Outcome::of(reply.status(), reply.headers()),
+        Err(error) => verdict_of(error, target),
     }
 }
 
-/// Errors by which a handler says that the attempt was not begun.
+/// Errors by which a handler that settles by itself says that the attempt was not begun.
 pub(super) fn not_begun(error: &Error) -> bool {
     matches!(
         error.code(),
@@ -48,9 +46,9 @@ pub(super) fn not_begun(error: &Error) -> bool {
 
 impl Ending {
     /// What it says about the target.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self, target: &TargetId) -> Outcome {
         match self {
-            Self::Ended(result) => outcome_of(result),
+            Self::Ended(result) => outcome_of(result, target),
             Self::Panicked => Outcome::Failed,
             Self::Abandoned(StopReason::Deadline) => Outcome::Unknown,
             Self::Abandoned(_) => Outcome::Cancelled,
@@ -61,9 +59,13 @@ impl Ending {
 /// What is written for an attempt of a service.
 pub(super) fn verdict(inner: &Inner, target: &Target, held: &Held, job: &Job, ending: Ending) -> Verdict {
     let lease = held.lease;
-    // An adopted call has no request to begin again with: what came of it is its end.
-    let outcome = Some(ending.outcome()).filter(|outcome| job.kept && outcome.is_not_started());
-    if let Some(outcome) = outcome {
+    // A reply is the handler's own, whatever its status. An adopted call has no request to begin again with: what came of
+    // it is its end.
+    let refused = match &ending {
+        Ending::Ended(Err(error)) if job.kept => Some(verdict_of(error, &target.id)),
+        _ => None,
+    };
+    if let Some(outcome) = refused.filter(|outcome| outcome.is_not_started()) {
         tracing::info!(?outcome, "the attempt was not begun");
         let retry_after = match outcome {
             Outcome::Overloaded { retry_after } => retry_after,
@@ -80,8 +82,12 @@ pub(super) fn verdict(inner: &Inner, target: &Target, held: &Held, job: &Job, en
             }
             failed(inner, target, held, job, &error.with_retry(Retry::Backoff))
         }
-        Ending::Ended(Err(error)) if error.code() == Code::ShuttingDown => Settle::Release { lease },
-        Ending::Ended(Err(error)) if not_begun(&error) => {
+        // It was told to stop and did.
+        Ending::Ended(Err(error)) if error.code() == Code::ShuttingDown && held.stop.signal().reason().is_some() => {
+            Settle::Release { lease }
+        }
+        // It says that something was not begun, but not that it was this call: these codes ask for no repeat by themselves.
+        Ending::Ended(Err(error)) if not_begun(&error) && !(job.kept && job.repeatable) => {
             failed(inner, target, held, job, &error.with_retry(Retry::Never))
         }
         Ending::Ended(Err(error)) => failed(inner, target, held, job, &error),
@@ -103,17 +109,27 @@ pub(super) fn verdict(inner: &Inner, target: &Target, held: &Held, job: &Job, en
     })
 }
 
-/// A reply is the answer, unless it is a failure that the route wants to have repeated and the budget allows that.
+/// A reply is the answer, unless it is a failure that may be repeated: 503 with `Retry-After` of a call that is repeatable,
+/// or a failure that the route wants to have repeated; both only within the budget.
 fn replied(inner: &Inner, target: &Target, held: &Held, job: &Job, mut reply: Reply) -> Verdict {
     let lease = held.lease;
-    if job.kept && reply.status().is_server_error() && target.again_on_5xx() {
+    let again = match Outcome::of(reply.status(), reply.headers()) {
+        _ if !job.kept => None,
+        Outcome::Overloaded { retry_after } if job.repeatable && target.budget.withdraw() => {
+            let told = retry_after.filter(|after| !after.is_zero());
+            Some(told.map_or(Retry::Backoff, |after| Retry::At(inner.clock.now().plus(after))))
+        }
+        Outcome::Overloaded { .. } | Outcome::Failed if target.again_on_5xx() => Some(Retry::Backoff),
+        _ => None,
+    };
+    if let Some(again) = again {
         let message = format!("the service answered {}", reply.status().as_u16());
-        let error = Error::new(Code::TargetUnavailable, message).with_retry(Retry::Backoff);
+        let error = Error::new(Code::TargetUnavailable, message).with_retry(again);
         if let retry @ Settle::Retry { .. } = failed(inner, target, held, job, &error) {
             return Verdict::Settle(retry);
         }
     }
-    for_stored_reply(reply.headers_mut());
+    for_stored_reply(&mut reply);
     Verdict::Settle(Settle::Complete { lease, reply })
 }
 

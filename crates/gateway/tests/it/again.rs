@@ -107,7 +107,7 @@ fn status(submitted: Submitted) -> u16 {
 }
 
 fn fails(code: Code) -> Answer {
-    Err(Error::new(code, "as listed"))
+    Err(Error::new(code, "as listed").with("target", target()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,15 +130,64 @@ async fn what_was_not_begun_uses_up_no_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_for_lack_of_capacity_is_no_answer_to_a_queued_call() {
-    let bench = Bench::new([Ok((503, Some(5))), Ok((429, None))]);
-    let call = bench.envelope();
+async fn whatever_a_handler_answers_is_its_answer() {
+    for (status, after) in [(503, Some(5)), (429, None), (429, Some(5))] {
+        let bench = Bench::new([Ok((status, after))]);
+        let call = bench.envelope();
+        let id = call.id();
+        assert_eq!(bench.queued(call).await.unwrap(), status);
+        assert_eq!(bench.stored(id).await, (CallState::Completed, 1, None));
+        assert_eq!(bench.calls(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeatable_call_is_tried_again_when_the_target_says_and_each_time_counts() {
+    let bench = Bench::new([Ok((503, Some(5))), Ok((429, Some(5)))]);
+    let mut call = bench.envelope();
+    call.repeatable = true;
     let id = call.id();
     let began = Instant::now();
-    assert_eq!(bench.queued(call).await.unwrap(), 200);
+    assert_eq!(bench.queued(call).await.unwrap(), 429, "which blames the caller");
     assert!(began.elapsed() >= Duration::from_secs(5), "Retry-After is kept");
-    assert_eq!(bench.stored(id).await, (CallState::Completed, 1, None));
-    assert_eq!(bench.calls(), 3);
+    assert_eq!(bench.stored(id).await, (CallState::Completed, 2, None));
+    assert_eq!(bench.calls(), 2);
+    let bench = Bench::new((0..99).map(|_| Ok((503, Some(1)))));
+    let mut call = bench.envelope();
+    call.repeatable = true;
+    assert_eq!(bench.queued(call).await.unwrap(), 503, "in the end that is the answer");
+    let most = TargetConfig::default().retry.max_attempts;
+    assert_eq!(bench.calls(), usize::try_from(most).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_something_else_does_not_say_that_the_call_was_not_begun() {
+    for code in [Code::TargetUnavailable, Code::TargetSaturated, Code::ShuttingDown] {
+        for error in [
+            Error::new(code, "below"),
+            Error::new(code, "below").with("target", "mail"),
+        ] {
+            let bench = Bench::new([Err(error)]);
+            let call = bench.envelope();
+            let id = call.id();
+            assert_eq!(bench.queued(call).await.unwrap_err().code(), code);
+            assert_eq!(bench.stored(id).await, (CallState::Dead, 1, Some(code)));
+            let meta = Meta::new(
+                InvocationId::mint(&*bench.clock),
+                CustomerId::new("acme").unwrap(),
+                target(),
+            );
+            bench
+                .service
+                .answers
+                .lock()
+                .unwrap()
+                .push_back(Err(Error::new(code, "below")));
+            let direct = Invocation::new(meta, Request::new("".into()));
+            let error = bench.gateway.call(direct, CallPolicy::default()).await.unwrap_err();
+            assert_eq!((error.code(), bench.calls()), (code, 2), "neither was made again");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

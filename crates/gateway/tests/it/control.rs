@@ -52,7 +52,10 @@ async fn work(
     };
     if work.down.load(Ordering::Relaxed) {
         refused.fetch_add(1, Ordering::Relaxed);
-        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response();
+        // Nobody to deliver it to; the request itself is gone.
+        let lost = Returned::new(Outcome::NotStarted, Request::new(Body::empty()));
+        drop(lost.take());
+        return (StatusCode::SERVICE_UNAVAILABLE, Extension(lost)).into_response();
     }
     let _slot = work.slots.acquire().await.unwrap();
     let time = if kind == "slow" { work.slow } else { work.quick };

@@ -17,6 +17,7 @@ mod hold;
 mod keys;
 mod later;
 mod leases;
+mod limits;
 mod outcome;
 mod permits;
 mod remote;

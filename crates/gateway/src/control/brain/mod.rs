@@ -195,7 +195,8 @@ impl Brain {
             succeeded: seen.succeeded,
             failed: seen.failed,
             unknown: seen.unknown,
-            not_started: seen.not_started + seen.overloaded,
+            not_started: seen.not_started,
+            overloaded: seen.overloaded,
             saturated: seen.saturated,
             degraded: self.is_degraded,
         };

@@ -86,8 +86,10 @@ pub(super) struct Results {
     pub(super) failed: u64,
     /// Sent, and never answered.
     pub(super) unknown: u64,
-    /// Refused or not reached.
+    /// Not reached.
     pub(super) not_started: u64,
+    /// Turned away by a target that has too much to do: a failure, but one that it was there to report.
+    pub(super) overloaded: u64,
     /// Whether a call found no permit.
     pub(super) saturated: bool,
     /// Whether the target is far too slow and more calls bring nothing.
@@ -270,7 +272,7 @@ impl States {
 
     /// Whether most calls of the last second failed, in whatever way.
     fn is_failing(&mut self, seconds: f64, results: &Results) -> bool {
-        let bad = results.failed + results.lost();
+        let bad = results.failed + results.overloaded + results.lost();
         self.recent.push_back((seconds, bad, bad + results.succeeded));
         while self.recent.iter().skip(1).map(|(seconds, ..)| seconds).sum::<f64>() > ERROR_SPAN - 1e-9 {
             self.recent.pop_front();

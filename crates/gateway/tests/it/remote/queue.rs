@@ -4,8 +4,11 @@ use super::replica::{ALWAYS, Counted, Replica, pool, post, text};
 use axum::{Router, body::Body};
 use crosspoint_core::{CustomerId, Memory, SystemClock, TargetId};
 use crosspoint_gateway::{Config, Gateway, HttpTarget};
-use http::{Request, Response, StatusCode};
-use std::{sync::Arc, time::Duration};
+use http::{HeaderMap, Request, Response, StatusCode};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{task::JoinHandle, time::timeout};
 use tower::ServiceExt;
 
@@ -72,4 +75,29 @@ async fn a_call_lost_on_the_way_is_made_again_only_where_its_route_allows_it() {
         }
         assert_eq!(service.count(), 1 + usize::from(repeatable));
     }
+}
+
+#[tokio::test]
+async fn every_attempt_of_a_call_has_its_run_key_and_id_the_direct_one_too() {
+    let seen: Arc<Mutex<Vec<[String; 2]>>> = Arc::default();
+    let see = Arc::clone(&seen);
+    let replica = Replica::start(Router::new().fallback(move |headers: HeaderMap| async move {
+        let told = |name: &str| headers[name].to_str().unwrap().to_owned();
+        let mut seen = see.lock().unwrap();
+        seen.push([told("crosspoint-id"), told("crosspoint-run-key")]);
+        if seen.len() == 1 {
+            (StatusCode::GATEWAY_TIMEOUT, [("crosspoint-outcome", "unknown")])
+        } else {
+            (StatusCode::OK, [("x-by", "replica")])
+        }
+    }));
+    let pool = pool(&[replica.uri()], |_| {});
+    let answer = timeout(SOON, send(&front(&pool, true), post("once")))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0], seen[1]);
 }

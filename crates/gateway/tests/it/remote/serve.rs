@@ -30,7 +30,7 @@ impl Handler for Scan {
         assert_ne!(body, "panic", "as the test wants");
         self.0.one().await;
         if let Some(code) = Code::ALL.iter().find(|code| code.as_str() == body) {
-            return Err(Error::new(*code, "as the test wants"));
+            return Err(Error::new(*code, "as the test wants").with("target", &call.meta.target));
         }
         let meta = &call.meta;
         assert!(
@@ -52,7 +52,12 @@ impl Handler for Scan {
             meta.idempotency_key.is_some(),
             ours.count(),
         );
-        Ok(Reply::new(text.into()))
+        let mut reply = Reply::new(text.into());
+        // What only the door may say.
+        reply
+            .headers_mut()
+            .insert("crosspoint-outcome", "full".parse().unwrap());
+        Ok(reply)
     }
 }
 
@@ -242,4 +247,42 @@ async fn the_pool_as_a_handler_tells_the_replica_which_call_it_is() {
         let error = front.handle(envelope(body).invocation).await.unwrap_err();
         assert_eq!(error.code(), code, "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_still_on_its_way_takes_no_permit_and_is_not_the_replicas_fault() {
+    let service = Counted::new(ALWAYS);
+    let serve = Serve::with_secret(secret()).target(TargetConfig::default().permits(1));
+    let (replica, pod) = pod(&Memory::new(), &service, serve);
+    let front = pool(&[replica.uri()], |config| {
+        config.secret = Some(secret());
+        config.head = Duration::from_millis(300);
+    })
+    .customer(|_| Some(acme()));
+    let (_more, body) = tokio::sync::mpsc::unbounded_channel::<std::io::Result<Bytes>>();
+    let body = futures_util::stream::unfold(body, |mut body| async move { Some((body.recv().await?, body)) });
+    let slow = tokio::spawn({
+        let front = front.clone();
+        async move { call(&front, post("").map(|_| Body::from_stream(body))).await.status() }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(pod.snapshot(&target()).unwrap().in_flight, 0);
+    assert_eq!(call(&front, from_acme("quick")).await.status(), StatusCode::OK);
+    assert_eq!(timeout(SOON, slow).await.unwrap().unwrap(), StatusCode::BAD_REQUEST);
+    assert_eq!(front.serving(), 1);
+    assert_eq!(service.count(), 1);
+}
+
+#[tokio::test]
+async fn the_door_may_stand_below_a_path() {
+    let service = Counted::new(ALWAYS);
+    let scan = service.clone();
+    let replica = Replica::at("127.0.0.1:0".parse().unwrap(), move |_| {
+        let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
+        let serve = Serve::open_to_all_who_connect().path("/v1/scan");
+        let app = gateway.serve(target(), Arc::new(Scan(scan)), serve).unwrap();
+        Router::new().nest("/v1", app)
+    });
+    let answer = text(call(&front(replica.uri(), None), from_acme("a")).await).await;
+    assert!(answer.starts_with("POST /v1/scan?x=1 a for acme"), "{answer}");
 }
