@@ -170,6 +170,8 @@ impl Inner {
             Drain::Sideline
         };
         let ready = alone && target.served().is_some() && self.stage() == Stage::Running;
+        // Whoever was refused at the door for having its share already must not come in here.
+        let ready = ready && !target.gate.passes_over(envelope.customer());
         let permit = ready.then(|| target.gate.try_drain(class)).flatten();
         let (tell, told) = oneshot::channel();
         let write = Write {

@@ -337,6 +337,12 @@ impl Gate {
         self.customers.terms(self.admission.word().read())
     }
 
+    /// Whether a lease would pass a customer over, because it has its share already.
+    pub(crate) fn passes_over(&self, customer: &CustomerId) -> bool {
+        let terms = self.customer_terms();
+        terms.iter().any(|terms| terms.skip && terms.customer == *customer)
+    }
+
     /// Takes what was seen since the last time.
     pub(crate) fn readings(&self) -> Readings {
         let (word, held, _, totals) = self.totals();

@@ -106,7 +106,7 @@ pub(super) fn verdict(inner: &Inner, target: &Target, held: &Held, job: &Job, en
 /// A reply is the answer, unless it is a failure that the route wants to have repeated and the budget allows that.
 fn replied(inner: &Inner, target: &Target, held: &Held, job: &Job, mut reply: Reply) -> Verdict {
     let lease = held.lease;
-    if job.kept && reply.status().is_server_error() && target.again_on_5xx() {
+    if job.kept && reply.status().is_server_error() && target.again_on_5xx(&job.route) {
         let message = format!("the service answered {}", reply.status().as_u16());
         let error = Error::new(Code::TargetUnavailable, message).with_retry(Retry::Backoff);
         if let retry @ Settle::Retry { .. } = failed(inner, target, held, job, &error) {

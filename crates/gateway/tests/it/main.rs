@@ -12,6 +12,7 @@ mod control;
 mod direct;
 mod divert;
 mod drain;
+mod faults;
 mod hold;
 mod keys;
 mod later;
