@@ -129,6 +129,7 @@ impl Adoption {
             hold_until: None,
             // Its request went to the handler and is not kept.
             kept: false,
+            route: Arc::clone(&envelope.invocation.meta.route_class),
         };
         let sent = Instant::now();
         let callback = callback::rider(&envelope);

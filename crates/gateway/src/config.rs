@@ -42,6 +42,12 @@ pub struct Config {
     pub max_buffered: usize,
     /// When a client with 202 should ask for the first time. Default 2 s.
     pub retry_after: Duration,
+    /// After so many lost leases a queued call is suspected of taking its workers down: it is not begun again but becomes a
+    /// dead letter with the code `lease-stale`, though attempts are left. The store counts a lease as lost when nobody
+    /// extended it in time after the work had begun; it cannot tell a worker that died from one that was cut off from the
+    /// store for that long. Calls that may not be repeated end as `outcome-unknown` at the first loss anyway. Flows are
+    /// not concerned: their attempts are the limit. Default 2; `u32::MAX` leaves it to the attempts.
+    pub suspect_losses: u32,
     /// The largest reply of a queued call that is stored, in bytes. Default 1 MiB.
     pub max_reply: usize,
     /// How long an attempt that was told to stop may take before it is dropped. Default 15 s. Attempts of targets that
@@ -73,6 +79,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             max_buffered: 64 * 1024 * 1024,
             retry_after: Duration::from_secs(2),
+            suspect_losses: 2,
             max_reply: 1024 * 1024,
             stop_grace: Duration::from_secs(15),
             retention: Duration::from_secs(24 * 60 * 60),

@@ -8,9 +8,10 @@ use crate::{
 };
 use crosspoint_core::{Handler, RetryBudget, RetryPolicy, TargetId, retry::BudgetConfig};
 use std::{
+    collections::HashSet,
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -30,7 +31,8 @@ pub(crate) struct Target {
     pub(crate) backlog: Arc<Backlog>,
     /// How often queued calls that a service has carried out and failed may be made again.
     pub(crate) budget: RetryBudget,
-    again_on_5xx: AtomicBool,
+    /// The routes whose queued calls are made again after a 5xx, by their class.
+    again_on_5xx: RwLock<HashSet<Arc<str>>>,
     served: OnceLock<Served>,
     layered: AtomicBool,
     /// Whether somebody was told that nothing of it can be queued here.
@@ -56,7 +58,7 @@ impl Target {
             sideline: Notify::new(),
             backlog: Arc::default(),
             budget: budget(),
-            again_on_5xx: AtomicBool::new(false),
+            again_on_5xx: RwLock::default(),
             served: OnceLock::new(),
             layered: AtomicBool::new(false),
             missed: AtomicBool::new(false),
@@ -130,14 +132,27 @@ impl Target {
         self.queue(which).notify_one();
     }
 
-    /// Sets whether queued calls are made again after a 5xx.
-    pub(crate) fn set_again_on_5xx(&self, again: bool) {
-        self.again_on_5xx.store(again, Ordering::Relaxed);
+    /// Sets whether a route's queued calls are made again after a 5xx.
+    pub(crate) fn set_again_on_5xx(&self, route: &str, again: bool) {
+        if self.is_again_on_5xx(route) == again {
+            return;
+        }
+        let mut routes = self.again_on_5xx.write().unwrap_or_else(PoisonError::into_inner);
+        if again {
+            routes.insert(Arc::from(route));
+        } else {
+            routes.remove(route);
+        }
     }
 
-    /// Whether one more queued call may be made again after a 5xx; takes it from the budget.
-    pub(crate) fn again_on_5xx(&self) -> bool {
-        self.again_on_5xx.load(Ordering::Relaxed) && self.budget.withdraw()
+    /// Whether one more queued call of a route may be made again after a 5xx; takes it from the budget.
+    pub(crate) fn again_on_5xx(&self, route: &str) -> bool {
+        self.is_again_on_5xx(route) && self.budget.withdraw()
+    }
+
+    fn is_again_on_5xx(&self, route: &str) -> bool {
+        let routes = self.again_on_5xx.read().unwrap_or_else(PoisonError::into_inner);
+        routes.contains(route)
     }
 
     /// How often work for this target is attempted at most.

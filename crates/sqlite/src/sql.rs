@@ -75,12 +75,12 @@ statements! { HOT:
     OKEY_BEFORE = "SELECT 1 FROM cp_queue WHERE okey = ?1 AND seq < ?2 LIMIT 1";
     OKEY_HEAD = row!("WHERE okey = ?1 ORDER BY seq LIMIT 1");
 
-    LEASE_ROWS = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request, q.hold \
-                  FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq WHERE q.lane = ?1 AND q.state = 0 \
+    LEASE_ROWS = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request, q.hold, \
+                  q.note FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq WHERE q.lane = ?1 AND q.state = 0 \
                   ORDER BY q.prio, q.seq LIMIT ?2";
     PRIO_NEXT = "SELECT prio FROM cp_queue WHERE lane = ?1 AND state = 0 AND prio > ?2 ORDER BY prio LIMIT 1";
     LEASE_NEWEST = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request, \
-                    q.hold FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq \
+                    q.hold, q.note FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq \
                     WHERE q.lane = ?1 AND q.state = 0 AND q.prio = ?2 ORDER BY q.seq DESC LIMIT ?3";
     LEASE_SET = "UPDATE cp_queue SET state = 1, due = ?2, fence = ?3, attempt = ?4, begun = ?5, close = ?6, started = ?7 \
                  WHERE seq = ?1";

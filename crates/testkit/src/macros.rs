@@ -35,7 +35,7 @@ macro_rules! conformance {
                 a_worker_may_settle_as_unknown, a_start_is_leased_and_begun_at_once, a_start_waits_behind_its_lane,
                 a_start_waits_behind_its_ordering_key, a_delayed_start_waits, an_expired_start_is_not_leased;
             retries: a_retry_waits_for_its_time, a_retry_may_be_due_at_once, a_release_does_not_count,
-                used_up_attempts_make_a_dead_letter, a_dead_letter_keeps_the_last_failure, a_worker_may_give_up, a_service_expires_in_the_queue,
+                used_up_attempts_make_a_dead_letter, a_dead_letter_keeps_the_last_failure, losses_are_counted_apart_from_failures, a_worker_may_give_up, a_service_expires_in_the_queue,
                 begun_work_does_not_expire, a_later_attempt_may_succeed;
             order: a_lane_is_served_in_order, customers_take_turns, a_batch_is_shared_between_customers,
                 an_idle_customer_saves_nothing_up, turns_are_charged_at_the_lease, starts_are_charged,

@@ -110,6 +110,9 @@ pub struct Lease {
     pub reference: LeaseRef,
     /// The number of this attempt, from 1.
     pub attempt: u32,
+    /// How many attempts before this one had begun when their lease was lost: their worker died, was stopped without a
+    /// word, or could not reach the store for a whole lease.
+    pub lost: u32,
     /// Whether it was begun by the commit that leased it.
     pub begun: bool,
     /// When set, the work is not to be run but closed for this reason.
@@ -133,6 +136,7 @@ impl Lease {
             envelope,
             reference,
             attempt,
+            lost: 0,
             begun: false,
             close: None,
             queued,

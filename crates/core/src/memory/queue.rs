@@ -77,6 +77,7 @@ impl Queue {
             envelope,
             fence: 0,
             attempt: 0,
+            lost: 0,
             place: Place::Blocked,
             begun: false,
             stop: false,
@@ -286,7 +287,8 @@ impl Queue {
     }
 
     fn lost(&mut self, seq: u64, now: Timestamp) {
-        let Some(row) = self.rows.get(&seq) else { return };
+        let Some(row) = self.rows.get_mut(&seq) else { return };
+        row.lost = row.lost.saturating_add(u32::from(row.begun && row.close.is_none()));
         if row.is_flow() || row.envelope.repeatable || !row.begun {
             if row.close.is_none() && row.failure.is_none() {
                 self.fail(seq, Failure::new(Code::LeaseStale, "the worker was lost"));

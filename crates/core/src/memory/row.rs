@@ -19,6 +19,8 @@ pub(super) struct Row {
     pub(super) envelope: Envelope,
     pub(super) fence: u64,
     pub(super) attempt: u32,
+    /// How many of the attempts had begun when their worker was lost.
+    pub(super) lost: u32,
     pub(super) place: Place,
     pub(super) begun: bool,
     pub(super) stop: bool,
@@ -103,6 +105,7 @@ impl Row {
 
     pub(super) fn lease(&self, until: Timestamp) -> Lease {
         let mut lease = Lease::new(self.envelope.clone(), self.reference(), self.attempt, self.since, until);
+        lease.lost = self.lost;
         lease.begun = self.begun;
         lease.close = self.close;
         lease.envelope.invocation.meta.attempt = self.attempt;

@@ -412,6 +412,7 @@ async fn attempt<S, B, R>(
 {
     let inner = &route.gateway.inner;
     let (id, created, repeatable) = (envelope.id(), envelope.created, envelope.repeatable);
+    let class = Arc::clone(&envelope.invocation.meta.route_class);
     let sent = Instant::now();
     let stored = inner
         .store
@@ -439,6 +440,7 @@ async fn attempt<S, B, R>(
         repeatable,
         hold_until: None,
         kept: true,
+        route: class,
     };
     conclude(inner, &route.target, &holding, &job, ending).await;
 }

@@ -67,6 +67,7 @@ pub(crate) struct Route {
     eligible: Eligible,
     on_disconnect: OnDisconnect,
     honours_keys: bool,
+    again_on_5xx: Option<bool>,
     keys: Keys,
     adopt: bool,
     permit_until: PermitUntil,
@@ -164,6 +165,7 @@ impl Gateway {
                 eligible: Eligible::default(),
                 on_disconnect: OnDisconnect::default(),
                 honours_keys: false,
+                again_on_5xx: None,
                 keys: Keys::Target,
                 adopt: true,
                 permit_until: PermitUntil::Head,
@@ -235,11 +237,12 @@ impl DispatchLayer {
     }
 
     /// Whether queued calls that the service has carried out and answered with 5xx are made again: at most one for ten
-    /// calls (and one a second), and as often as the target's retry policy says. Over all layers of the target; the last
-    /// setting counts. Default false: such an answer is the answer.
+    /// calls of the target (and one a second), and as often as the target's retry policy says. It holds for the calls of this
+    /// layer's [`path`](Self::path) in this process from the moment that the layer is put on a service; layers of one
+    /// target that have the same path, or none, share the last setting. A process that only works the queue off has to
+    /// put the layer on a service as well. Default false: such an answer is the answer.
     pub fn retry_on_5xx(self, again: bool) -> Self {
-        self.route.target.set_again_on_5xx(again);
-        self
+        self.set(|route| route.again_on_5xx = Some(again))
     }
 
     /// Where an `Idempotency-Key` is honoured. Default: by the target.
@@ -321,6 +324,11 @@ impl<S> Layer<S> for DispatchLayer {
     type Service = Dispatch<S>;
 
     fn layer(&self, inner: S) -> Dispatch<S> {
+        if let Some(again) = self.route.again_on_5xx {
+            let path = self.route.path.as_ref();
+            let class = path.map_or("", |pattern| pattern.text());
+            self.route.target.set_again_on_5xx(class, again);
+        }
         Dispatch::new(inner, Arc::clone(&self.route))
     }
 }

@@ -16,8 +16,8 @@ use crate::{
     worker::leases::Held,
 };
 use crosspoint_core::{
-    CallState, CloseReason, Code, Delivery, Error, InvocationId, Lease, Reply, Result, Settle, Settled, StopReason,
-    Timestamp,
+    CallState, CloseReason, Code, Delivery, Error, InvocationId, Lease, Reply, Result, Retry, Settle, Settled,
+    StopReason, Timestamp,
 };
 use futures_util::FutureExt;
 use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
@@ -50,6 +50,8 @@ pub(crate) struct Job {
     pub(crate) hold_until: Option<Timestamp>,
     /// Whether its request is kept, so that it can be begun later or again.
     pub(crate) kept: bool,
+    /// The class of its route.
+    pub(crate) route: Arc<str>,
 }
 
 impl Job {
@@ -100,6 +102,13 @@ impl Attempt {
         let lease = &self.lease;
         if let (Some(reason), Settles::Gateway) = (lease.close, served.settles) {
             let ending = Ending::Ended(Err(Error::new(closed(reason), "delivered only to be closed")));
+            return conclude(&self.inner, &self.target, &self.holding, &self.job(), ending).await;
+        }
+        if served.settles == Settles::Gateway && lease.lost >= self.inner.config.suspect_losses.max(1) {
+            let times = lease.lost;
+            tracing::error!(times, "the call is not begun again: its worker was lost each time");
+            let message = format!("its worker was lost {times} times while it ran; it is not begun again by itself");
+            let ending = Ending::Ended(Err(Error::new(Code::LeaseStale, message).with_retry(Retry::Never)));
             return conclude(&self.inner, &self.target, &self.holding, &self.job(), ending).await;
         }
         if served.settles == Settles::Gateway && lease.attempt == 1 {
@@ -186,6 +195,7 @@ impl Attempt {
             repeatable: self.lease.envelope.repeatable,
             hold_until: self.lease.envelope.hold_until,
             kept: true,
+            route: Arc::clone(&self.lease.envelope.invocation.meta.route_class),
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! # Work that kills its worker
 //!
-//! A lease that was lost counts as an attempt: the store makes repeatable work ready again until its attempts are used up
-//! and then keeps it as a dead letter ("the worker was lost"); work that may not be repeated ends as unknown at the first
-//! loss. So a call that takes its process down does so at most as often as the target's `max_attempts` says.
+//! A lease that was lost counts as an attempt, and the store counts losses besides. Repeatable work becomes ready again;
+//! after [`Config::suspect_losses`](crate::Config::suspect_losses) losses (2) whoever leases it next does not begin it, but
+//! makes a dead letter of it. Work that may not be repeated ends as unknown at the first loss. So a call that takes its
+//! process down does so twice, not for ever, and a flow at most as often as its `max_attempts` says.
 
 mod attempt;
 mod drain;

@@ -119,7 +119,7 @@ fn replied(inner: &Inner, target: &Target, held: &Held, job: &Job, mut reply: Re
             let told = retry_after.filter(|after| !after.is_zero());
             Some(told.map_or(Retry::Backoff, |after| Retry::At(inner.clock.now().plus(after))))
         }
-        Outcome::Overloaded { .. } | Outcome::Failed if target.again_on_5xx() => Some(Retry::Backoff),
+        Outcome::Overloaded { .. } | Outcome::Failed if target.again_on_5xx(&job.route) => Some(Retry::Backoff),
         _ => None,
     };
     if let Some(again) = again {

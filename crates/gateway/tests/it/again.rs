@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, sleep};
+use tower::Layer;
 
 type Answer = Result<(u16, Option<u64>)>;
 
@@ -92,6 +93,11 @@ impl Bench {
         let fleet = scope::fleet();
         let status = self.store.dispatch.get((&fleet).into(), id).await.unwrap().unwrap();
         (status.state, status.attempt, status.failure.map(|failure| failure.code))
+    }
+
+    /// For calls without a route of their own.
+    fn again_on_5xx(&self, again: bool) {
+        drop(self.gateway.layer(target()).retry_on_5xx(again).layer(()));
     }
 
     fn calls(&self) -> usize {
@@ -194,7 +200,7 @@ async fn an_error_of_something_else_does_not_say_that_the_call_was_not_begun() {
 async fn a_failure_is_the_answer_unless_the_target_says_that_it_is_tried_again() {
     let bench = Bench::new([Ok((500, None)), Ok((500, None))]);
     assert_eq!(bench.queued(bench.envelope()).await.unwrap(), 500);
-    drop(bench.gateway.layer(target()).retry_on_5xx(true));
+    bench.again_on_5xx(true);
     let call = bench.envelope();
     let id = call.id();
     assert_eq!(bench.queued(call).await.unwrap(), 200);
@@ -204,7 +210,7 @@ async fn a_failure_is_the_answer_unless_the_target_says_that_it_is_tried_again()
 #[tokio::test(start_paused = true)]
 async fn repeats_after_failures_stay_within_a_tenth_of_the_calls() {
     let bench = Bench::new((0..1000).map(|_| Ok((500, None))));
-    drop(bench.gateway.layer(target()).retry_on_5xx(true));
+    bench.again_on_5xx(true);
     let began = Instant::now();
     for _ in 0..200 {
         assert_eq!(bench.queued(bench.envelope()).await.unwrap(), 500);
@@ -240,6 +246,25 @@ async fn a_direct_call_that_was_not_begun_goes_to_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_routes_failures_are_not_repeated_because_another_wants_that() {
+    let bench = Bench::new((0..3).map(|_| Ok((500, None))));
+    let layers = [("/often", Some(true)), ("/once", Some(false)), ("/silent", None)];
+    for (path, again) in layers {
+        let layer = bench.gateway.layer(target());
+        // In either order.
+        drop(match again {
+            Some(again) => layer.retry_on_5xx(again).path(path).layer(()),
+            None => layer.path(path).layer(()),
+        });
+    }
+    for (path, status) in [("/once", 500), ("/silent", 500), ("/often", 200)] {
+        let mut call = bench.envelope();
+        call.invocation.meta.route_class = path.into();
+        assert_eq!(bench.queued(call).await.unwrap(), status, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_takes_its_worker_down_becomes_a_dead_letter() {
     let bench = Bench::new([]);
     bench.service.hangs.store(true, Ordering::Relaxed);
@@ -249,10 +274,38 @@ async fn a_call_that_takes_its_worker_down_becomes_a_dead_letter() {
     let id = call.id();
     let error = bench.queued(call).await.unwrap_err();
     assert_eq!(error.code(), Code::LeaseStale, "the worker was lost");
-    let most = TargetConfig::default().retry.max_attempts;
-    assert_eq!(bench.stored(id).await, (CallState::Dead, most, Some(Code::LeaseStale)));
+    let (state, attempt, code) = bench.stored(id).await;
+    assert_eq!((state, code), (CallState::Dead, Some(Code::LeaseStale)));
+    assert!(attempt < TargetConfig::default().retry.max_attempts, "not for ever");
     sleep(Duration::from_secs(600)).await;
-    assert_eq!(bench.calls(), usize::try_from(most).unwrap());
+    assert_eq!(bench.calls(), 2, "begun twice, and then left alone");
+
+    // An operator may want it all the same.
+    bench.deaf.store(false, Ordering::Relaxed);
+    bench.service.hangs.store(false, Ordering::Relaxed);
+    let acme = scope::customer("acme");
+    let again = bench.gateway.redrive((&acme).into(), &[id], 1).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.stored(again[0].unwrap()).await.0, CallState::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_loss_is_bad_luck_and_a_failure_is_none() {
+    let bench = Bench::new([fails(Code::ProviderUnreachable)]);
+    bench.service.hangs.store(true, Ordering::Relaxed);
+    bench.deaf.store(true, Ordering::Relaxed);
+    let mut call = bench.envelope();
+    call.repeatable = true;
+    let id = call.id();
+    let gateway = bench.gateway.clone();
+    let queued = tokio::spawn(async move { gateway.submit(call, Duration::from_secs(3600)).await });
+    sleep(Duration::from_secs(1)).await;
+    bench.service.hangs.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(32)).await;
+    bench.deaf.store(false, Ordering::Relaxed);
+    assert_eq!(status(queued.await.unwrap().unwrap()), 200);
+    // Lost, failed, done.
+    assert_eq!(bench.stored(id).await.1, 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,10 @@ use axum::{
     routing::any,
 };
 use crosspoint_core::{CustomerId, Memory, Store, TargetId};
-use crosspoint_gateway::{Config, DispatchLayer, Gateway, Policy, Replayed, gate};
+use crosspoint_gateway::{
+    Config, DispatchLayer, Gateway, Policy, Replayed, gate,
+    outcome::{Outcome, Returned},
+};
 use crosspoint_testkit::VirtualClock;
 use http::{Request, StatusCode};
 use std::{

@@ -55,7 +55,7 @@ async fn bodies_that_are_read_to_be_queued_share_one_budget() {
         assert_eq!(slow.await.unwrap().status, 408);
     }
     let waits = site.send(put(5, "a"));
-    site.until(|stats| stats.queued == 1).await;
+    site.until(|stats| stats.ready == 1).await;
     assert!(!waits.is_finished(), "there is room again");
 }
 
@@ -95,7 +95,7 @@ async fn an_end_without_a_reply_says_where_it_is_kept() {
     let busy = site.send(post(1, "a"));
     site.scanner.begun(1).await;
     let held = site.send(post(2, "panic"));
-    site.until(|stats| stats.queued == 1).await;
+    site.until(|stats| stats.ready == 1).await;
     site.scanner.finish(2);
     assert_eq!(busy.await.unwrap().status, 201);
     let ended = held.await.unwrap();
@@ -110,7 +110,7 @@ async fn head_through_the_queue_keeps_the_length_that_it_asked_for() {
     let busy = site.send(post(1, "a"));
     site.scanner.begun(1).await;
     let head = site.send(from_ann("HEAD", "/v1/scan/2").body(Body::empty()).unwrap());
-    site.until(|stats| stats.queued == 1).await;
+    site.until(|stats| stats.ready == 1).await;
     site.scanner.finish(2);
     assert_eq!(busy.await.unwrap().status, 201);
     let head = head.await.unwrap();

@@ -13,6 +13,7 @@ mod cool_off;
 mod direct;
 mod divert;
 mod drain;
+mod faults;
 mod hold;
 mod keys;
 mod later;

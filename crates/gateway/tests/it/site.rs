@@ -9,7 +9,7 @@ use axum::{
     routing::any,
 };
 use crosspoint_core::{
-    Authenticate, CallStatus, Code, CustomerId, Error, InvocationId, Memory, Principal, Result, Store, TargetId,
+    Authenticate, CallStatus, Clock, Code, CustomerId, Error, InvocationId, Memory, Principal, Result, Store, TargetId,
     TargetStats,
 };
 use crosspoint_gateway::{Config, DispatchLayer, Gateway, Policy, Replayed, gate::Snapshot};
@@ -102,6 +102,9 @@ impl Authenticate for Headers {
 pub(crate) struct Site {
     pub(crate) gateway: Gateway,
     pub(crate) store: Store,
+    /// Without faults.
+    raw: Store,
+    config: Config,
     pub(crate) faults: Arc<Faults>,
     pub(crate) scanner: Scanner,
     pub(crate) app: Router,
@@ -136,27 +139,39 @@ impl Site {
         configure: impl FnOnce(&mut Config),
     ) -> Self {
         let clock = Arc::new(VirtualClock::new());
-        let (store, faults) = Faults::wrap(&Memory::with_clock(clock.clone()).into());
-        Self::over(clock, store, faults, route, configure)
+        Self::over(clock.clone(), &Memory::with_clock(clock).into(), route, configure)
     }
 
-    /// Another process on the same store, with a service of its own.
+    /// Another process on the same store, with a service and faults of its own.
     pub(crate) fn beside(&self, route: impl FnOnce(DispatchLayer) -> DispatchLayer) -> Self {
-        let (clock, store, faults) = (self.clock.clone(), self.store.clone(), self.faults.clone());
-        Self::over(clock, store, faults, route, |_| {})
+        self.skewed(0, route)
+    }
+
+    /// One whose clock differs from the store's by so many milliseconds.
+    pub(crate) fn skewed(&self, millis: i64, route: impl FnOnce(DispatchLayer) -> DispatchLayer) -> Self {
+        let clock = match millis {
+            0 => self.clock.clone(),
+            _ => Arc::new(VirtualClock::at(self.clock.now())),
+        };
+        clock.jump(millis);
+        Self::over(clock, &self.raw, route, |config| {
+            let worker = config.worker.clone();
+            config.clone_from(&self.config);
+            config.worker = worker;
+        })
     }
 
     fn over(
         clock: Arc<VirtualClock>,
-        store: Store,
-        faults: Arc<Faults>,
+        raw: &Store,
         route: impl FnOnce(DispatchLayer) -> DispatchLayer,
         configure: impl FnOnce(&mut Config),
     ) -> Self {
+        let (store, faults) = Faults::wrap(raw);
         let mut config = Config::default();
         config.hold = HOLD;
         configure(&mut config);
-        let gateway = Gateway::new(store.dispatch.clone(), clock.clone(), config);
+        let gateway = Gateway::new(store.dispatch.clone(), clock.clone(), config.clone());
         let scanner = Scanner::new();
         let layer = gateway
             .layer(target())
@@ -175,6 +190,8 @@ impl Site {
         Self {
             gateway,
             store,
+            raw: raw.clone(),
+            config,
             faults,
             scanner,
             app,

@@ -32,6 +32,7 @@ pub(crate) struct RawLease {
     id: [u8; 16],
     head: Vec<u8>,
     request: Vec<u8>,
+    note: Option<String>,
 }
 
 impl RawLease {
@@ -48,6 +49,7 @@ impl RawLease {
         let reference = LeaseRef::new(id, fence, self.seq.cast_unsigned());
         let (since, until) = (Timestamp::from_millis(self.since), Timestamp::from_millis(self.until));
         let mut lease = Lease::new(envelope, reference, attempt, since, until);
+        lease.lost = Note::read(self.note.as_deref()).lost();
         lease.begun = self.begun;
         lease.close = close_reason(self.close);
         Ok(lease)
@@ -76,6 +78,7 @@ impl Ready {
                 id: row.get(7)?,
                 head: row.get(8)?,
                 request: row.get(9)?,
+                note: row.get(11)?,
             },
             expires: row.get(5)?,
             hold: row.get(10)?,

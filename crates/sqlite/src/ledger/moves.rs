@@ -154,11 +154,15 @@ impl Ledger {
             return self.end(&row, DoneState::Unknown, None, now);
         }
         if !row.closing() {
-            let note = Note::read(row.note.as_deref());
+            let mut note = Note::read(row.note.as_deref());
+            if row.begun {
+                note = note.lost_once_more();
+            }
             if note.failure().is_none() {
                 let failure = Failure::new(Code::LeaseStale, "the worker was lost");
-                row.note = note.failed(Some(&failure)).write();
+                note = note.failed(Some(&failure));
             }
+            row.note = note.write();
         }
         self.retry(row, now, now)
     }

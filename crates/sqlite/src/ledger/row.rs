@@ -161,6 +161,14 @@ pub(crate) struct Note {
     times: Option<[u64; 3]>,
     #[serde(rename = "i", skip_serializing_if = "Option::is_none")]
     isolation: Option<String>,
+    /// How many attempts had begun when their worker was lost.
+    #[serde(rename = "l", skip_serializing_if = "is_zero")]
+    lost: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Note {
@@ -181,6 +189,15 @@ impl Note {
         self.times = (times != [0; 3]).then_some(times);
         self.isolation = isolation.map(|isolation| isolation.to_string());
         self
+    }
+
+    pub(crate) const fn lost_once_more(mut self) -> Self {
+        self.lost = self.lost.saturating_add(1);
+        self
+    }
+
+    pub(crate) const fn lost(&self) -> u32 {
+        self.lost
     }
 
     pub(crate) fn failure(&self) -> Option<Failure> {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 use store::Faulty;
+use tokio::sync::Notify;
 
 /// A method of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +72,7 @@ pub enum When {
 enum Effect {
     Fail(When),
     Delay(Duration),
+    Die(When),
 }
 
 /// Which calls a plan is for.
@@ -120,6 +122,15 @@ impl Plan {
 struct Plans {
     plans: Vec<Plan>,
     calls: HashMap<Method, usize>,
+    dead: bool,
+}
+
+/// What happens to one call.
+#[derive(Debug, Default)]
+struct Turn {
+    delay: Duration,
+    fails: Option<When>,
+    dies: Option<When>,
 }
 
 /// Decides which calls of a store fail or take long. All go through until something is planned; plans add up.
@@ -156,6 +167,7 @@ struct Plans {
 #[derive(Debug, Default)]
 pub struct Faults {
     plans: Mutex<Plans>,
+    died: Notify,
 }
 
 impl Faults {
@@ -207,6 +219,46 @@ impl Faults {
         self.plan(Of::One(method), 1, None, Effect::Delay(by));
     }
 
+    /// At the `n`-th call of `method` from now the process that uses this store dies, before or after the call took effect:
+    /// that call is never answered, nor is anything that is asked afterwards, and nothing more is written. Another
+    /// [`Faults::wrap`] of the same store is the process that comes after it.
+    ///
+    /// ```
+    /// use crosspoint_core::{Enqueue, Memory, Store};
+    /// use crosspoint_testkit::{Faults, ManualClock, Method, When, envelope};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let store: Store = Memory::new().into();
+    /// let (first, faults) = Faults::wrap(&store);
+    /// let (second, _) = Faults::wrap(&store);
+    /// let call = envelope::service(&ManualClock::new(), "target", "acme");
+    /// faults.die(Method::Enqueue, 1, When::After);
+    /// let cut = tokio::spawn({
+    ///     let call = call.clone();
+    ///     async move { first.dispatch.enqueue(vec![Enqueue::queued(call)]).await }
+    /// });
+    /// faults.died().await;
+    /// assert!(!cut.is_finished());
+    /// let again = second.dispatch.enqueue(vec![Enqueue::queued(call)]).await;
+    /// assert_eq!(format!("{again:?}"), "Ok([Duplicate])");
+    /// # }
+    /// ```
+    pub fn die(&self, method: Method, n: usize, when: When) {
+        self.plan(Of::One(method), n, Some(1), Effect::Die(when));
+    }
+
+    /// Resolves when the process has died.
+    pub async fn died(&self) {
+        loop {
+            let died = self.died.notified();
+            if self.lock().dead {
+                return;
+            }
+            died.await;
+        }
+    }
+
     /// Ends all that is planned.
     pub fn up(&self) {
         self.lock().plans.clear();
@@ -237,28 +289,44 @@ impl Faults {
         });
     }
 
-    /// Counts a call; answers how long it waits and whether it fails.
-    fn turn(&self, method: Method) -> (Duration, Option<When>) {
+    /// Counts a call; answers what happens to it.
+    fn turn(&self, method: Method) -> Turn {
         let mut plans = self.lock();
         *plans.calls.entry(method).or_default() += 1;
-        let (mut delay, mut fails) = (Duration::ZERO, None);
+        let Turn {
+            mut delay,
+            mut fails,
+            mut dies,
+        } = Turn::default();
+        if plans.dead {
+            dies = Some(When::Before);
+        }
         for plan in &mut plans.plans {
             match plan.turn(method) {
                 Some(Effect::Delay(by)) => delay += by,
+                Some(Effect::Die(when)) => dies = dies.or(Some(when)),
                 // What was not written cannot have been written as well.
                 Some(Effect::Fail(when)) if fails != Some(When::Before) => fails = Some(when),
                 Some(Effect::Fail(_)) | None => {}
             }
         }
         plans.plans.retain(|plan| plan.times != Some(0));
-        (delay, fails)
+        Turn { delay, fails, dies }
     }
 
     async fn around<T: Send>(&self, method: Method, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let injected = || Error::new(Code::StoreUnavailable, "an injected fault").with("method", format!("{method:?}"));
-        let (delay, fails) = self.turn(method);
+        let Turn { delay, fails, dies } = self.turn(method);
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
+        }
+        if let Some(when) = dies {
+            if when == When::After {
+                drop(call.await);
+            }
+            self.lock().dead = true;
+            self.died.notify_waiters();
+            return std::future::pending().await;
         }
         match fails {
             Some(When::Before) => Err(injected()),

@@ -126,3 +126,26 @@ pub async fn a_later_attempt_may_succeed(h: &Harness) {
     let status = h.status(id).await;
     assert_eq!((status.state, status.attempt), (CallState::Completed, 2));
 }
+
+/// Losses are counted apart from failures: a call that takes its workers down can be told from one that only fails.
+pub async fn losses_are_counted_apart_from_failures(h: &Harness) {
+    let mut work = h.service(T, "acme");
+    work.repeatable = true;
+    h.queue(work).await;
+    // Prefetched work had not begun: that it is lost says nothing about it.
+    assert_eq!(h.prefetch(T).await.lost, 0);
+    h.expire_leases();
+    let lease = h.take(T).await;
+    assert_eq!((lease.attempt, lease.lost), (2, 0));
+    h.expire_leases();
+    let lease = h.take(T).await;
+    assert_eq!((lease.attempt, lease.lost), (3, 1));
+    assert_eq!(h.retry(lease.reference, Duration::ZERO).await, Settled::Applied);
+    let lease = h.take(T).await;
+    assert_eq!((lease.attempt, lease.lost), (4, 1), "a failure is no loss");
+    let lease = lease.reference;
+    assert_eq!(h.settle(Settle::Release { lease }).await, Settled::Applied);
+    assert_eq!(h.take(T).await.lost, 1);
+    h.expire_leases();
+    assert_eq!(h.take(T).await.lost, 2);
+}
