@@ -1,6 +1,6 @@
 //! The process dies, at every step of every way, and another one comes after it.
 
-use super::{HOLD, Way};
+use super::{HOLD, Way, in_a_process};
 use crate::site::{Site, from_ann};
 use async_trait::async_trait;
 use axum::body::Body;
@@ -65,8 +65,8 @@ impl Cut {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn at_every_step_of_every_way() {
+#[test]
+fn at_every_step_of_every_way() {
     let steps = [
         (Way::Asynchronous, (Method::Enqueue, 1)),
         (Way::Asynchronous, (Method::Settle, 1)),
@@ -88,49 +88,58 @@ async fn at_every_step_of_every_way() {
             ("PUT", When::Before),
             ("PUT", When::After),
         ] {
-            let cut = Cut {
+            in_a_process(check(Cut {
                 way,
                 method,
                 step,
                 when,
-            };
-            let told = cut.told();
-            let (next, id) = cut.make().await;
-            next.scanner.finish(9);
-            sleep(IN_THE_END).await;
-            let stats = next.stats().await;
-            assert_eq!((stats.ready, stats.delayed, stats.leased), (0, 0, 0), "{told}");
-            assert_eq!(next.gate().in_flight, 0, "{told}");
-            // An adopted call has no request to begin again with.
-            let again = method == "PUT" && way != Way::Adopted;
-            let stored = (step, when) == ((Method::Settle, 1), When::After);
-            if step.0 != Method::Enqueue && !(way == Way::Held && step.0 == Method::Lease) && !again {
-                assert_eq!(next.scanner.count(), 0, "{told}: it was begun a second time");
-            }
-            if way == Way::Adopted {
-                assert_eq!(
-                    id.is_some(),
-                    step.0 != Method::Enqueue,
-                    "{told}: 202 exactly with the record"
-                );
-                assert_eq!(next.scanner.count(), 0, "{told}");
-            }
-            let Some(id) = id else { continue };
-            let state = next.status(&id).await.state;
-            let wanted = if stored || again {
-                CallState::Completed
-            } else {
-                CallState::Unknown
-            };
-            assert_eq!(state, wanted, "{told}");
-            let reply = next.get(&format!("/requests/{id}/response")).await;
-            assert_eq!(
-                reply.status,
-                if state == CallState::Completed { 201 } else { 504 },
-                "{told}"
-            );
+            }));
         }
     }
+}
+
+async fn check(cut: Cut) {
+    let Cut {
+        way,
+        method,
+        step,
+        when,
+    } = cut;
+    let told = cut.told();
+    let (next, id) = cut.make().await;
+    next.scanner.finish(9);
+    sleep(IN_THE_END).await;
+    let stats = next.stats().await;
+    assert_eq!((stats.ready, stats.delayed, stats.leased), (0, 0, 0), "{told}");
+    assert_eq!(next.gate().in_flight, 0, "{told}");
+    // An adopted call has no request to begin again with.
+    let again = method == "PUT" && way != Way::Adopted;
+    let stored = (step, when) == ((Method::Settle, 1), When::After);
+    if step.0 != Method::Enqueue && !(way == Way::Held && step.0 == Method::Lease) && !again {
+        assert_eq!(next.scanner.count(), 0, "{told}: it was begun a second time");
+    }
+    if way == Way::Adopted {
+        assert_eq!(
+            id.is_some(),
+            step.0 != Method::Enqueue,
+            "{told}: 202 exactly with the record"
+        );
+        assert_eq!(next.scanner.count(), 0, "{told}");
+    }
+    let Some(id) = id else { return };
+    let state = next.status(&id).await.state;
+    let wanted = if stored || again {
+        CallState::Completed
+    } else {
+        CallState::Unknown
+    };
+    assert_eq!(state, wanted, "{told}");
+    let reply = next.get(&format!("/requests/{id}/response")).await;
+    assert_eq!(
+        reply.status,
+        if state == CallState::Completed { 201 } else { 504 },
+        "{told}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,6 +50,12 @@ const HOLD: Duration = Duration::from_secs(1);
 /// A heartbeat is sent every second.
 const LEASE: Duration = Duration::from_secs(3);
 
+/// Runs a case on a runtime of its own: what it leaves behind, dead processes included, ends with it.
+fn in_a_process<T>(case: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(case)
+}
+
 fn brisk(route: impl FnOnce(DispatchLayer) -> DispatchLayer) -> Site {
     Site::configured(route, |config| {
         config.hold = HOLD;
