@@ -288,12 +288,9 @@ async fn it_waits_without_using_attempts_up_and_survives_the_process() {
     busy(&first).await;
     let id = first.call(asking(2, "respond-async", URL)).await.id();
     first.gateway.drain(Duration::ZERO).await;
-    drop(first.app);
-    let second = Site {
-        app: axum::Router::new(),
-        ..first
-    }
-    .beside(|layer| layer.callbacks(true));
+    let mut first = first;
+    first.app = axum::Router::new();
+    let second = first.beside(|layer| layer.callbacks(true));
     second.gateway.serve_callbacks(callbacks(&receiver)).unwrap();
     second.scanner.begun(1).await;
     tokio::time::sleep(Duration::from_secs(2 * 3600)).await;

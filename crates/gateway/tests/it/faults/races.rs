@@ -33,16 +33,16 @@ async fn the_end_of_the_hold_against_the_answer() {
             if adopted {
                 site.scanner.begun(1).await;
             }
-            let at = HOLD.as_millis() as i64 + late;
+            let at = u64::try_from(i64::try_from(HOLD.as_millis()).unwrap() + late).unwrap();
             if let Some(other) = other {
                 site.until(|stats| stats.ready == 1).await;
                 sleep(HOLD / 2).await;
                 site.scanner.finish(1);
                 assert_eq!(other.await.unwrap().status, 201);
                 site.scanner.begun(2).await;
-                sleep(Duration::from_millis(at as u64) - HOLD / 2).await;
+                sleep(Duration::from_millis(at) - HOLD / 2).await;
             } else {
-                sleep(Duration::from_millis(at as u64)).await;
+                sleep(Duration::from_millis(at)).await;
             }
             site.scanner.finish(1);
             let answer = call.await.unwrap();
