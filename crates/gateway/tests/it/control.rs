@@ -8,7 +8,10 @@ use axum::{
     routing::any,
 };
 use crosspoint_core::{CustomerId, Memory, Store, TargetId};
-use crosspoint_gateway::{Config, CoolOff, Gateway, Limit, Policy, Replayed, Sticky, gate};
+use crosspoint_gateway::{
+    Config, CoolOff, Gateway, Limit, Policy, Replayed, Sticky, gate,
+    outcome::{Outcome, Returned},
+};
 use crosspoint_testkit::VirtualClock;
 use http::{Request, StatusCode};
 use std::{
