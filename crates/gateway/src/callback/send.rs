@@ -41,7 +41,10 @@ impl Handler for Send {
                 .map_err(|e| Error::new(Code::Internal, "a notification has a header that is none").caused_by(e))?;
             headers.insert(name, value);
         }
-        let delivered = self.deliver.deliver(&notification.url, headers, body).await?;
+        let target = &invocation.meta.target;
+        let delivered = self.deliver.deliver(&notification.url, headers, body).await;
+        // What the port could not send was not begun.
+        let delivered = delivered.map_err(|error| error.with("target", target))?;
         if delivered.is_taken() {
             return Ok(Reply::default());
         }

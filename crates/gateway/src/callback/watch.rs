@@ -26,9 +26,9 @@ pub(super) struct Watch {
 #[async_trait]
 impl Handler for Watch {
     async fn handle(&self, invocation: Invocation) -> Result<Reply> {
-        let gone = || Error::new(Code::ShuttingDown, Code::ShuttingDown.title());
-        let inner = self.gateway.upgrade().ok_or_else(gone)?;
         let meta = invocation.meta;
+        let gone = || Error::new(Code::ShuttingDown, Code::ShuttingDown.title()).with("target", &meta.target);
+        let inner = self.gateway.upgrade().ok_or_else(gone)?;
         let order: Order = serde_json::from_slice(invocation.request.body())
             .map_err(|e| Error::new(Code::Internal, "the order of a callback cannot be read").caused_by(e))?;
         let Some(status) = inner.store.get(Scope::Fleet(&inner.fleet), order.call).await? else {

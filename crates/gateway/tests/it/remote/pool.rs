@@ -187,7 +187,8 @@ async fn what_belongs_to_a_connection_or_to_us_does_not_pass() {
     let seen = text(answer).await;
     assert_eq!(
         seen,
-        "crosspoint-principal crosspoint-timeout-ms forwarded host idempotency-key traceparent"
+        "crosspoint-attempt crosspoint-id crosspoint-principal crosspoint-run-key crosspoint-timeout-ms \
+         forwarded host idempotency-key traceparent"
     );
 }
 
