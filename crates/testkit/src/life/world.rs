@@ -113,8 +113,12 @@ impl<'h> World<'h> {
         } else {
             Enqueue::queued(envelope.clone())
         };
-        let waits = (0..self.calls.len())
-            .any(|other| self.is_ready(other) && self.calls[other].envelope.customer() == envelope.customer());
+        // A held call goes before the sideline.
+        let held = |envelope: &Envelope| envelope.hold_until.is_some_and(|until| until > now);
+        let waits = (0..self.calls.len()).any(|other| {
+            let before = &self.calls[other].envelope;
+            self.is_ready(other) && before.customer() == envelope.customer() && (held(before) || !held(&envelope))
+        });
         self.calls.push(Call::new(envelope, kind, now));
         let call = self.calls.len() - 1;
         match self.h.enqueue(item).await {
