@@ -114,7 +114,7 @@ impl<'h> World<'h> {
             Enqueue::queued(envelope.clone())
         };
         // A held call goes before the sideline.
-        let held = |envelope: &Envelope| envelope.hold_until.is_some_and(|until| until > now);
+        let held = |envelope: &crosspoint_core::Envelope| envelope.hold_until.is_some_and(|until| until > now);
         let waits = (0..self.calls.len()).any(|other| {
             let before = &self.calls[other].envelope;
             self.is_ready(other) && before.customer() == envelope.customer() && (held(before) || !held(&envelope))
