@@ -21,6 +21,8 @@ use tokio::time::Instant;
 const CELLS: usize = 4096;
 /// No cell: there was nobody, or more than one.
 const SEVERAL: u16 = u16::MAX;
+/// After so many scans without anybody else, two seconds in all, a customer is taken to be alone.
+const ALONE_FOR: u32 = 20;
 /// How much of a ratio is the latest call's.
 const LATEST: f32 = 0.2;
 /// The most that one call counts for, in baselines, unless its customer is known to be slow: a quick call that met a pause
@@ -114,6 +116,9 @@ pub(crate) struct Customers {
     scouting: AtomicBool,
     /// The cell of the only customer that the last scan saw, or [`SEVERAL`].
     alone: AtomicU16,
+    /// How many scans in a row saw nobody else. Calls that were admitted before customers were watched have no cell, so
+    /// one look proves nothing.
+    alone_for: AtomicU32,
 }
 
 /// The right to lease calls of slow customers: one lease at a time has it, so that none of them takes the last place of
@@ -144,6 +149,7 @@ impl Customers {
             names: Mutex::default(),
             scouting: AtomicBool::new(false),
             alone: AtomicU16::new(SEVERAL),
+            alone_for: AtomicU32::new(0),
         }
     }
 
@@ -186,16 +192,21 @@ impl Customers {
             (Some(only), None) => only.cell,
             _ => SEVERAL,
         };
-        self.alone.store(alone, Ordering::Relaxed);
+        let before = self.alone.swap(alone, Ordering::Relaxed);
+        let scans = if alone == before && alone != SEVERAL {
+            self.alone_for.load(Ordering::Relaxed).saturating_add(1)
+        } else {
+            0
+        };
+        self.alone_for.store(scans, Ordering::Relaxed);
         readings
     }
 
     /// Whether permits are scarce, and somebody else wants them too. Permits that the drain has in hand are nobody's yet, so
     /// the gate's own count does not tell.
     fn contended(&self, cell: u16, own: u32, gate: Reading) -> bool {
-        self.alone.load(Ordering::Relaxed) != cell
-            && gate.in_flight() > own
-            && gate.in_flight().saturating_mul(10) >= gate.limit().saturating_mul(7)
+        let alone = self.alone.load(Ordering::Relaxed) == cell && self.alone_for.load(Ordering::Relaxed) >= ALONE_FOR;
+        !alone && gate.in_flight() > own && gate.in_flight().saturating_mul(10) >= gate.limit().saturating_mul(7)
     }
 
     /// How many calls a customer may have in flight. A slow one never has more than 5 % of the limit. Others have 30 % once

@@ -262,7 +262,8 @@ async fn what_is_not_taken_is_sent_again_under_the_same_id_and_dies_at_last() {
     for _ in 0..3 {
         receiver.will(503);
     }
-    busy(&site).await;
+    drop(site.send(post(4, "")));
+    site.scanner.begun(3).await;
     site.call(asking(3, "respond-async", URL)).await.id();
     site.scanner.finish(2);
     tokio::time::sleep(Duration::from_secs(120)).await;

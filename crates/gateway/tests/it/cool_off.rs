@@ -3,8 +3,11 @@
 use crate::control::{Bench, answered, in_time, seen, target};
 use axum::{Router, body::Body, routing::any};
 use crosspoint_core::{Memory, SystemClock};
-use crosspoint_gateway::{Config, CoolOff, Gateway, Limit, Policy, Sticky, gate};
-use http::{Request, StatusCode};
+use crosspoint_gateway::{
+    Config, CoolOff, Gateway, Limit, Policy, Sticky, gate,
+    outcome::{Outcome, Returned},
+};
+use http::{Request, Response, StatusCode};
 use std::{
     sync::{
         Arc,
@@ -184,8 +187,15 @@ fn a_layer_made_outside_of_a_runtime_comes_back_too() {
     let down = Arc::new(AtomicBool::new(true));
     let state = Arc::clone(&down);
     let handler = move || {
-        let status = if state.load(Ordering::Relaxed) { 503 } else { 200 };
-        async move { (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")]) }
+        let mut answer = Response::new(Body::empty());
+        if state.load(Ordering::Relaxed) {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            let request = Request::new(Body::empty());
+            answer
+                .extensions_mut()
+                .insert(Returned::new(Outcome::NotStarted, request));
+        }
+        async move { answer }
     };
     let app: Router = Router::new().route("/", any(handler)).layer(layer);
     let runtime = tokio::runtime::Builder::new_current_thread()
