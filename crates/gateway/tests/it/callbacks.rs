@@ -273,8 +273,10 @@ async fn what_is_not_taken_is_sent_again_under_the_same_id_and_dies_at_last() {
 
     // By the specification 410 means: never again.
     receiver.will(410);
-    site.scanner.finish(1);
-    site.call(asking(4, "respond-async", URL)).await.id();
+    drop(site.send(post(6, "")));
+    site.scanner.begun(5).await;
+    site.call(asking(5, "respond-async", URL)).await.id();
+    site.scanner.finish(2);
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(receiver.seen().len(), 7);
     let fleet = scope::fleet();
