@@ -71,12 +71,10 @@ cases! {
 #[test]
 fn the_same_seed_gives_the_same_report_and_another_one_does_not() {
     // With several customers or a gateway that dies, runs differ a little: see the README.
-    for name in ["w02-one-customer"] {
-        let case = small(name);
-        let one = run(&case, 5).expect("it runs").fingerprint();
-        assert_eq!(one, run(&case, 5).expect("it runs").fingerprint(), "{name}");
-        assert_ne!(one, run(&case, 6).expect("it runs").fingerprint(), "{name}");
-    }
+    let case = small("w02-one-customer");
+    let one = run(&case, 5).expect("it runs").fingerprint();
+    assert_eq!(one, run(&case, 5).expect("it runs").fingerprint());
+    assert_ne!(one, run(&case, 6).expect("it runs").fingerprint());
 }
 
 #[test]
