@@ -47,7 +47,7 @@ test('every code that a customer can meet has a sentence', async () => {
   const codes = [...source.matchAll(/^ {4}\w+ = "([a-z-]+)", (\w+),/gm)];
   assert.ok(codes.length > 40);
   // Mistakes of a caller's program, and of the host's set-up: the server's own title says them.
-  const others = ['body-malformed', 'content-type-unsupported', 'id-malformed', 'schedule-invalid', 'key-reused', 'method-not-allowed', 'revision-required', 'lease-stale', 'state-conflict'];
+  const others = ['body-malformed', 'content-type-unsupported', 'id-malformed', 'schedule-invalid', 'key-reused', 'key-missing', 'key-malformed', 'body-too-slow', 'method-not-allowed', 'revision-required', 'lease-stale', 'state-conflict'];
   for (const [, code, kind] of codes) {
     if (['Setup', 'Storage'].includes(kind) || others.includes(code)) continue;
     assert.ok(`error.${code}` in en, `error.${code} has no sentence`);
