@@ -78,11 +78,7 @@ where
         } else {
             (request, None)
         };
-        if self.ready() {
-            Attempt::direct(self.inner.call(request), admitted, adoptable)
-        } else {
-            self.when_ready(request, admitted, adoptable)
-        }
+        self.start(request, admitted, adoptable)
     }
 }
 
@@ -102,11 +98,7 @@ impl<S> Dispatch<S> {
         if let Some(refused) = self.route.refuse(&parts) {
             return Attempt::stored(ready(refused.map(R::from)));
         }
-        let prefer = if parts.headers.contains_key(&PREFER) {
-            Prefer::of(&parts.headers)
-        } else {
-            Prefer::default()
-        };
+        let prefer = Prefer::of(&parts.headers);
         if prefer.respond_async && self.route.may_store(&parts) {
             return self.divert(Request::from_parts(parts, body), Why::ClientAsked);
         }
@@ -120,11 +112,7 @@ impl<S> Dispatch<S> {
         }
         let adoptable = Adoptable::of(&self.route, &parts, &prefer);
         let request = Request::from_parts(parts, body);
-        if self.ready() {
-            Attempt::direct(self.inner.call(request), admitted, adoptable)
-        } else {
-            self.when_ready(request, admitted, adoptable)
-        }
+        self.start(request, admitted, adoptable)
     }
 
     /// Whether the inner service takes a call right now. Routers always do.
@@ -134,6 +122,28 @@ impl<S> Dispatch<S> {
     {
         let ready = self.inner.poll_ready(&mut Context::from_waker(Waker::noop()));
         ready.is_ready()
+    }
+
+    /// Makes an admitted call, at once if the inner service takes it now.
+    #[inline]
+    fn start<B, R>(
+        &mut self,
+        request: Request<B>,
+        admitted: Admitted,
+        adoptable: Option<Adoptable>,
+    ) -> Attempt<S::Future, R>
+    where
+        S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Unpin + Send + 'static,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + From<Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        if self.ready() {
+            Attempt::direct(self.inner.call(request), admitted, adoptable)
+        } else {
+            self.when_ready(request, admitted, adoptable)
+        }
     }
 
     /// Waits for the inner service, however long that takes: its readiness is no sign of overload.
@@ -201,9 +211,7 @@ impl<S> Dispatch<S> {
                 service.record(Request::from_parts(parts, body), admitted)
             } else {
                 let adoptable = Adoptable::of(&route, &parts, &prefer);
-                let request = Request::from_parts(parts, body);
-                let Ok(()) = poll_fn(|cx| service.inner.poll_ready(cx)).await;
-                Attempt::direct(service.inner.call(request), admitted, adoptable)
+                service.start(Request::from_parts(parts, body), admitted, adoptable)
             };
             let Ok(response) = attempt.await;
             response

@@ -4,11 +4,11 @@ use super::{
     Kind, Lived, Step, Whose,
     call::{ATTEMPTS, Call, End, Place, check},
 };
-use crate::{Harness, LEASE, envelope, harness, scope, suites::executions::success};
+use crate::{Harness, LEASE, envelope, harness, scope, suites::executions::ended};
 use bytes::Bytes;
 use crosspoint_core::{
-    Begun, CallState, Cancel, CloseReason, Enqueue, Enqueued, ExecutionStatus, Extended, Finish, Finished, Lease,
-    LeaseRef, Outcome, Settle, Settled, Timestamp,
+    Begun, CallState, Cancel, CloseReason, Enqueue, Enqueued, Extended, Finish, Finished, Lease, LeaseRef, Outcome,
+    Settle, Settled, Timestamp,
 };
 use std::time::Duration;
 
@@ -303,18 +303,7 @@ impl<'h> World<'h> {
         let (worker, fence) = (whose.worker, held.lease.fence);
         let body = format!("worker {worker}, fence {fence}");
         let applied = if self.calls[held.call].is_flow() {
-            let outcome = match held.close {
-                None => success(&body),
-                Some(why) => Outcome::Ended {
-                    status: if why == CloseReason::Cancelled {
-                        ExecutionStatus::Cancelled
-                    } else {
-                        ExecutionStatus::Failed
-                    },
-                    reply: envelope::reply(&body),
-                    failure: None,
-                },
-            };
+            let outcome = ended(held.close, &body);
             self.outcome(held.lease, outcome).await?
         } else {
             self.h.complete(held.lease, &body).await == Settled::Applied

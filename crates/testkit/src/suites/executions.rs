@@ -3,8 +3,8 @@
 use super::T;
 use crate::{Harness, envelope, harness, scope};
 use crosspoint_core::{
-    Begun, CallState, ExecutionFilter, ExecutionStatus, Extended, Finish, Finished, InvocationId, Isolation, LeaseRef,
-    Outcome, Page, Settle, Settled, Timings,
+    Begun, CallState, CloseReason, ExecutionFilter, ExecutionStatus, Extended, Finish, Finished, InvocationId,
+    Isolation, LeaseRef, Outcome, Page, Settle, Settled, Timings,
 };
 use std::time::Duration;
 
@@ -14,6 +14,22 @@ pub(crate) fn success(body: &str) -> Outcome {
         status: ExecutionStatus::Succeeded,
         reply: envelope::reply(body),
         failure: None,
+    }
+}
+
+/// How a worker ends what it was given: a run succeeds, and what came to be closed is closed.
+pub(crate) fn ended(close: Option<CloseReason>, body: &str) -> Outcome {
+    match close {
+        None => success(body),
+        Some(why) => Outcome::Ended {
+            status: if why == CloseReason::Cancelled {
+                ExecutionStatus::Cancelled
+            } else {
+                ExecutionStatus::Failed
+            },
+            reply: envelope::reply(body),
+            failure: None,
+        },
     }
 }
 

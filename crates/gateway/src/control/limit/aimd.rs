@@ -66,28 +66,9 @@ impl Default for Aimd {
     }
 }
 
+super::set_bounds!(Aimd);
+
 impl Aimd {
-    /// Sets how many calls run at once before anything is known.
-    #[must_use]
-    pub const fn initial(mut self, calls: u32) -> Self {
-        self.initial = calls;
-        self
-    }
-
-    /// Sets the smallest limit.
-    #[must_use]
-    pub const fn floor(mut self, calls: u32) -> Self {
-        self.floor = calls;
-        self
-    }
-
-    /// Sets the largest limit.
-    #[must_use]
-    pub const fn ceiling(mut self, calls: u32) -> Self {
-        self.ceiling = calls;
-        self
-    }
-
     /// Sets how fast the limit grows.
     #[must_use]
     pub const fn up(mut self, roots: f64) -> Self {

@@ -54,28 +54,9 @@ impl Default for Gradient2 {
     }
 }
 
+super::set_bounds!(Gradient2);
+
 impl Gradient2 {
-    /// Sets how many calls run at once before anything is known.
-    #[must_use]
-    pub const fn initial(mut self, calls: u32) -> Self {
-        self.initial = calls;
-        self
-    }
-
-    /// Sets the smallest limit.
-    #[must_use]
-    pub const fn floor(mut self, calls: u32) -> Self {
-        self.floor = calls;
-        self
-    }
-
-    /// Sets the largest limit.
-    #[must_use]
-    pub const fn ceiling(mut self, calls: u32) -> Self {
-        self.ceiling = calls;
-        self
-    }
-
     /// Sets by how much longer calls may take.
     #[must_use]
     pub const fn tolerance(mut self, factor: f64) -> Self {

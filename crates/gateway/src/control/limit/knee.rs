@@ -57,28 +57,9 @@ impl Default for Knee {
     }
 }
 
+super::set_bounds!(Knee);
+
 impl Knee {
-    /// Sets how many calls run at once before anything is known.
-    #[must_use]
-    pub const fn initial(mut self, calls: u32) -> Self {
-        self.initial = calls;
-        self
-    }
-
-    /// Sets the smallest limit.
-    #[must_use]
-    pub const fn floor(mut self, calls: u32) -> Self {
-        self.floor = calls;
-        self
-    }
-
-    /// Sets the largest limit.
-    #[must_use]
-    pub const fn ceiling(mut self, calls: u32) -> Self {
-        self.ceiling = calls;
-        self
-    }
-
     /// Sets by how much longer calls may take before the limit is lowered.
     #[must_use]
     pub const fn headroom(mut self, factor: f64) -> Self {

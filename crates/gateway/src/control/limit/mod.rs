@@ -4,6 +4,35 @@
 //! formula: the window's ratio is the *median* of latency over the baseline of the call's own route class, so that
 //! neither a shift towards slow routes nor one cold replica reads as overload.
 
+/// The setters that all learnt limits have in common; [`check_bounds`] is their check.
+macro_rules! set_bounds {
+    ($limit:ty) => {
+        impl $limit {
+            /// Sets how many calls run at once before anything is known.
+            #[must_use]
+            pub const fn initial(mut self, calls: u32) -> Self {
+                self.initial = calls;
+                self
+            }
+
+            /// Sets the smallest limit.
+            #[must_use]
+            pub const fn floor(mut self, calls: u32) -> Self {
+                self.floor = calls;
+                self
+            }
+
+            /// Sets the largest limit.
+            #[must_use]
+            pub const fn ceiling(mut self, calls: u32) -> Self {
+                self.ceiling = calls;
+                self
+            }
+        }
+    };
+}
+use set_bounds;
+
 mod aimd;
 mod custom;
 mod filter;

@@ -43,28 +43,9 @@ impl Default for Vegas {
     }
 }
 
+super::set_bounds!(Vegas);
+
 impl Vegas {
-    /// Sets how many calls run at once before anything is known.
-    #[must_use]
-    pub const fn initial(mut self, calls: u32) -> Self {
-        self.initial = calls;
-        self
-    }
-
-    /// Sets the smallest limit.
-    #[must_use]
-    pub const fn floor(mut self, calls: u32) -> Self {
-        self.floor = calls;
-        self
-    }
-
-    /// Sets the largest limit.
-    #[must_use]
-    pub const fn ceiling(mut self, calls: u32) -> Self {
-        self.ceiling = calls;
-        self
-    }
-
     /// Sets after how many samples, in multiples of the limit, the best ratio is measured anew.
     #[must_use]
     pub const fn probe_every(mut self, limits: u32) -> Self {

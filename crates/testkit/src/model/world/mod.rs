@@ -3,7 +3,10 @@
 mod rules;
 
 use super::{Case, Entry, step::Step};
-use crate::{Harness, LEASE, envelope, harness, scope, suites::executions::success};
+use crate::{
+    Harness, LEASE, envelope, harness, scope,
+    suites::executions::{ended, success},
+};
 use bytes::Bytes;
 use crosspoint_core::{
     Audience, Begun, CallState, Cancel, CloseReason, Enqueue, Enqueued, Envelope, ExecutionStatus, Fence, Finish,
@@ -318,18 +321,7 @@ impl<'h> World<'h> {
             }
             return;
         }
-        let outcome = match held.close {
-            None => success(&body),
-            Some(why) => Outcome::Ended {
-                status: if why == CloseReason::Cancelled {
-                    ExecutionStatus::Cancelled
-                } else {
-                    ExecutionStatus::Failed
-                },
-                reply: envelope::reply(&body),
-                failure: None,
-            },
-        };
+        let outcome = ended(held.close, &body);
         let applied = self.finish(held.lease, outcome).await;
         if self.wrote(w, applied) {
             self.ends += 1;
