@@ -147,7 +147,7 @@ impl Gate {
 
     /// The common case of [`Gate::admit`]: a target in good order with a free permit, and nobody watched. `None` only means
     /// that this is another case.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admit_plain(&self, class: RouteClass) -> Option<Ticket> {
         let mode = self.admission.mode().read();
         if !mode.is_plain() {
@@ -157,7 +157,7 @@ impl Gate {
         Some(self.ticket(mode, class, word))
     }
 
-    #[inline]
+    #[inline(always)]
     fn ticket(&self, mode: Mode, class: RouteClass, word: Reading) -> Ticket {
         let mut ticket = Ticket::new(mode.generation(), class);
         if word.is_full() {
@@ -213,20 +213,32 @@ impl Gate {
     /// Gives back what [`Gate::admit`] has given, and says how the call ended.
     #[inline]
     pub(crate) fn leave(&self, ticket: Ticket, outcome: Outcome) {
+        self.note(&ticket, outcome);
+        self.give_back(ticket);
+    }
+
+    /// Notes how a call ended, before its permit goes to the next one. Of a success outside the sample there is nothing
+    /// to note.
+    #[inline]
+    pub(crate) fn note(&self, ticket: &Ticket, outcome: Outcome) {
         let mode = self.admission.mode();
         let now = mode.read();
         let unmarked = ticket.start.is_none() && ticket.cell.is_none() && !ticket.drained;
         let fresh = now.generation() == ticket.generation;
         if !(unmarked && fresh && matches!(outcome, Outcome::Success) && !mode.has_streak()) {
-            self.note(ticket, outcome, now);
+            self.note_closely(ticket, outcome, now);
         }
+    }
+
+    /// Gives a permit back whose call has been noted.
+    #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
+    pub(crate) fn give_back(&self, _ticket: Ticket) {
         self.admission.release();
     }
 
-    /// What is noted of a call before its permit goes to the next one.
     #[inline(never)]
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
-    fn note(&self, ticket: Ticket, outcome: Outcome, mode: Mode) {
+    fn note_closely(&self, ticket: &Ticket, outcome: Outcome, mode: Mode) {
         let fresh = mode.generation() == ticket.generation;
         let ended = if fresh { Ended::of(outcome) } else { Some(Ended::Stale) };
         self.recorder.count(ended, ticket.drained && fresh);
@@ -253,7 +265,7 @@ impl Gate {
             Outcome::Failed => self.admission.mode().end_streak(ticket.generation),
             // A target that says it is busy is there.
             Outcome::Cancelled | Outcome::Overloaded { .. } => {}
-            _ => self.consider_trip(&ticket, outcome, mode),
+            _ => self.consider_trip(ticket, outcome, mode),
         }
     }
 
