@@ -177,7 +177,7 @@ where
 
 impl Adoptable {
     pub(super) fn of(route: &Route, parts: &Parts, prefer: &Prefer) -> Option<Self> {
-        if !route.may_adopt() || Glance::at(&parts.method, &parts.headers).streams {
+        if !route.may_adopt() || Glance::at(&parts.headers).streams(&parts.method) {
             return None;
         }
         let mut adoptable = Self::without_wishes(route, parts)?;

@@ -105,7 +105,7 @@ impl Route {
         let wanted = self.eligible == Eligible::Queueable
             || self.repeatable.unwrap_or_else(|| parts.method.is_idempotent())
             || parts.headers.contains_key(KEY_HEADER);
-        drained && wanted && !Glance::at(&parts.method, &parts.headers).streams
+        drained && wanted && !Glance::at(&parts.headers).streams(&parts.method)
     }
 
     /// Whether nothing is lost if the call is made again, although nobody knows what became of it.
@@ -151,6 +151,7 @@ impl Route {
         }
     }
 
+    #[inline]
     pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
         Some(Caller {
             customer: self.customer.as_ref()?(parts)?,

@@ -98,7 +98,7 @@ impl Route {
     #[inline]
     fn glance<B>(&self, request: &Request<B>) -> Glance {
         if self.customer.is_some() {
-            Glance::at(request.method(), request.headers())
+            Glance::at(request.headers())
         } else {
             Glance::default()
         }

@@ -72,7 +72,7 @@ where
             return self.call_closely(request);
         };
         let admitted = Admitted::under(&self.route, ticket);
-        if glance.streams || !self.route.may_adopt() {
+        if !self.route.may_adopt() || glance.streams(request.method()) {
             return self.start(request, admitted, None);
         }
         let (parts, body) = request.into_parts();
