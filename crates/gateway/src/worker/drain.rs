@@ -154,7 +154,7 @@ impl<'a> Sight<'a> {
         self.underway = self.underway.saturating_sub(leased.asked);
         self.skipped = leased.skipped;
         self.backlog = leased.more;
-        self.batch = match (leased.more, leased.asked >= self.batch) {
+        self.batch = match (leased.full, leased.asked >= self.batch) {
             (true, true) => (self.batch * 2).min(self.most),
             (true, false) => self.batch,
             (false, _) => 1,
@@ -165,7 +165,9 @@ impl<'a> Sight<'a> {
 /// What a lease has brought.
 struct Leased {
     asked: usize,
-    /// Whether there may be more.
+    /// Whether each permit has found a call.
+    full: bool,
+    /// Whether there may be more: a store may grant less than there is, but nothing only if there is nothing.
     more: bool,
     skipped: bool,
 }
@@ -184,13 +186,14 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
     }
     match under_terms(&inner, &target, &request, &mut permits).await {
         Ok(skips) => {
-            let more = permits.is_empty();
+            let more = permits.len() < asked;
             if !more && which == Drain::Held && target.backlog.waiting() > 0 {
                 // Hopeless ones have gone there.
                 target.announce(Drain::Sideline);
             }
             Leased {
                 asked,
+                full: permits.is_empty(),
                 more,
                 skipped: skips && !more,
             }
@@ -201,6 +204,7 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
             sleep(AFTER_ERROR).await;
             Leased {
                 asked,
+                full: false,
                 more: true,
                 skipped: false,
             }

@@ -56,6 +56,14 @@ impl RawLease {
     }
 }
 
+/// What a lease has brought.
+#[derive(Debug, Default)]
+pub(crate) struct Granted {
+    pub(crate) leases: Vec<RawLease>,
+    /// Whether it ended before it had seen all that is ready: the rest is for the next group.
+    pub(crate) cut_short: bool,
+}
+
 /// A ready row with its call.
 struct Ready {
     lease: RawLease,
@@ -89,10 +97,10 @@ impl Ready {
 
 impl Ledger {
     /// Leases up to as many rows as asked for, in turns between customers.
-    pub(crate) fn lease(&mut self, request: &LeaseRequest) -> Result<Vec<RawLease>, Fail> {
-        let mut leases = Vec::new();
+    pub(crate) fn lease(&mut self, request: &LeaseRequest) -> Result<Granted, Fail> {
+        let mut granted = Granted::default();
         let Some(target) = self.find_target(&request.target)? else {
-            return Ok(leases);
+            return Ok(granted);
         };
         let lines: &[i64] = match request.queue {
             Queue::Held => &[-target],
@@ -100,21 +108,22 @@ impl Ledger {
             _ => &[-target, target],
         };
         for line in lines {
-            if leases.len() < request.max && self.has_active(*line)? {
+            if granted.leases.len() < request.max && !granted.cut_short && self.has_active(*line)? {
                 let terms = self.terms(target, &request.customers)?;
-                self.lease_line(*line, request, &terms, &mut leases)?;
+                granted.cut_short = self.lease_line(*line, request, &terms, &mut granted.leases)?;
             }
         }
-        Ok(leases)
+        Ok(granted)
     }
 
+    /// Leases from one line. Answers whether it was cut short.
     fn lease_line(
         &mut self,
         line: i64,
         request: &LeaseRequest,
         terms: &Terms,
         leases: &mut Vec<RawLease>,
-    ) -> Result<(), Fail> {
+    ) -> Result<bool, Fail> {
         let now = self.now();
         let mut moved = 0;
         // Each round serves a row, moves or ends one, or finds a lane dry, so this comes to an end.
@@ -122,7 +131,7 @@ impl Ledger {
             if moved >= MOVES {
                 // The others of the group wait: go on in the next one.
                 self.timer(now);
-                break;
+                return Ok(true);
             }
             let turns = self.turns(line, request.max - leases.len(), terms)?;
             if turns.is_empty() {
@@ -158,7 +167,7 @@ impl Ledger {
                 self.ran_dry(lane)?;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn ready(&self, lane: i64, limit: usize) -> Result<VecDeque<Ready>, Fail> {
