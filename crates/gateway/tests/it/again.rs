@@ -60,12 +60,7 @@ impl Bench {
     fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
         let clock = Arc::new(VirtualClock::new());
         let store: Store = Memory::with_clock(clock.clone()).into();
-        let deaf = Arc::new(AtomicBool::new(false));
-        let hearing = Deaf {
-            inner: store.dispatch.clone(),
-            deaf: deaf.clone(),
-            admin: Arc::default(),
-        };
+        let (hearing, deaf) = Deaf::new(&store);
         let gateway = Gateway::new(Arc::new(hearing), clock.clone(), Config::default());
         let service = Arc::new(Listed::default());
         service.answers.lock().unwrap().extend(answers);
