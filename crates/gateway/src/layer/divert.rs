@@ -436,6 +436,7 @@ async fn attempt<S, B, R>(
     let job = Job {
         id,
         attempt: lease.attempt,
+        returned: lease.returned,
         created,
         repeatable,
         hold_until: None,

@@ -48,6 +48,16 @@ pub(crate) async fn drain_queue(gateway: Weak<Inner>, target: Arc<Target>, which
         sight.tell();
         let wanted = sight.wanted(flying.len());
         let rest = if sight.skipped { AFTER_SKIP } else { poll };
+        let next = async {
+            target.lull.over().await;
+            target.gate.drain(which).await
+        };
+        // The regular look for work of other processes must not push direct calls aside.
+        let look = async {
+            sleep(rest).await;
+            target.lull.over().await;
+            target.gate.try_drain(which)
+        };
         let permit = tokio::select! {
             biased;
             _ = stages.wait_for(|stage| *stage >= Stage::Draining) => return,
@@ -55,13 +65,12 @@ pub(crate) async fn drain_queue(gateway: Weak<Inner>, target: Arc<Target>, which
                 sight.learn(leased.ok());
                 continue;
             }
-            permit = target.gate.drain(which), if wanted > 0 => Some(permit),
+            permit = next, if wanted > 0 => Some(permit),
             () = target.queue(which).notified(), if !sight.backlog => {
                 sight.backlog = true;
                 continue;
             }
-            // The regular look for work of other processes must not push direct calls aside.
-            () = sleep(rest), if flying.is_empty() && !sight.backlog => target.gate.try_drain(which),
+            permit = look, if flying.is_empty() && !sight.backlog => permit,
         };
         let Some(inner) = gateway.upgrade() else { return };
         let Some(permit) = permit else { continue };

@@ -50,6 +50,9 @@ impl RawLease {
         let (since, until) = (Timestamp::from_millis(self.since), Timestamp::from_millis(self.until));
         let mut lease = Lease::new(envelope, reference, attempt, since, until);
         lease.lost = Note::read(self.note.as_deref()).lost();
+        // Each delivery takes a fence, and only attempts are counted.
+        let before = self.fence - i64::from(self.close != 0) - self.attempt;
+        lease.returned = u32::try_from(before.max(0)).unwrap_or(u32::MAX);
         lease.begun = self.begun;
         lease.close = close_reason(self.close);
         Ok(lease)
