@@ -143,7 +143,7 @@ impl Route {
     /// Where the client wants to be called back, if the route allows it.
     pub(super) fn wanted(&self, parts: &Parts) -> Result<Option<Wanted>> {
         match self.callbacks {
-            Some(with_reply) => Wanted::of(&self.gateway.inner, &parts.headers, with_reply),
+            Some(contents) => Wanted::of(&self.gateway.inner, &parts.headers, contents),
             None => Ok(None),
         }
     }
