@@ -13,6 +13,7 @@
 mod admission;
 mod customers;
 mod histogram;
+mod left_over;
 #[cfg(all(test, crosspoint_loom))]
 mod loom_tests;
 mod mode;
@@ -196,7 +197,11 @@ impl Gate {
         if cell.is_some_and(|cell| !self.customers.enter(cell, Some(word.read()))) {
             return Err(Refusal::CustomerShare);
         }
-        let admitted = if probing { word.try_alone() } else { word.try_direct() };
+        let admitted = if probing {
+            word.try_alone(self.admission.permits().1)
+        } else {
+            word.try_direct()
+        };
         let Some(word) = admitted else {
             cell.inspect(|cell| self.customers.undo(*cell));
             return Err(if probing { Refusal::CoolOff } else { self.run_out() });
@@ -233,8 +238,12 @@ impl Gate {
     /// Gives a permit back whose call has been noted.
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
-    pub(crate) fn give_back(&self, _ticket: Ticket) {
-        self.admission.release();
+    pub(crate) fn give_back(&self, ticket: Ticket) {
+        if ticket.generation == self.admission.mode().read().generation() {
+            self.admission.release();
+        } else {
+            self.admission.release_old(ticket.generation);
+        }
     }
 
     #[inline(never)]
@@ -390,7 +399,7 @@ impl Gate {
         let (word, held, _, totals) = self.totals();
         Readings {
             saturated: self.ran_out.swap(false, Ordering::Relaxed),
-            in_flight: word.in_flight(),
+            in_flight: word.in_flight().saturating_sub(self.admission.permits().1),
             waiting_held: u32::try_from(held).unwrap_or(u32::MAX),
             ..self.recorder.take(totals)
         }
@@ -431,7 +440,8 @@ impl Gate {
         }
     }
 
-    /// Sets how many calls may be in flight at once. Those above a lowered limit go on.
+    /// Sets how many calls may be in flight at once, besides those that are left over from before a cool-off. Those above
+    /// a lowered limit go on.
     pub(crate) fn set_limit(&self, limit: u32) {
         self.admission.set_limit(limit);
     }
@@ -509,13 +519,18 @@ impl Gate {
         }
     }
 
+    /// Whether queued work may run.
+    pub(crate) fn may_drain(&self) -> bool {
+        self.admission.mode().read().may_drain()
+    }
+
     /// Resolves when queued work may run.
     pub(crate) async fn available(&self) {
         loop {
             // Enabled before looking: a change between the look and the wait must not be missed.
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.admission.mode().read().may_drain() {
+            if self.may_drain() {
                 return;
             }
             changed.await;
@@ -537,7 +552,7 @@ impl Gate {
             state: mode.state(),
             available: mode.is_available(),
             generation: mode.generation(),
-            limit: word.limit(),
+            limit: self.admission.permits().0,
             in_flight: word.in_flight(),
             waiting: u32::try_from(held + sideline).unwrap_or(u32::MAX),
             admitted: self.direct(all, abandoned),

@@ -146,7 +146,7 @@ impl Route {
     /// Where the client wants to be called back, if the route allows it.
     pub(super) fn wanted(&self, parts: &Parts) -> Result<Option<Wanted>> {
         match self.callbacks {
-            Some(with_reply) => Wanted::of(&self.gateway.inner, &parts.headers, with_reply),
+            Some(contents) => Wanted::of(&self.gateway.inner, &parts.headers, contents),
             None => Ok(None),
         }
     }
@@ -425,6 +425,7 @@ async fn attempt<S, B, R>(
     let job = Job {
         id,
         attempt: lease.attempt,
+        returned: lease.returned,
         created,
         repeatable,
         hold_until: None,
