@@ -105,7 +105,7 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The answer is written once, where the caller wants it, and looked at there.
+        // The answer is looked at where it lies: it is some hundred bytes, and every move of it shows.
         let mut polled = match &mut self.work {
             Work::Service(future) => Pin::new(future).poll(cx),
             Work::Stored(future) => future.as_mut().poll(cx).map(Ok),
