@@ -31,8 +31,8 @@ pub struct Config {
     pub max_held: usize,
     /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 10 000.
     pub max_held_per_customer: usize,
-    /// How long the store may take to acknowledge a diverted call before its client is refused with 503. After three
-    /// failures in a row calls are refused at once for a second. Default 250 ms.
+    /// How long the store may take to acknowledge a call that is diverted, or recorded before it is tried, before its
+    /// client is refused with 503. After three failures in a row calls are refused at once for a second. Default 250 ms.
     pub enqueue_timeout: Duration,
     /// How long the body of a diverted call may take to arrive before its client is refused with 408. Direct calls are
     /// not limited. Default 10 s.

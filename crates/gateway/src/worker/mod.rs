@@ -12,7 +12,7 @@ mod drain;
 mod leases;
 mod verdict;
 
-pub(crate) use attempt::{Attempt, Ending, Job, conclude, supervise};
+pub(crate) use attempt::{Attempt, Ending, Job, conclude, settle, supervise};
 pub(crate) use drain::{drain_flows, drain_queue};
 pub(crate) use leases::{Held, Holding, Leases};
 pub(crate) use verdict::outcome_of;
