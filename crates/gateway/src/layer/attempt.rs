@@ -2,7 +2,7 @@
 
 use super::{
     Admitted, Route,
-    divert::{Caller, Why, divert, streams},
+    divert::{Caller, Why, divert, divert_within, streams},
 };
 use crate::{
     adopt::{Adopted, Adoption},
@@ -196,7 +196,7 @@ impl Adoptable {
     }
 
     pub(super) fn hold(&self, route: &Route) -> Duration {
-        self.prefer().hold(route.most())
+        self.prefer().hold(route.most_direct())
     }
 
     pub(super) async fn start<F, R>(self, route: Arc<Route>, work: F, permit: Permit) -> Response<R>
@@ -227,7 +227,13 @@ impl Adoptable {
         };
         let adoption = Adoption::new(inner, &route.target, envelope, permit);
         let reply: Reply = match adoption.start(work, keep).await {
-            Ok(Adopted::Finished(Ok(response))) => {
+            Ok(Adopted::Finished(Ok(response)) | Adopted::Unrecorded(Ok(response))) => {
+                let returned = response.extensions().get::<Returned>();
+                if let Some((why, request)) = returned.and_then(|it| Some((it.outcome(), route.take_back(it)?))) {
+                    // Its client has waited for the whole hold.
+                    let diverted = divert_within(route, request, Why::Returned(why), Duration::ZERO);
+                    return Box::pin(diverted).await.map(R::from);
+                }
                 later::unrecorded(response.extensions(), &route.target.id);
                 return response;
             }

@@ -5,6 +5,7 @@
 mod adopt;
 mod again;
 mod allocations;
+mod call;
 mod callbacks;
 mod clients;
 mod contract;
