@@ -334,6 +334,7 @@ impl Record {
         Job {
             id: self.envelope.id(),
             attempt: lease.attempt,
+            returned: lease.returned,
             created: self.envelope.created,
             repeatable: self.envelope.repeatable,
             hold_until: None,

@@ -104,9 +104,10 @@ impl Recording {
             mut teller,
         } = self;
         let inner = Arc::clone(&route.gateway.inner);
-        let job = |attempt| Job {
+        let job = |attempt, returned| Job {
             id: envelope.id(),
             attempt,
+            returned,
             created: envelope.created,
             repeatable: envelope.repeatable,
             hold_until: None,
@@ -137,7 +138,7 @@ impl Recording {
             }
         };
         let holding = inner.hold_lease(&lease, sent);
-        let job = job(lease.attempt);
+        let job = job(lease.attempt, lease.returned);
         let Some(permit) = permit else {
             // Its client may come back for it: it waits for its turn like any other.
             let release = Settle::Release { lease: holding.lease };

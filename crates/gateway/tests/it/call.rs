@@ -246,7 +246,7 @@ async fn whoever_was_told_503_is_not_served_later_even_if_its_call_may_go_on_wit
         let bench = Bench::new([]);
         bench.gateway.set_available(&target(), false);
         if hangs {
-            bench.faults.delay(Method::Enqueue, 1, SECOND);
+            bench.faults.delay(Method::Enqueue, 1, 3 * SECOND);
         } else {
             bench.faults.fail(Method::Enqueue, 1, When::After);
         }

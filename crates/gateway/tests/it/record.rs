@@ -2,7 +2,7 @@
 
 use crate::site::{Site, from_ann, post, put};
 use axum::body::Body;
-use crosspoint_gateway::{Keys, OnDisconnect};
+use crosspoint_gateway::{Config, Keys, OnDisconnect};
 use crosspoint_testkit::{Method, When};
 use http::Request;
 use std::time::Duration;
@@ -27,7 +27,11 @@ async fn a_store_that_hangs_keeps_neither_the_client_nor_the_permit() {
         let began = Instant::now();
         let answer = site.call(put(1, "x")).await;
         assert_eq!((answer.status, answer.code().as_str()), (503, "store-unavailable"));
-        let most = Duration::from_millis(if n < 3 { 250 } else { 0 });
+        let most = if n < 3 {
+            Config::default().enqueue_timeout
+        } else {
+            Duration::ZERO
+        };
         assert_eq!(began.elapsed(), most, "call {n}");
         sleep(Duration::from_millis(1)).await;
         assert_eq!(site.gate().in_flight, 0, "call {n}");
@@ -43,9 +47,10 @@ async fn a_store_that_hangs_keeps_neither_the_client_nor_the_permit() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_was_recorded_too_late_is_worked_off_for_its_client() {
     let site = Site::with(|layer| layer.keys(Keys::Gateway));
-    site.faults.delay(Method::Enqueue, 1, Duration::from_secs(1));
+    site.faults
+        .delay(Method::Enqueue, 1, Config::default().enqueue_timeout * 2);
     assert_eq!(site.call(keyed()).await.status, 503);
-    sleep(Duration::from_secs(2)).await;
+    sleep(Config::default().enqueue_timeout * 2).await;
     let again = site.send(keyed());
     site.scanner.begun(1).await;
     site.scanner.finish(1);
