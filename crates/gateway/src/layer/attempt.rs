@@ -2,7 +2,7 @@
 
 use super::{
     Admitted, Route,
-    divert::{Caller, Why, divert, divert_within, streams},
+    divert::{Caller, Why, divert_within, streams},
 };
 use crate::{
     adopt::{Adopted, Adoption},
@@ -140,7 +140,11 @@ where
             let outcome = returned.outcome();
             let route = self.admitted.finish(outcome);
             if let Some((request, route)) = route.and_then(|route| Some((route.take_back(returned)?, route))) {
-                let diverted = Box::pin(divert(route, request, Why::Returned(outcome)));
+                let left = self.timer.as_ref().map_or(Duration::MAX, |timer| {
+                    timer.deadline().saturating_duration_since(Instant::now())
+                });
+                let most = route.most().min(left);
+                let diverted = Box::pin(divert_within(route, request, Why::Returned(outcome), most));
                 *polled = self.store(async move { diverted.await.map(R::from) }, cx);
             }
             return;

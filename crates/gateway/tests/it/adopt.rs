@@ -92,9 +92,9 @@ async fn an_adopted_call_cannot_be_redriven_without_its_request() {
     assert_eq!(site.scanner.count(), 1);
 }
 
-/// A proxy that finds nobody to send the request to, shortly after the hold.
-async fn nobody(request: Request<Body>) -> Result<Response<Body>, Infallible> {
-    tokio::time::sleep(HOLD + Duration::from_millis(50)).await;
+/// A proxy that finds nobody to send the request to.
+async fn nobody(request: Request<Body>, took: Duration) -> Result<Response<Body>, Infallible> {
+    tokio::time::sleep(took).await;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = http::StatusCode::BAD_GATEWAY;
     let returned = Returned::new(Outcome::NotStarted, request);
@@ -117,11 +117,30 @@ async fn a_request_that_comes_back_while_its_record_is_being_stored_or_cannot_be
             .customer(|_| CustomerId::new("acme").ok())
             .boxed();
         let request = Request::post("/v1/scan/7").body(Body::from("a")).unwrap();
-        let response = layer.layer(service_fn(nobody)).oneshot(request).await.unwrap();
+        let response = layer
+            .layer(service_fn(|request| nobody(request, HOLD + Duration::from_millis(50))))
+            .oneshot(request)
+            .await
+            .unwrap();
         assert_eq!(response.status(), 202, "fails {fails}");
         site.scanner.finish(1);
         site.scanner.begun(1).await;
         site.until(|stats| stats.ready + stats.leased == 0).await;
         assert_eq!((site.scanner.count(), site.gate().in_flight), (1, 0));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_back_is_held_for_the_rest_of_the_hold_only() {
+    let site = Site::new();
+    let layer = site
+        .gateway
+        .layer(target())
+        .customer(|_| CustomerId::new("acme").ok())
+        .boxed();
+    let request = Request::post("/v1/scan/7").body(Body::from("a")).unwrap();
+    let began = Instant::now();
+    let proxy = layer.layer(service_fn(|request| nobody(request, HOLD / 2)));
+    assert_eq!(proxy.oneshot(request).await.unwrap().status(), 202);
+    assert_eq!(began.elapsed(), HOLD);
 }
