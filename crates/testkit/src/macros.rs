@@ -50,7 +50,7 @@ macro_rules! conformance {
                 a_worker_lost_after_a_cancel_ends_it;
             adoption: it_is_leased_whatever_waits, its_reply_is_kept, lost_it_ends_as_unknown,
                 lost_repeatable_work_is_ready_again, its_key_is_recorded;
-            retention: stats_count_the_queue, dead_letters_are_listed, a_redrive_is_a_new_id,
+            retention: stats_count_the_queue, a_lane_counts_what_waits, dead_letters_are_listed, a_redrive_is_a_new_id,
                 a_failed_flow_is_redriven, unknown_work_is_redriven, only_what_ended_badly_is_redriven,
                 a_purge_takes_what_ended_long_ago, ended_calls_are_told, notes_are_kept;
             held: held_calls_go_first, a_queue_can_be_asked_for_alone, the_hold_is_kept_with_the_call, hopeless_calls_go_to_the_sideline, hopeless_calls_come_in_the_sidelines_turn, a_hold_that_is_over_is_sidelined, the_newest_held_call_goes_first, priority_counts_within_a_queue, a_hold_outlasts_retry_and_release, a_lost_call_comes_back_to_its_queue, a_start_goes_past_the_sideline, the_head_of_an_order_decides, flows_are_held_too, a_held_call_expires, many_hopeless_calls_hide_no_other, stats_tell_what_is_held, a_restart_keeps_both_queues;

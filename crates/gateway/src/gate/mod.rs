@@ -13,6 +13,7 @@
 mod admission;
 mod customers;
 mod histogram;
+mod left_over;
 #[cfg(all(test, crosspoint_loom))]
 mod loom_tests;
 mod mode;
@@ -191,7 +192,11 @@ impl Gate {
         if cell.is_some_and(|cell| !self.customers.enter(cell, Some(word.read()))) {
             return Err(Refusal::CustomerShare);
         }
-        let admitted = if probing { word.try_alone() } else { word.try_direct() };
+        let admitted = if probing {
+            word.try_alone(self.admission.permits().1)
+        } else {
+            word.try_direct()
+        };
         let Some(word) = admitted else {
             cell.inspect(|cell| self.customers.undo(*cell));
             return Err(if probing { Refusal::CoolOff } else { self.run_out() });
@@ -213,7 +218,11 @@ impl Gate {
         let unmarked = ticket.start.is_none() && ticket.cell.is_none() && !ticket.drained;
         let fresh = now.generation() == ticket.generation;
         if !(unmarked && fresh && matches!(outcome, Outcome::Success) && !mode.has_streak()) {
+            let generation = ticket.generation;
             self.note(ticket, outcome, now);
+            if !fresh {
+                return self.admission.release_old(generation);
+            }
         }
         self.admission.release();
     }
@@ -373,7 +382,7 @@ impl Gate {
         let (word, held, _, totals) = self.totals();
         Readings {
             saturated: self.ran_out.swap(false, Ordering::Relaxed),
-            in_flight: word.in_flight(),
+            in_flight: word.in_flight().saturating_sub(self.admission.permits().1),
             waiting_held: u32::try_from(held).unwrap_or(u32::MAX),
             ..self.recorder.take(totals)
         }
@@ -414,7 +423,8 @@ impl Gate {
         }
     }
 
-    /// Sets how many calls may be in flight at once. Those above a lowered limit go on.
+    /// Sets how many calls may be in flight at once, besides those that are left over from before a cool-off. Those above
+    /// a lowered limit go on.
     pub(crate) fn set_limit(&self, limit: u32) {
         self.admission.set_limit(limit);
     }
@@ -530,7 +540,7 @@ impl Gate {
             state: mode.state(),
             available: mode.is_available(),
             generation: mode.generation(),
-            limit: word.limit(),
+            limit: self.admission.permits().0,
             in_flight: word.in_flight(),
             waiting: u32::try_from(held + sideline).unwrap_or(u32::MAX),
             admitted: self.direct(all, abandoned),

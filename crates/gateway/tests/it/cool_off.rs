@@ -170,6 +170,46 @@ async fn a_cool_off_rests_the_drain_too() {
     drop(held);
 }
 
+/// What hangs from before the cool-off waits for a target that is gone.
+#[tokio::test(start_paused = true)]
+async fn calls_that_hang_from_before_do_not_keep_a_target_out_that_is_back() {
+    for stored in [true, false] {
+        let policy = Policy::default().seed(1).limit(Limit::Fixed(20));
+        let bench = if stored {
+            Bench::new(64, &policy)
+        } else {
+            Bench::nameless(64, &policy)
+        };
+        bench.work.factor.store(600, Ordering::Relaxed);
+        let hung: Vec<_> = (0..17).map(|id| bench.send("quick", id)).collect();
+        sleep(Duration::from_millis(10)).await;
+        bench.work.factor.store(1, Ordering::Relaxed);
+        bench.down(true);
+        for _ in 0..3 {
+            bench.call().await;
+        }
+        assert_eq!(bench.gate().state, gate::State::CoolOff);
+        bench.down(false);
+        bench.until(gate::State::Probing).await;
+        assert_eq!((bench.gate().limit, bench.gate().in_flight), (2, 17));
+        for _ in 0..5 {
+            assert_eq!(bench.call().await, 200);
+        }
+        bench.until(gate::State::Ramping).await;
+        assert_eq!(answered(bench.load(3, 10, None).await).await.0, 30);
+        assert_eq!(bench.gate().state, gate::State::Direct);
+        assert_eq!((bench.gate().limit, bench.gate().in_flight), (20, 17));
+        let direct = seen(&bench.work.direct);
+        let calls: Vec<_> = (0..20).map(|id| bench.send("quick", id)).collect();
+        assert_eq!(answered(calls).await.0, 20);
+        assert_eq!(seen(&bench.work.direct), direct + 20, "the whole limit is free");
+        drop(hung);
+        sleep(Duration::from_secs(150)).await;
+        assert_eq!((bench.gate().limit, bench.gate().in_flight), (20, 0));
+        assert_eq!(bench.call().await, 200);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_nothing_can_be_stored_one_direct_call_at_a_time_is_the_probe() {
     let bench = Bench::nameless(16, &Policy::default().seed(1));
