@@ -55,7 +55,7 @@ impl Target {
         let policy = Policy::default();
         Self {
             id,
-            gate: Arc::new(Gate::seeded(policy.limit.initial(), policy.seed)),
+            gate: Arc::new(Gate::new(policy.limit.initial())),
             control: Control::new(policy),
             held: Notify::new(),
             sideline: Notify::new(),
@@ -86,6 +86,9 @@ impl Target {
 
     /// Replaces how the target is protected; nothing changes if it was set so before.
     pub(crate) fn set_policy(&self, policy: Policy) {
+        if let Some(seed) = policy.seed {
+            self.gate.seed(seed);
+        }
         if *self.control.policy() != policy {
             self.gate.set_limit(policy.limit.initial());
             self.control.set_policy(policy);

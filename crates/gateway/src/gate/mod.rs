@@ -96,15 +96,10 @@ impl Gate {
     /// A gate in state [`State::Direct`] with `limit` permits (at most 262 143).
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self::seeded(limit, None)
-    }
-
-    /// The same; with a seed, customers are told apart in the same way in every run.
-    pub(crate) fn seeded(limit: u32, seed: Option<u64>) -> Self {
         Self {
             admission: Admission::new(limit),
             recorder: Recorder::new(),
-            customers: Customers::new(seed),
+            customers: Customers::new(),
             ran_out: AtomicBool::new(false),
             admissions: AtomicU64::new(0),
             drains: AtomicU64::new(0),
@@ -461,6 +456,11 @@ impl Gate {
         if self.admission.set_drained_in_cool_off(drained) {
             self.changed.notify_waiters();
         }
+    }
+
+    /// Has customers told apart in the same way in every run. To be set before any is watched.
+    pub(crate) fn seed(&self, seed: u64) {
+        self.customers.seed(seed);
     }
 
     /// The names of the route classes by their numbers.

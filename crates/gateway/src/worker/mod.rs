@@ -9,10 +9,11 @@
 //!
 //! # Work that is never begun
 //!
-//! A delivery that a target refuses without beginning it is no attempt. The call goes back, after a pause that grows by
-//! 250 ms each time, up to 30 s. The total time of the target's [`RetryPolicy`](crosspoint_core::RetryPolicy) (24 h) holds
-//! for it as well: a call that is refused when it is older than that, and has come back as often as there are attempts, is
-//! a dead letter with the code of that refusal. Without a total time it is tried until somebody cancels it.
+//! A delivery that a target refuses without beginning it is no attempt. The call goes back, after a pause that grows by 250
+//! ms each time, up to 30 s; while the gate lets no queued work through, that is the pause. The total time of the target's
+//! [`RetryPolicy`](crosspoint_core::RetryPolicy) (24 h) holds for it as well: a call that is refused when it is older than
+//! that, and has come back as often as there are attempts, is a dead letter with the code of that refusal. Without a total
+//! time it is tried until somebody cancels it.
 
 mod attempt;
 mod drain;
