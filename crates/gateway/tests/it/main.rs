@@ -21,6 +21,7 @@ mod leases;
 mod limits;
 mod outcome;
 mod permits;
+mod quota;
 mod remote;
 mod share;
 mod site;
