@@ -16,7 +16,7 @@
 mod baseline;
 mod brain;
 mod ceiling;
-mod checks;
+pub(crate) mod checks;
 mod customers;
 mod degraded;
 mod demand;

@@ -1,6 +1,7 @@
 //! What can be set about how a target is protected, with the defaults.
 
 use super::{Limit, checks::Checks};
+use crate::millis;
 use crosspoint_core::Result;
 use std::time::Duration;
 
@@ -313,18 +314,4 @@ pub enum HoldOrder {
     Fifo,
     /// All, the newest first: after a spike fresh calls are quick again at once, older ones get 202.
     Lifo,
-}
-
-/// Durations as whole milliseconds.
-mod millis {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::time::Duration;
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        u64::deserialize(d).map(Duration::from_millis)
-    }
 }

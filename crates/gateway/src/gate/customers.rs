@@ -140,6 +140,14 @@ pub(crate) struct ForLease<'a> {
     pub(crate) scout: Option<Scout<'a>>,
 }
 
+/// What one customer has of a busy target.
+fn share(flags: Flags, gate: Reading) -> u32 {
+    if flags.slow {
+        return (gate.limit() / 20).max(1);
+    }
+    (gate.limit().saturating_mul(3) / 10).max(2)
+}
+
 impl Customers {
     /// Cells are chosen at random unless there is a seed.
     pub(super) fn new() -> Self {
@@ -217,14 +225,16 @@ impl Customers {
     /// How many calls a customer may have in flight. A slow one never has more than 5 % of the limit. Others have 30 % once
     /// 70 % of the limit are in use, but only beside calls of somebody else: alone, a customer may have everything.
     fn cap(&self, id: u16, flags: Flags, own: u32, gate: Reading) -> u32 {
-        let limit = gate.limit();
-        if flags.slow {
-            return (limit / 20).max(1);
-        }
-        if self.contended(id, own, gate) {
-            return (limit.saturating_mul(3) / 10).max(2);
+        if flags.slow || self.contended(id, own, gate) {
+            return share(flags, gate);
         }
         u32::MAX
+    }
+
+    /// How many calls a customer may have in flight while permits are scarce.
+    pub(super) fn share(&self, customer: &CustomerId, gate: Reading) -> u32 {
+        let cell = self.place(customer).and_then(|id| self.at(id));
+        share(cell.map(Cell::flags).unwrap_or_default(), gate)
     }
 
     /// Sets how the customers of a cell are treated.

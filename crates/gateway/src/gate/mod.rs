@@ -210,6 +210,11 @@ impl Gate {
         Ok(ticket)
     }
 
+    /// How many calls of a customer may run while permits are scarce.
+    pub(crate) fn share(&self, customer: &CustomerId) -> u32 {
+        self.customers.share(customer, self.admission.word().read())
+    }
+
     /// Gives back what [`Gate::admit`] has given, and says how the call ended.
     #[inline]
     pub(crate) fn leave(&self, ticket: Ticket, outcome: Outcome) {

@@ -15,6 +15,7 @@ use crate::{
     inbox::Answer,
     metric,
     outcome::{Outcome, Returned},
+    quota::Quota,
     replay::Sent,
 };
 use axum::extract::OriginalUri;
@@ -30,7 +31,7 @@ use tokio::time::Instant;
 /// Whose request it is.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    customer: CustomerId,
+    pub(super) customer: CustomerId,
     principal: Option<Arc<str>>,
 }
 
@@ -277,6 +278,15 @@ impl Route {
         reply
     }
 
+    /// The error for a call that has no permit and cannot be stored.
+    fn has_no_way(&self, parts: &Parts, why: Why) -> Error {
+        if let (Why::Refused(Refusal::CustomerShare), Some(caller)) = (why, self.caller(parts)) {
+            let share = self.gate.share(&caller.customer);
+            return Quota::share(share.into()).used_up().with("customer", caller.customer);
+        }
+        Error::new(why.code(), why.code().title())
+    }
+
     fn refused(&self, error: &Error) -> Reply {
         let after = matches!(error.code().status(), 413 | 429 | 503).then(|| self.gateway.inner.retry_after());
         problem(error, after)
@@ -330,12 +340,14 @@ where
     let accepted = async {
         let eligible = route.caller(&parts).filter(|_| route.can_store(&parts));
         let Some(caller) = eligible else {
-            return Err(Error::new(why.code(), why.code().title()));
+            return Err(route.has_no_way(&parts, why));
         };
         let again = route.may_repeat(&parts.method, &parts.headers);
         let inner = &route.gateway.inner;
         inner.intake.ask()?;
-        let (body, room) = inner.read(body, route.max_body).await?;
+        inner.may_wait(&route.target.id, &caller.customer).await?;
+        let (body, room) = inner.read(body, route.max_body, Some(&caller.customer)).await?;
+        inner.waiting.comes(&route.target.id, &caller.customer, body.len());
         let wanted = route.wanted(&parts)?;
         let mut envelope = route.stored(caller, parts, body)?;
         if matches!(why, Why::Returned(outcome) if !outcome.is_not_started()) {

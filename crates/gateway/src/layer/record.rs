@@ -45,7 +45,7 @@ where
         };
         let inner = &route.gateway.inner;
         inner.intake.ask()?;
-        let (body, room) = inner.read(body, route.max_body).await?;
+        let (body, room) = inner.read(body, route.max_body, Some(&caller.customer)).await?;
         let wanted = route.wanted(&parts)?;
         let mut envelope = route.stored(caller, parts.clone(), body.clone())?;
         let pass = inner.intake.enter()?;

@@ -22,6 +22,7 @@ mod leases;
 mod limits;
 mod outcome;
 mod permits;
+mod quota;
 mod record;
 mod remote;
 mod share;
