@@ -143,7 +143,7 @@ impl Gate {
 
     /// The common case of [`Gate::admit`]: a target in good order with a free permit, and nobody watched. `None` only means
     /// that this is another case.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admit_plain(&self, class: RouteClass) -> Option<Ticket> {
         let mode = self.admission.mode().read();
         if !mode.is_plain() {
@@ -153,7 +153,7 @@ impl Gate {
         Some(self.ticket(mode, class, word))
     }
 
-    #[inline]
+    #[inline(always)]
     fn ticket(&self, mode: Mode, class: RouteClass, word: Reading) -> Ticket {
         let mut ticket = Ticket::new(mode.generation(), class);
         if word.is_full() {
@@ -218,24 +218,36 @@ impl Gate {
     /// Gives back what [`Gate::admit`] has given, and says how the call ended.
     #[inline]
     pub(crate) fn leave(&self, ticket: Ticket, outcome: Outcome) {
+        self.note(&ticket, outcome);
+        self.give_back(ticket);
+    }
+
+    /// Notes how a call ended, before its permit goes to the next one. Of a success outside the sample there is nothing
+    /// to note.
+    #[inline]
+    pub(crate) fn note(&self, ticket: &Ticket, outcome: Outcome) {
         let mode = self.admission.mode();
         let now = mode.read();
         let unmarked = ticket.start.is_none() && ticket.cell.is_none() && !ticket.drained;
         let fresh = now.generation() == ticket.generation;
         if !(unmarked && fresh && matches!(outcome, Outcome::Success) && !mode.has_streak()) {
-            let generation = ticket.generation;
-            self.note(ticket, outcome, now);
-            if !fresh {
-                return self.admission.release_old(generation);
-            }
+            self.note_closely(ticket, outcome, now);
         }
-        self.admission.release();
     }
 
-    /// What is noted of a call before its permit goes to the next one.
-    #[inline(never)]
+    /// Gives a permit back whose call has been noted.
+    #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
-    fn note(&self, ticket: Ticket, outcome: Outcome, mode: Mode) {
+    pub(crate) fn give_back(&self, ticket: Ticket) {
+        if ticket.generation == self.admission.mode().read().generation() {
+            self.admission.release();
+        } else {
+            self.admission.release_old(ticket.generation);
+        }
+    }
+
+    #[inline(never)]
+    fn note_closely(&self, ticket: &Ticket, outcome: Outcome, mode: Mode) {
         let fresh = mode.generation() == ticket.generation;
         let ended = if fresh { Ended::of(outcome) } else { Some(Ended::Stale) };
         self.recorder.count(ended, ticket.drained && fresh);
@@ -262,7 +274,7 @@ impl Gate {
             Outcome::Failed => self.admission.mode().end_streak(ticket.generation),
             // A target that says it is busy is there.
             Outcome::Cancelled | Outcome::Overloaded { .. } => {}
-            _ => self.consider_trip(&ticket, outcome, mode),
+            _ => self.consider_trip(ticket, outcome, mode),
         }
     }
 

@@ -75,9 +75,16 @@ impl Admitted {
     /// The call has ended; answers the route.
     #[inline]
     pub(super) fn finish(&mut self, outcome: Outcome) -> Option<Arc<Route>> {
+        let (route, ticket) = self.held.as_ref()?;
+        route.gate.note(ticket, outcome);
         let (route, ticket) = self.held.take()?;
-        route.gate.leave(ticket, outcome);
+        route.gate.give_back(ticket);
         Some(route)
+    }
+
+    #[cold]
+    fn give_up(&mut self) {
+        self.finish(Outcome::Cancelled);
     }
 
     /// The head of the response is there.
@@ -121,8 +128,8 @@ impl Admitted {
 impl Drop for Admitted {
     #[inline]
     fn drop(&mut self) {
-        if let Some((route, ticket)) = self.held.take() {
-            route.gate.leave(ticket, Outcome::Cancelled);
+        if self.held.is_some() {
+            self.give_up();
         }
     }
 }

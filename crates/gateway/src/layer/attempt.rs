@@ -2,7 +2,8 @@
 
 use super::{
     Admitted, Route,
-    divert::{Caller, Why, divert_within, streams},
+    divert::{Caller, Why, divert_within},
+    glance::Glance,
 };
 use crate::{
     adopt::{Adopted, Adoption},
@@ -44,7 +45,6 @@ pub struct Attempt<F, R> {
     /// Of a direct call, while it runs.
     admitted: Admitted,
     adoptable: Option<Adoptable>,
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 enum Work<F, R> {
@@ -58,6 +58,8 @@ enum Work<F, R> {
 pub(super) struct Adoptable {
     caller: Caller,
     wishes: Option<Box<Wishes>>,
+    /// Until the hold is over; made when the service is not ready the first time.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What few clients ask for.
@@ -89,7 +91,6 @@ impl<F, R> Attempt<F, R> {
             work,
             admitted,
             adoptable,
-            timer: None,
         }
     }
 }
@@ -140,7 +141,8 @@ where
             let outcome = returned.outcome();
             let route = self.admitted.finish(outcome);
             if let Some((request, route)) = route.and_then(|route| Some((route.take_back(returned)?, route))) {
-                let left = self.timer.as_ref().map_or(Duration::MAX, |timer| {
+                let timer = self.adoptable.as_ref().and_then(|adoptable| adoptable.timer.as_ref());
+                let left = timer.map_or(Duration::MAX, |timer| {
                     timer.deadline().saturating_duration_since(Instant::now())
                 });
                 let most = route.most().min(left);
@@ -157,15 +159,10 @@ where
     #[inline(never)]
     fn linger(&mut self, polled: &mut Polled<R>, cx: &mut Context<'_>) {
         let since = self.admitted.waits();
-        let timer = match (&mut self.timer, &self.adoptable, self.admitted.route()) {
-            (Some(timer), ..) => timer,
-            (timer, Some(adoptable), Some(route)) => {
-                let began = since.unwrap_or_else(Instant::now);
-                timer.insert(Box::pin(sleep_until(after(began, adoptable.hold(route)))))
-            }
-            _ => return,
+        let (Some(adoptable), Some(route)) = (&mut self.adoptable, self.admitted.route()) else {
+            return;
         };
-        if timer.as_mut().poll(cx).is_pending() {
+        if adoptable.poll_hold(route, since, cx).is_pending() {
             return;
         }
         if let Work::Service(future) = mem::replace(&mut self.work, Work::Done)
@@ -184,16 +181,35 @@ where
 }
 
 impl Adoptable {
-    #[inline]
     pub(super) fn of(route: &Route, parts: &Parts, prefer: &Prefer) -> Option<Self> {
-        if !route.may_adopt() || streams(parts) {
+        if !route.may_adopt() || Glance::at(&parts.headers).streams(&parts.method) {
             return None;
         }
-        let caller = route.caller(parts)?;
+        let mut adoptable = Self::without_wishes(route, parts)?;
         let callback = route.wanted(parts).ok().flatten();
         let wait = prefer.wait;
-        let wishes = (callback.is_some() || wait.is_some()).then(|| Box::new(Wishes { callback, wait }));
-        Some(Self { caller, wishes })
+        adoptable.wishes = (callback.is_some() || wait.is_some()).then(|| Box::new(Wishes { callback, wait }));
+        Some(adoptable)
+    }
+
+    /// Of a client that is known to ask for nothing.
+    #[inline]
+    pub(super) fn without_wishes(route: &Route, parts: &Parts) -> Option<Self> {
+        Some(Self {
+            caller: route.caller(parts)?,
+            wishes: None,
+            timer: None,
+        })
+    }
+
+    fn poll_hold(&mut self, route: &Route, since: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.is_none() {
+            let began = since.unwrap_or_else(Instant::now);
+            self.timer = Some(Box::pin(sleep_until(after(began, self.hold(route)))));
+        }
+        self.timer
+            .as_mut()
+            .map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
     }
 
     fn prefer(&self) -> Prefer {

@@ -1,6 +1,6 @@
 //! The way through the store.
 
-use super::{Passage, Route};
+use super::{Passage, Route, glance::Glance};
 use crate::{
     Eligible, Settles,
     accept::{Accepted, Entrance},
@@ -23,7 +23,7 @@ use bytes::Bytes;
 use crosspoint_core::{
     BoxError, Code, CustomerId, Envelope, Error, IdempotencyKey, Invocation, InvocationId, Meta, Reply, Result, RunKey,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts};
 use http_body::Body;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -71,15 +71,17 @@ impl Route {
     #[inline]
     pub(super) fn concerns<B>(&self, request: &Request<B>) -> bool {
         let extensions = request.extensions();
+        self.path.is_none() && extensions.is_empty() || self.is_ours(request.uri(), extensions)
+    }
+
+    fn is_ours(&self, uri: &Uri, extensions: &Extensions) -> bool {
         let replayed = extensions.get::<Passage>();
         if replayed.is_some_and(|passage| passage.is_through(&self.gate)) {
             return false;
         }
         let Some(pattern) = &self.path else { return true };
-        let uri = extensions
-            .get::<OriginalUri>()
-            .map_or_else(|| request.uri(), |original| &original.0);
-        pattern.matches(uri.path())
+        let original = extensions.get::<OriginalUri>();
+        pattern.matches(original.map_or(uri, |original| &original.0).path())
     }
 
     /// Whether a request may be stored instead of being tried at once.
@@ -99,7 +101,7 @@ impl Route {
         let wanted = self.eligible == Eligible::Queueable
             || self.repeatable.unwrap_or_else(|| parts.method.is_idempotent())
             || parts.headers.contains_key(KEY_HEADER);
-        drained && wanted && !streams(parts)
+        drained && wanted && !Glance::at(&parts.headers).streams(&parts.method)
     }
 
     /// Whether nothing is lost if the call is made again, although nobody knows what became of it.
@@ -145,6 +147,7 @@ impl Route {
         }
     }
 
+    #[inline]
     pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
         Some(Caller {
             customer: self.customer.as_ref()?(parts)?,
@@ -241,7 +244,7 @@ impl Route {
         let key = idempotency_key(&parts, &body, &scope, expires)?;
         for_storage(&mut parts.headers, &self.never_store);
         let sent = parts.extensions.remove::<Sent>();
-        parts.extensions = http::Extensions::new();
+        parts.extensions = Extensions::new();
         let mut envelope = self.envelope(caller, Request::from_parts(parts, body), key);
         if let Some(Sent(id)) = sent {
             // Somebody may have seen it under this id.
@@ -291,24 +294,6 @@ impl Route {
         let after = matches!(error.code().status(), 413 | 429 | 503).then(|| self.gateway.inner.retry_after());
         problem(error, after)
     }
-}
-
-/// Whether a request is one end of something that goes on, so that a stored reply cannot stand for the other.
-pub(super) fn streams(parts: &Parts) -> bool {
-    // An answer to these that is not the target's own would mislead: a browser's preflight, a trace, a tunnel.
-    matches!(parts.method, Method::CONNECT | Method::OPTIONS | Method::TRACE)
-        // One pass over a handful of headers costs less than four look-ups.
-        || parts.headers.iter().any(|(name, value)| {
-            let says = |is: fn(&str) -> bool| value.to_str().is_ok_and(is);
-            match name.as_str() {
-                "accept" => says(|value| value.contains("text/event-stream")),
-                "content-type" => says(|value| value.starts_with("application/grpc")),
-                "te" => says(|value| value.contains("trailers")),
-                // Some clients offer this one with every first request, and it may be ignored.
-                "upgrade" => says(|value| !value.eq_ignore_ascii_case("h2c")),
-                _ => false,
-            }
-        })
 }
 
 /// Stores a request and keeps the client for the answer.

@@ -8,6 +8,7 @@ mod admitted;
 mod attempt;
 mod boxed;
 mod divert;
+mod glance;
 mod path;
 mod record;
 mod service;
@@ -25,7 +26,8 @@ use crate::{
     target::Target,
 };
 use crosspoint_core::{CustomerId, TargetId};
-use http::{HeaderName, request::Parts};
+use glance::Glance;
+use http::{HeaderName, Request, request::Parts};
 use path::PathPattern;
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
@@ -95,6 +97,16 @@ impl Route {
     #[inline]
     fn looks_closer(&self) -> bool {
         self.require_key || self.callbacks.is_some() || self.recorded || self.keys == Keys::Gateway
+    }
+
+    /// What has to be known of a request before it is admitted. What cannot be stored has nothing to prefer.
+    #[inline]
+    fn glance<B>(&self, request: &Request<B>) -> Glance {
+        if self.customer.is_some() {
+            Glance::at(request.headers())
+        } else {
+            Glance::default()
+        }
     }
 
     /// Whether a direct call may be stored as started.
