@@ -244,6 +244,7 @@ impl Ticker {
         for (cell, flags) in &orders.flags {
             gate.customers().flag(*cell, *flags);
         }
+        gate.customers().set_overdue(orders.overdue);
         if orders.watch != self.watched {
             self.watched = orders.watch;
             gate.set_watch(orders.watch);

@@ -5,7 +5,7 @@ use super::{
     Limit, LimitAlgorithm, Policy, Window,
     baseline::{Baselines, Load, Seen},
     ceiling::Ceiling,
-    customers::{Scale, WATCH_AT, Watch},
+    customers::{Judgement, Scale, WATCH_AT, Watch},
     degraded::Degraded,
     demand::{ArrivalRate, concurrency},
     gather::{Gather, Tick, quantile},
@@ -44,6 +44,8 @@ pub(super) struct Orders {
     pub(super) reserve: u32,
     pub(super) watch: bool,
     pub(super) flags: Vec<(u16, Flags)>,
+    /// How long a customer's calls may be silent before it gets no more; zero: for ever.
+    pub(super) overdue: Duration,
     /// The service time of the present mix in seconds.
     pub(super) service: f64,
     /// How many service times a call may take now that is one of the slow ones.
@@ -204,7 +206,7 @@ impl Brain {
         if let Some(transition) = transition {
             self.interrupted(transition);
         }
-        let flags = self.watch.judge(
+        let Judgement { flags, overdue } = self.watch.judge(
             customers,
             Scale {
                 seconds,
@@ -224,6 +226,7 @@ impl Brain {
             reserve: whole(self.reserve(service, waiting)),
             watch: self.watch.on(watch, seconds),
             flags,
+            overdue,
             service,
             tail,
             demand: concurrency(self.arrival_rate, around.backlog as f64, service),

@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod customers;
+mod slow;
 
 use super::*;
 use futures_util::{FutureExt, future::join_all};
@@ -193,8 +194,9 @@ async fn nobody_is_patient_while_held_work_waits_or_the_target_is_not_direct() {
     gate.set_state(State::CoolOff);
     assert_eq!(patient.now_or_never().unwrap().unwrap_err(), Refusal::CoolOff);
     gate.set_state(State::Ramping);
+    let next = gate.enter().expect("the first is left over");
     assert_eq!(wait().now_or_never().unwrap().unwrap_err(), Refusal::Saturated);
-    drop(permit);
+    drop((permit, next));
 }
 
 #[tokio::test]
