@@ -53,6 +53,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
+pub(crate) use word::MAX_LIMIT;
 use word::{COUNT, Class, Reading};
 
 /// One direct call in so many is timed although it never waits.
