@@ -110,7 +110,8 @@ impl Brain {
         &self.policy
     }
 
-    /// Starts over under another policy; what is known of latencies stays known.
+    /// Starts over under another policy; what is known of latencies stays known, and a target that is not reached is not
+    /// reached under this one either.
     pub(super) fn adopt_policy(&mut self, policy: Arc<Policy>, seed: u64) {
         let mut next = Self::new(policy, seed);
         next.baselines = std::mem::take(&mut self.baselines);
@@ -118,6 +119,9 @@ impl Brain {
             next.startup.close();
         }
         next.arrivals = std::mem::take(&mut self.arrivals);
+        std::mem::swap(&mut next.states, &mut self.states);
+        next.states
+            .adopt_policy(next.policy.cool_off, next.policy.degraded_trips, next.limit);
         *self = next;
     }
 
@@ -236,7 +240,7 @@ impl Brain {
 
     /// How many calls may be in flight now.
     pub(super) fn permits(&self) -> f64 {
-        self.states.permits(self.limit)
+        self.states.permits(self.limit).min(self.most)
     }
 
     /// Latency by baseline of every sample; classes without a baseline have none yet.
