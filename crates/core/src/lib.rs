@@ -31,8 +31,8 @@ pub use connector::{
 pub use deliver::{Deliver, Delivered};
 pub use dispatch::{
     CallState, CallStatus, Cancel, Capabilities, CloseReason, CustomerTerms, Dedupe, DispatchAdmin, DispatchStore,
-    Durability, Enqueue, Enqueued, Envelope, Extended, Failure, Lease, LeaseRef, LeaseRequest, LeaseTerms, Origin,
-    Queue, Settle, Settled, Start, TargetStats,
+    Durability, Enqueue, Enqueued, Envelope, Extended, Failure, LaneStats, Lease, LeaseRef, LeaseRequest, LeaseTerms,
+    Origin, Queue, Settle, Settled, Start, TargetStats,
 };
 pub use egress::{EgressPolicy, Reach, Resolve, is_public, reach, refused_address};
 pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, ProblemDetails, Result, Retry, Verdict};

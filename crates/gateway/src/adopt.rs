@@ -124,6 +124,7 @@ impl Adoption {
         let job = |attempt| Job {
             id: envelope.id(),
             attempt,
+            returned: 0,
             created: envelope.created,
             repeatable: envelope.repeatable,
             hold_until: None,

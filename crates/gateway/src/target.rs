@@ -5,6 +5,7 @@ use crate::{
     backlog::Backlog,
     control::Control,
     gate::{Drain, Gate, State},
+    worker::Lull,
 };
 use crosspoint_core::{Handler, RetryBudget, RetryPolicy, TargetId, retry::BudgetConfig};
 use std::{
@@ -29,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) sideline: Notify,
     /// The held calls that this process has queued.
     pub(crate) backlog: Arc<Backlog>,
+    /// When its queues may be drained, if the gate lets them.
+    pub(crate) lull: Lull,
     /// How often queued calls that a service has carried out and failed may be made again.
     pub(crate) budget: RetryBudget,
     /// The routes whose queued calls are made again after a 5xx, by their class.
@@ -57,6 +60,7 @@ impl Target {
             held: Notify::new(),
             sideline: Notify::new(),
             backlog: Arc::default(),
+            lull: Lull::default(),
             budget: budget(),
             again_on_5xx: RwLock::default(),
             served: OnceLock::new(),

@@ -55,6 +55,7 @@ statements! { HOT:
     HELD_NEXT = "SELECT id, held_pass FROM cp_lane WHERE target = ?1 AND held_active = 1 \
                  ORDER BY held_pass, id LIMIT ?2";
     LANE_READY = "SELECT 1 FROM cp_queue WHERE lane = ?1 AND state = 0 LIMIT 1";
+    LANE_SECOND = "SELECT 1 FROM cp_queue WHERE lane = ?1 AND state = 0 LIMIT 1 OFFSET 1";
     FLOW_BY_NAME = "SELECT id FROM cp_flow WHERE installation = ?1 AND name = ?2";
     FLOW_ADD = "INSERT INTO cp_flow (installation, name, customer) VALUES (?1, ?2, ?3)";
 
@@ -121,6 +122,8 @@ statements! { READS:
     SEEN_BY_ID = seen!("WHERE c.id = ?1");
     SEEN_BY_SEQ = seen!("WHERE c.seq = ?1");
     ENDED = "SELECT c.seq FROM cp_call c CROSS JOIN cp_done d ON d.seq = c.seq WHERE c.id = ?1";
+    LANE_STATS = "SELECT count(*), coalesce(sum(q.size), 0) FROM cp_target t CROSS JOIN cp_lane l ON l.target = t.id \
+                  AND l.customer = ?2 CROSS JOIN cp_queue q ON q.lane IN (l.id, -l.id) AND q.state = 0 WHERE t.name = ?1";
     NOTE = "SELECT note FROM cp_note WHERE target = ?1";
     CALL_WHOLE = "SELECT head, request, flow FROM cp_call WHERE id = ?1";
     DEAD = "SELECT seq FROM cp_done WHERE state = 2 AND seq < ?1 ORDER BY seq DESC LIMIT ?2";

@@ -50,11 +50,11 @@ macro_rules! conformance {
                 a_worker_lost_after_a_cancel_ends_it;
             adoption: it_is_leased_whatever_waits, its_reply_is_kept, lost_it_ends_as_unknown,
                 lost_repeatable_work_is_ready_again, its_key_is_recorded;
-            retention: stats_count_the_queue, dead_letters_are_listed, a_redrive_is_a_new_id,
+            retention: stats_count_the_queue, a_lane_counts_what_waits, dead_letters_are_listed, a_redrive_is_a_new_id,
                 a_failed_flow_is_redriven, unknown_work_is_redriven, only_what_ended_badly_is_redriven,
                 a_purge_takes_what_ended_long_ago, ended_calls_are_told, notes_are_kept;
-            held: held_calls_go_first, a_queue_can_be_asked_for_alone, the_hold_is_kept_with_the_call, hopeless_calls_go_to_the_sideline, hopeless_calls_come_in_the_sidelines_turn, a_hold_that_is_over_is_sidelined, the_newest_held_call_goes_first, priority_counts_within_a_queue, a_hold_outlasts_retry_and_release, a_lost_call_comes_back_to_its_queue, a_start_goes_past_the_sideline, the_head_of_an_order_decides, flows_are_held_too, a_held_call_expires, stats_tell_what_is_held, a_restart_keeps_both_queues;
-            turns: a_hopeless_call_costs_no_turn, a_skipped_customer_is_passed_over, only_skipped_customers_are_no_work, a_dear_call_costs_more_turns, both_queues_are_fair, an_idle_customer_saves_nothing_up, the_queues_count_apart;
+            held: held_calls_go_first, a_queue_can_be_asked_for_alone, the_hold_is_kept_with_the_call, hopeless_calls_go_to_the_sideline, hopeless_calls_come_in_the_sidelines_turn, a_hold_that_is_over_is_sidelined, the_newest_held_call_goes_first, priority_counts_within_a_queue, a_hold_outlasts_retry_and_release, a_lost_call_comes_back_to_its_queue, a_start_goes_past_the_sideline, the_head_of_an_order_decides, flows_are_held_too, a_held_call_expires, many_hopeless_calls_hide_no_other, stats_tell_what_is_held, a_restart_keeps_both_queues;
+            turns: a_hopeless_call_costs_no_turn, a_skipped_customer_is_passed_over, only_skipped_customers_are_no_work, a_dear_call_costs_more_turns, both_queues_are_fair, an_idle_customer_saves_nothing_up, nor_does_one_that_was_passed_over, the_queues_count_apart;
             executions: the_record_follows_an_attempt, the_record_follows_the_next_attempt, begin_under_the_current_lease_runs,
                 begin_under_an_older_lease_is_stale, begin_after_the_end_answers_the_reply,
                 begin_of_an_unknown_id_is_stale, an_execution_ends_once, completing_needs_a_finish,

@@ -22,7 +22,7 @@ pub use envelope::{Enqueue, Enqueued, Envelope, LeaseTerms, Origin, Start};
 pub use lease::{CloseReason, CustomerTerms, Extended, Failure, Lease, LeaseRef, LeaseRequest, Queue, Settle, Settled};
 pub use status::{CallState, CallStatus, Cancel};
 
-use crate::{InvocationId, Page, Paged, Result, Scope, TargetId, Timestamp};
+use crate::{CustomerId, InvocationId, Page, Paged, Result, Scope, TargetId, Timestamp};
 use async_trait::async_trait;
 use std::{fmt::Debug, time::Duration};
 
@@ -97,7 +97,8 @@ pub trait DispatchStore: Send + Sync + Debug + 'static {
     /// envelope, in order.
     async fn enqueue(&self, items: Vec<Enqueue>) -> Result<Vec<Enqueued>>;
 
-    /// Leases ready work, fairly between customers; waits up to [`LeaseRequest::wait`] for some.
+    /// Leases ready work, fairly between customers; waits up to [`LeaseRequest::wait`] for some. None means that nothing
+    /// was ready; fewer than asked for may leave more behind.
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>>;
 
     /// Heartbeats: each lease now ends `length` from now. One answer per lease, in order.
@@ -172,11 +173,32 @@ impl TargetStats {
     }
 }
 
+/// What waits in one lane: calls of one customer for one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
+#[non_exhaustive]
+pub struct LaneStats {
+    /// Waiting for a worker, held and sidelined.
+    pub ready: u64,
+    /// What these take up, in bytes: requests with their headers.
+    pub bytes: u64,
+}
+
+impl LaneStats {
+    /// So many calls with so many bytes.
+    #[must_use]
+    pub const fn new(ready: u64, bytes: u64) -> Self {
+        Self { ready, bytes }
+    }
+}
+
 /// What operators can do with a store.
 #[async_trait]
 pub trait DispatchAdmin: Send + Sync {
     /// Counts per target.
     async fn stats(&self) -> Result<Vec<TargetStats>>;
+
+    /// Counts of one customer's calls for one target; none where nothing is known of either.
+    async fn lane(&self, target: &TargetId, customer: &CustomerId) -> Result<LaneStats>;
 
     /// Dead letters, newest first.
     async fn dead(&self, scope: Scope<'_>, page: Page) -> Result<Paged<CallStatus>>;

@@ -8,9 +8,9 @@ use super::{
     row::{Done, Key, Place, Row},
 };
 use crate::{
-    CallState, CallStatus, Cancel, Capabilities, CloseReason, DispatchAdmin, DispatchStore, Durability, Enqueue,
-    Enqueued, Envelope, ExecutionStatus, Extended, InvocationId, Lease, LeaseRef, LeaseRequest, Origin, Page, Paged,
-    Result, Scope, Settle, Settled, Start, TargetId, TargetStats, Timestamp,
+    CallState, CallStatus, Cancel, Capabilities, CloseReason, CustomerId, DispatchAdmin, DispatchStore, Durability,
+    Enqueue, Enqueued, Envelope, ExecutionStatus, Extended, InvocationId, LaneStats, Lease, LeaseRef, LeaseRequest,
+    Origin, Page, Paged, Result, Scope, Settle, Settled, Start, TargetId, TargetStats, Timestamp,
 };
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
@@ -324,6 +324,18 @@ impl DispatchAdmin for Memory {
                 .collect();
             all.sort_by(|a, b| a.target.cmp(&b.target));
             all
+        }))
+    }
+
+    async fn lane(&self, target: &TargetId, customer: &CustomerId) -> Result<LaneStats> {
+        Ok(self.transact(|data, _| {
+            let queue = &data.queue;
+            let target = queue.targets.iter().find(|known| known.stats.target == *target);
+            let waiting = target.into_iter().flat_map(|target| target.waiting_of(customer));
+            let sizes = waiting.filter_map(|seq| queue.rows.get(&seq)).map(|row| row.size);
+            sizes.fold(LaneStats::default(), |all, size| {
+                LaneStats::new(all.ready + 1, all.bytes.saturating_add(size))
+            })
         }))
     }
 

@@ -191,6 +191,13 @@ impl Target {
         waiting(Side::Held) || (side == Side::Sideline && waiting(Side::Sideline))
     }
 
+    /// The numbers of a customer's calls that wait, on both sides.
+    pub(super) fn waiting_of(&self, customer: &CustomerId) -> impl Iterator<Item = u64> + '_ {
+        let lane = self.numbers.get(customer).and_then(|lane| self.lanes.get(*lane));
+        let sides = lane.into_iter().flat_map(|lane| [&lane.held, &lane.sideline]);
+        sides.flat_map(|waiting| waiting.calls.iter().map(|(_, seq)| *seq))
+    }
+
     /// What a lease says of single customers.
     pub(super) fn terms(&self, customers: &[CustomerTerms]) -> Terms {
         let known = customers.iter().filter_map(|terms| {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use axum::{Router, body::Body, routing::post};
-use crosspoint::{gateway::callback::SigningSecret, prelude::*};
+use crosspoint::{gateway::callback::{Contents, SigningSecret}, prelude::*};
 use http::{Request, StatusCode, request::Parts};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
@@ -136,7 +136,7 @@ async fn whoever_was_told_202_is_called_back_over_the_guarded_client() {
         .start()
         .await
         .unwrap();
-    let layer = platform.dispatch("scan").unwrap().callbacks(true);
+    let layer = platform.dispatch("scan").unwrap().callbacks(Contents::Status);
     let layer = layer.customer(|_| CustomerId::new("acme").ok());
     let go = Arc::new(Semaphore::new(0));
     let slow = Arc::clone(&go);

@@ -38,6 +38,28 @@ pub const CALLBACKS: &str = "crosspoint.callbacks";
 /// The target that sends notifications; those that nobody has taken are its dead letters.
 pub const DELIVERIES: &str = "crosspoint.deliveries";
 
+/// What a client is told that has asked to be called back; chosen for a route by
+/// [`DispatchLayer::callbacks`](crate::DispatchLayer::callbacks).
+///
+/// ```
+/// # use crosspoint_core::{Memory, SystemClock, TargetId};
+/// # use crosspoint_gateway::{Config, Gateway};
+/// # use std::sync::Arc;
+/// use crosspoint_gateway::callback::Contents;
+///
+/// # let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
+/// let layer = gateway.layer(TargetId::new("scan")?).callbacks(Contents::Status);
+/// # Ok::<(), crosspoint_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Contents {
+    /// That the call has ended, and how; the answer itself is shown by the status resource only, to whoever may see it.
+    Status,
+    /// The stored reply as well: whoever stands behind the URL that the client names gets the answer itself.
+    Reply,
+}
+
 /// How callbacks are made; given to [`Gateway::serve_callbacks`].
 ///
 /// ```

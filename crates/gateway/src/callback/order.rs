@@ -1,6 +1,6 @@
 //! The wish to be called back: read from a request, checked, and stored beside the call.
 
-use super::{CALLBACKS, HEADER};
+use super::{CALLBACKS, Contents, HEADER};
 use crate::{accept::Accepted, gate::Drain, gateway::Inner};
 use bytes::Bytes;
 use crosspoint_core::{
@@ -34,7 +34,7 @@ pub(super) struct Order {
 
 impl Wanted {
     /// The wish in these headers, if its URL may be called.
-    pub(crate) fn of(inner: &Inner, headers: &HeaderMap, with_reply: bool) -> Result<Option<Self>> {
+    pub(crate) fn of(inner: &Inner, headers: &HeaderMap, contents: Contents) -> Result<Option<Self>> {
         let mut values = headers.get_all(HEADER).iter();
         let Some(value) = values.next() else { return Ok(None) };
         let Some(deliver) = inner.callbacks.get() else {
@@ -54,7 +54,7 @@ impl Wanted {
         deliver.check(url).map_err(|error| wrong(error.message()))?;
         Ok(Some(Self {
             url: url.into(),
-            with_reply,
+            with_reply: contents == Contents::Reply,
         }))
     }
 

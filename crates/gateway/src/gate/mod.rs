@@ -508,13 +508,18 @@ impl Gate {
         }
     }
 
+    /// Whether queued work may run.
+    pub(crate) fn may_drain(&self) -> bool {
+        self.admission.mode().read().may_drain()
+    }
+
     /// Resolves when queued work may run.
     pub(crate) async fn available(&self) {
         loop {
             // Enabled before looking: a change between the look and the wait must not be missed.
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.admission.mode().read().may_drain() {
+            if self.may_drain() {
                 return;
             }
             changed.await;

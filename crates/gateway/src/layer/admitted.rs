@@ -51,10 +51,9 @@ impl Admitted {
         }
     }
 
-    /// Takes it out of a future, which then holds none.
-    #[inline]
-    pub(super) const fn take(&mut self) -> Self {
-        Self { held: self.held.take() }
+    /// Of a call that needs none.
+    pub(super) const fn none() -> Self {
+        Self { held: None }
     }
 
     /// With a permit that was waited for.
@@ -75,7 +74,7 @@ impl Admitted {
 
     /// The call has ended; answers the route.
     #[inline]
-    pub(super) fn finish(mut self, outcome: Outcome) -> Option<Arc<Route>> {
+    pub(super) fn finish(&mut self, outcome: Outcome) -> Option<Arc<Route>> {
         let (route, ticket) = self.held.take()?;
         route.gate.leave(ticket, outcome);
         Some(route)
@@ -83,12 +82,10 @@ impl Admitted {
 
     /// The head of the response is there.
     #[inline]
-    pub(super) fn answered<R: 'static>(self, response: &mut Response<R>) {
+    pub(super) fn answered<R: 'static>(&mut self, response: &mut Response<R>) {
+        let Some((route, _)) = &self.held else { return };
         let outcome = Outcome::of(response.status(), response.headers());
-        if self
-            .route()
-            .is_some_and(|route| route.permit_until == PermitUntil::Body)
-        {
+        if route.permit_until == PermitUntil::Body {
             self.keep_until_end(response, outcome);
         } else {
             self.finish(outcome);
@@ -96,13 +93,13 @@ impl Admitted {
     }
 
     #[cold]
-    fn keep_until_end<R: 'static>(mut self, response: &mut Response<R>, outcome: Outcome) {
+    fn keep_until_end<R: 'static>(&mut self, response: &mut Response<R>, outcome: Outcome) {
         let response: &mut dyn Any = response;
         match response.downcast_mut::<Response<Body>>().map(Response::body_mut) {
             Some(body) if !body.is_end_stream() => {
                 self.waits();
                 let inner = std::mem::take(body);
-                let admitted = Some(self);
+                let admitted = Self { held: self.held.take() };
                 *body = Body::new(Guarded {
                     inner,
                     admitted,
@@ -114,7 +111,7 @@ impl Admitted {
     }
 
     /// The route, with a permit of its own.
-    pub(super) fn into_permit(mut self) -> Option<(Arc<Route>, Permit)> {
+    pub(super) fn permit(&mut self) -> Option<(Arc<Route>, Permit)> {
         let (route, ticket) = self.held.take()?;
         let permit = route.gate.permit(ticket);
         Some((route, permit))
@@ -133,7 +130,7 @@ impl Drop for Admitted {
 /// A body that keeps a permit.
 struct Guarded {
     inner: Body,
-    admitted: Option<Admitted>,
+    admitted: Admitted,
     outcome: Outcome,
 }
 
@@ -150,8 +147,8 @@ impl HttpBody for Guarded {
             // A server need not ask again for the end that the body has announced.
             Some(Ok(_)) => self.inner.is_end_stream().then_some(self.outcome),
         };
-        if let (Some(outcome), Some(admitted)) = (ended, self.admitted.take_if(|_| ended.is_some())) {
-            drop(admitted.finish(outcome));
+        if let Some(outcome) = ended {
+            self.admitted.finish(outcome);
         }
         Poll::Ready(frame)
     }

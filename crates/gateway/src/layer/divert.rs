@@ -26,7 +26,7 @@ use crosspoint_core::{
     BoxError, Code, CustomerId, Enqueue, Enqueued, Envelope, Error, IdempotencyKey, Invocation, InvocationId, Meta,
     Reply, Result, RunKey,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body::Body;
 use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
@@ -72,6 +72,7 @@ impl Why {
 
 impl Route {
     /// Whether the layer looks after a request at all.
+    #[inline]
     pub(super) fn concerns<B>(&self, request: &Request<B>) -> bool {
         let extensions = request.extensions();
         let replayed = extensions.get::<Passage>();
@@ -143,7 +144,7 @@ impl Route {
     /// Where the client wants to be called back, if the route allows it.
     pub(super) fn wanted(&self, parts: &Parts) -> Result<Option<Wanted>> {
         match self.callbacks {
-            Some(with_reply) => Wanted::of(&self.gateway.inner, &parts.headers, with_reply),
+            Some(contents) => Wanted::of(&self.gateway.inner, &parts.headers, contents),
             None => Ok(None),
         }
     }
@@ -283,17 +284,20 @@ impl Route {
 
 /// Whether a request is one end of something that goes on, so that a stored reply cannot stand for the other.
 pub(super) fn streams(parts: &Parts) -> bool {
-    let any = |name: HeaderName, is: fn(&str) -> bool| {
-        let mut values = parts.headers.get_all(name).iter();
-        values.any(|value| value.to_str().is_ok_and(is))
-    };
     // An answer to these that is not the target's own would mislead: a browser's preflight, a trace, a tunnel.
     matches!(parts.method, Method::CONNECT | Method::OPTIONS | Method::TRACE)
-        || any(header::ACCEPT, |value| value.contains("text/event-stream"))
-        || any(header::CONTENT_TYPE, |value| value.starts_with("application/grpc"))
-        || any(header::TE, |value| value.contains("trailers"))
-        // Some clients offer this one with every first request, and it may be ignored.
-        || any(header::UPGRADE, |value| !value.eq_ignore_ascii_case("h2c"))
+        // One pass over a handful of headers costs less than four look-ups.
+        || parts.headers.iter().any(|(name, value)| {
+            let says = |is: fn(&str) -> bool| value.to_str().is_ok_and(is);
+            match name.as_str() {
+                "accept" => says(|value| value.contains("text/event-stream")),
+                "content-type" => says(|value| value.starts_with("application/grpc")),
+                "te" => says(|value| value.contains("trailers")),
+                // Some clients offer this one with every first request, and it may be ignored.
+                "upgrade" => says(|value| !value.eq_ignore_ascii_case("h2c")),
+                _ => false,
+            }
+        })
 }
 
 /// Stores a request and keeps the client for the answer.
@@ -436,6 +440,7 @@ async fn attempt<S, B, R>(
     let job = Job {
         id,
         attempt: lease.attempt,
+        returned: lease.returned,
         created,
         repeatable,
         hold_until: None,

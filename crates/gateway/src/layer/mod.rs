@@ -19,6 +19,7 @@ pub use service::Dispatch;
 
 use crate::{
     Eligible, Gateway, Limit, OnDisconnect, Policy,
+    callback::Contents,
     gate::{Gate, RouteClass},
     target::Target,
 };
@@ -73,8 +74,8 @@ pub(crate) struct Route {
     permit_until: PermitUntil,
     patience: Option<Duration>,
     recorded: bool,
-    /// `Some`: callbacks are allowed; `true`: with the stored reply.
-    callbacks: Option<bool>,
+    /// What callbacks contain where they are allowed.
+    callbacks: Option<Contents>,
     require_key: bool,
     redirects: u8,
     never_store: Arc<[HeaderName]>,
@@ -273,16 +274,11 @@ impl DispatchLayer {
         self.set(|route| route.recorded = recorded)
     }
 
-    /// Whether a client may ask to be told when a call that was answered 202 has ended, by the header
-    /// `Crosspoint-Callback: https://..`. Needs [`Gateway::serve_callbacks`]; see [`callback`](crate::callback). Default
-    /// false: the header means nothing.
-    pub fn callbacks(self, allowed: bool) -> Self {
-        self.set(|route| route.callbacks = allowed.then_some(false))
-    }
-
-    /// Allows callbacks, and sends the stored reply along. Whoever the client names then gets the answer itself.
-    pub fn callbacks_with_reply(self) -> Self {
-        self.set(|route| route.callbacks = Some(true))
+    /// Lets clients ask to be told when a call that was answered 202 has ended, by the header
+    /// `Crosspoint-Callback: https://..`, and says what they are told. Needs [`Gateway::serve_callbacks`]; see
+    /// [`callback`](crate::callback). Default: the header means nothing.
+    pub fn callbacks(self, contents: Contents) -> Self {
+        self.set(|route| route.callbacks = Some(contents))
     }
 
     /// Whether a call needs an `Idempotency-Key`; without one it is answered 400. Safe methods (GET, HEAD, OPTIONS, TRACE)

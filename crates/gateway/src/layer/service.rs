@@ -71,14 +71,12 @@ where
             return self.call_closely(request);
         };
         let admitted = Admitted::under(&self.route, ticket);
-        let (request, adoptable) = if self.route.may_adopt() {
-            let (parts, body) = request.into_parts();
-            let adoptable = Adoptable::of(&self.route, &parts, &Prefer::default());
-            (Request::from_parts(parts, body), adoptable)
-        } else {
-            (request, None)
-        };
-        self.start(request, admitted, adoptable)
+        if !self.route.may_adopt() {
+            return self.start(request, admitted, None);
+        }
+        let (parts, body) = request.into_parts();
+        let adoptable = Adoptable::of(&self.route, &parts, &Prefer::default());
+        self.start(Request::from_parts(parts, body), admitted, adoptable)
     }
 }
 
@@ -235,7 +233,7 @@ impl<S> Dispatch<S> {
         Attempt::stored(async move { divert(route, request, why).await.map(R::from) })
     }
 
-    fn record<B, R>(&self, request: Request<B>, admitted: Admitted) -> Attempt<S::Future, R>
+    fn record<B, R>(&self, request: Request<B>, mut admitted: Admitted) -> Attempt<S::Future, R>
     where
         S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -246,7 +244,7 @@ impl<S> Dispatch<S> {
     {
         let service = self.inner.clone();
         Attempt::stored(async move {
-            match admitted.into_permit() {
+            match admitted.permit() {
                 Some((route, permit)) => record(route, service, request, permit).await.map(R::from),
                 None => Response::new(R::from(Bytes::new())),
             }

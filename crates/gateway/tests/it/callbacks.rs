@@ -9,7 +9,7 @@ use crosspoint_core::{
 };
 use crosspoint_gateway::{
     DispatchLayer, Keys,
-    callback::{CALLBACKS, Callbacks, DELIVERIES, SigningSecret},
+    callback::{CALLBACKS, Callbacks, Contents, DELIVERIES, SigningSecret},
 };
 use crosspoint_testkit::scope;
 use http::{HeaderMap, Request, StatusCode};
@@ -57,7 +57,7 @@ impl Receiver {
 }
 
 fn site(route: impl FnOnce(DispatchLayer) -> DispatchLayer) -> (Site, Arc<Receiver>) {
-    let site = Site::with(|layer| route(layer.callbacks(true)));
+    let site = Site::with(|layer| route(layer.callbacks(Contents::Status)));
     let receiver = Arc::new(Receiver::default());
     site.gateway.serve_callbacks(callbacks(&receiver)).unwrap();
     (site, receiver)
@@ -111,7 +111,7 @@ async fn whoever_was_told_202_is_told_when_the_call_has_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_told_by_its_code_and_a_reply_if_the_route_says_so() {
-    let (site, receiver) = site(DispatchLayer::callbacks_with_reply);
+    let (site, receiver) = site(|layer| layer.callbacks(Contents::Reply));
     busy(&site).await;
     let dead = from_ann("POST", "/v1/scan/2").header("prefer", "respond-async");
     let dead = dead
@@ -229,14 +229,14 @@ async fn a_route_that_does_not_allow_it_ignores_the_header() {
     site.call(asking(2, "respond-async", "nonsense")).await.id();
     assert!(stats(&*site.store.dispatch, CALLBACKS).await.is_none());
 
-    let unserved = Site::with(|layer| layer.callbacks(true));
+    let unserved = Site::with(|layer| layer.callbacks(Contents::Status));
     let answer = unserved.call(asking(2, "respond-async", URL)).await;
     assert_eq!((answer.status, answer.code().as_str()), (500, "setup-invalid"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_taken_is_sent_again_under_the_same_id_and_dies_at_last() {
-    let site = Site::with(|layer| layer.callbacks(true));
+    let site = Site::with(|layer| layer.callbacks(Contents::Status));
     let receiver = Arc::new(Receiver::default());
     let retry = RetryPolicy::default()
         .with_max_attempts(3)
@@ -294,7 +294,7 @@ async fn it_waits_without_using_attempts_up_and_survives_the_process() {
     first.gateway.drain(Duration::ZERO).await;
     let mut first = first;
     first.app = axum::Router::new();
-    let second = first.beside(|layer| layer.callbacks(true));
+    let second = first.beside(|layer| layer.callbacks(Contents::Status));
     second.gateway.serve_callbacks(callbacks(&receiver)).unwrap();
     second.scanner.begun(1).await;
     tokio::time::sleep(Duration::from_secs(15 * 60)).await;

@@ -118,6 +118,31 @@ async fn a_sticky_gate_sends_the_next_calls_to_the_queue_and_works_it_off_meanwh
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_target_that_goes_away_in_a_sticky_cool_off_is_not_hammered_by_its_queue() {
+    let sticky = CoolOff::default().sticky(Sticky::default().calls(600).time(Duration::from_secs(600)));
+    let policy = Policy::default()
+        .limit(Limit::Fixed(2))
+        .cool_off(sticky)
+        .patience(Duration::ZERO);
+    let bench = Bench::new(16, &policy);
+    bench.started().await;
+    let first: Vec<_> = (0..3).map(|id| bench.send("quick", id)).collect();
+    bench.until(gate::State::CoolOff).await;
+    assert_eq!(answered(first).await.0, 3);
+    bench.down(true);
+    let held: Vec<_> = (0..40).map(|id| bench.send("quick", id)).collect();
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(bench.gate().state, gate::State::CoolOff);
+    let refused = seen(&bench.work.refused_replayed);
+    assert!((3..=40).contains(&refused), "{refused} in 8 s");
+    bench.down(false);
+    bench.empty().await;
+    assert_eq!(seen(&bench.work.replayed), 41);
+    let (done, later) = answered(held).await;
+    assert_eq!(done + later, 40);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cool_off_rests_the_drain_too() {
     let ten = CoolOff::default()
         .first(Duration::from_secs(10))

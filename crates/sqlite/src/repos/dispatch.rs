@@ -10,9 +10,9 @@ use crate::{
 };
 use async_trait::async_trait;
 use crosspoint_core::{
-    CallStatus, Cancel, Capabilities, DispatchAdmin, DispatchStore, Durability, Enqueue, Enqueued, Extended,
-    InvocationId, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, Start, TargetId,
-    TargetStats, Timestamp,
+    CallStatus, Cancel, Capabilities, CustomerId, DispatchAdmin, DispatchStore, Durability, Enqueue, Enqueued,
+    Extended, InvocationId, LaneStats, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled,
+    Start, TargetId, TargetStats, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension};
 use std::time::Duration;
@@ -120,6 +120,19 @@ impl DispatchStore for Sqlite {
 impl DispatchAdmin for Sqlite {
     async fn stats(&self) -> Result<Vec<TargetStats>> {
         self.read(stats).await
+    }
+
+    async fn lane(&self, target: &TargetId, customer: &CustomerId) -> Result<LaneStats> {
+        let (target, customer) = (target.clone(), customer.clone());
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(sql::LANE_STATS).map_err(store_error)?;
+            let counts = statement.query_row((target.as_str(), customer.as_str()), |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            });
+            let (ready, bytes) = counts.map_err(store_error)?;
+            Ok(LaneStats::new(ready.unsigned_abs(), bytes.unsigned_abs()))
+        })
+        .await
     }
 
     async fn dead(&self, scope: Scope<'_>, page: Page) -> Result<Paged<CallStatus>> {

@@ -78,6 +78,7 @@ fn leases_and_timers_use_their_partial_indexes() {
     let (_folder, db) = fresh();
     for (text, index) in [
         (sql::LEASE_ROWS, "cp_queue_ready"),
+        (sql::LANE_STATS, "cp_queue_ready"),
         (sql::LANE_READY, "cp_queue_ready"),
         (sql::LANES_NEXT, "cp_lane_next"),
         (sql::LEASE_NEWEST, "cp_queue_ready"),

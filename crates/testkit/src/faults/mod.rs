@@ -36,6 +36,8 @@ pub enum Method {
     Finish,
     /// [`DispatchAdmin::stats`](crosspoint_core::DispatchAdmin::stats)
     Stats,
+    /// [`DispatchAdmin::lane`](crosspoint_core::DispatchAdmin::lane)
+    Lane,
     /// [`DispatchAdmin::dead`](crosspoint_core::DispatchAdmin::dead)
     Dead,
     /// [`DispatchAdmin::redrive`](crosspoint_core::DispatchAdmin::redrive)

@@ -3,10 +3,10 @@
 use super::{Faults, Method};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Begun, CallStatus, Cancel, Capabilities, Code, DispatchAdmin, DispatchStore, Enqueue, Enqueued, Envelope, Error,
-    Execution, ExecutionFilter, Executions, Extended, Finish, Finished, FleetScope, InstallationId, InvocationId,
-    Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, Store, TargetId, TargetStats,
-    Timestamp,
+    Begun, CallStatus, Cancel, Capabilities, Code, CustomerId, DispatchAdmin, DispatchStore, Enqueue, Enqueued,
+    Envelope, Error, Execution, ExecutionFilter, Executions, Extended, Finish, Finished, FleetScope, InstallationId,
+    InvocationId, LaneStats, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, Store,
+    TargetId, TargetStats, Timestamp,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -78,6 +78,11 @@ impl DispatchAdmin for Faulty {
     async fn stats(&self) -> Result<Vec<TargetStats>> {
         let read = self.real_admin()?.stats();
         self.faults.around(Method::Stats, read).await
+    }
+
+    async fn lane(&self, target: &TargetId, customer: &CustomerId) -> Result<LaneStats> {
+        let read = self.real_admin()?.lane(target, customer);
+        self.faults.around(Method::Lane, read).await
     }
 
     async fn dead(&self, scope: Scope<'_>, page: Page) -> Result<Paged<CallStatus>> {

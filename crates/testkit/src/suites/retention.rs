@@ -3,8 +3,8 @@
 use super::T;
 use crate::{Harness, harness, scope};
 use crosspoint_core::{
-    Audience, CallState, CallStatus, Code, Envelope, ExecutionStatus, Failure, Finish, InvocationId, Level, LogEntry,
-    Origin, Outcome, Page, Settle, TargetId,
+    Audience, CallState, CallStatus, Code, CustomerId, Envelope, ExecutionStatus, Failure, Finish, InvocationId,
+    LaneStats, Level, LogEntry, Origin, Outcome, Page, Settle, TargetId,
 };
 use std::time::Duration;
 
@@ -56,6 +56,30 @@ pub async fn stats_count_the_queue(h: &Harness) {
     assert_eq!((stats.ready, stats.delayed, stats.leased, stats.dead), (2, 1, 1, 1));
     assert_eq!(stats.oldest, Some(since));
     assert!(oldest < since);
+}
+
+/// Of one customer's calls for one target, those that wait for a worker are counted, whether somebody waits for them or not.
+pub async fn a_lane_counts_what_waits(h: &Harness) {
+    let Some(admin) = h.store.dispatch.admin() else { return };
+    let target = TargetId::new(T).expect("valid");
+    let [acme, globex, nobody] = ["acme", "globex", "nobody"].map(|name| CustomerId::new(name).expect("valid"));
+    let lane = async |customer| admin.lane(&target, customer).await.unwrap();
+    assert_eq!(lane(&acme).await, LaneStats::default(), "before anything is known");
+    h.queue(h.service(T, "acme")).await;
+    let lease = h.take(T).await.reference;
+    h.queue(h.service("other", "acme")).await;
+    let mut held = h.service(T, "acme");
+    held.hold_until = Some(h.now().plus(Duration::from_secs(60)));
+    h.queue(held).await;
+    h.queue(h.service(T, "acme")).await;
+    h.queue(h.service(T, "globex")).await;
+    let (two, one) = (lane(&acme).await, lane(&globex).await);
+    assert_eq!((two.ready, one.ready), (2, 1));
+    assert!(one.bytes > 0, "requests have a size");
+    assert_eq!(two.bytes, one.bytes * 2, "all requests are alike");
+    assert_eq!(lane(&nobody).await, LaneStats::default());
+    h.retry(lease, Duration::from_secs(60)).await;
+    assert_eq!(lane(&acme).await.ready, 2, "what waits for a time waits for no worker");
 }
 
 /// Dead letters are listed newest first, in pages, each once.

@@ -32,7 +32,9 @@ pub struct Config {
     /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 10 000.
     pub max_held_per_customer: usize,
     /// How long the store may take to acknowledge a diverted call before its client is refused with 503. After three
-    /// failures in a row calls are refused at once for a second. Default 250 ms.
+    /// failures in a row calls are refused at once for a second. Default 2 s, a fifth of the hold: a store that works answers
+    /// within milliseconds, but a shared disk may need a quarter of a second for a sync, and with several processes on one
+    /// SQLite file a call waits for a sync of each of them.
     pub enqueue_timeout: Duration,
     /// How long the body of a diverted call may take to arrive before its client is refused with 408. Direct calls are
     /// not limited. Default 10 s.
@@ -75,7 +77,7 @@ impl Default for Config {
             hold: Duration::from_secs(10),
             max_held: 20_000,
             max_held_per_customer: 10_000,
-            enqueue_timeout: Duration::from_millis(250),
+            enqueue_timeout: Duration::from_secs(2),
             body_timeout: Duration::from_secs(10),
             max_buffered: 64 * 1024 * 1024,
             retry_after: Duration::from_secs(2),
