@@ -11,7 +11,7 @@ const LATEST: f32 = 0.2;
 /// The most that one call counts for, in baselines, unless its customer is known to be slow: a quick call that met a pause
 /// says little.
 const OUTLIER: f32 = 10.0;
-/// Beyond this multiple of the baseline a call of a customer that is flagged as slow proves the flag right.
+/// Beyond this multiple of the baseline a customer's calls prove it slow.
 const PROVEN: f32 = 5.0;
 /// Below this ratio a customer is worth no memory.
 const ORDINARY: f32 = 1.5;
@@ -154,7 +154,8 @@ impl Cell {
     /// Counts a call in that goes beyond the cap because a trial is due; `overdue` is for how long the calls may be silent.
     pub(super) fn try_out(&self, now: u64, overdue: u64) -> bool {
         let due = self.next_trial.load(Ordering::Relaxed);
-        if now < due || self.silent(now) <= overdue {
+        // Who is known to be slow has nothing to show.
+        if now < due || self.silent(now) <= overdue || self.ratio() > PROVEN {
             return false;
         }
         let times = if due == 0 { PAUSES.0 } else { PAUSES.1 };

@@ -5,16 +5,18 @@
 //! do some share a cell, and its caps with it. Nothing here is on the way of a call while nobody is watched.
 
 mod cell;
+mod lease;
 
 use super::{recorder::nanos, word::Reading};
 use cell::Cell;
-use crosspoint_core::{CustomerId, CustomerTerms};
+use crosspoint_core::CustomerId;
+pub(crate) use lease::ForLease;
 use std::{
     collections::BTreeMap,
     fmt,
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -32,8 +34,6 @@ const SEVERAL: u16 = u16::MAX;
 const ALONE_FOR: u32 = 20;
 /// How slowly the ratio of a customer without calls goes back to the ordinary, in seconds.
 const FADE_TAU: f32 = 10.0;
-/// The most turns that one call of a slow customer costs.
-const MOST_TURNS: f32 = 32.0;
 
 const SLOW: u8 = 1;
 const EXCLUDED: u8 = 2;
@@ -110,25 +110,6 @@ pub(crate) struct Customers {
     /// How many scans in a row saw nobody else. Calls that were admitted before customers were watched have no cell, so
     /// one look proves nothing.
     alone_for: AtomicU32,
-}
-
-/// The right to lease calls of slow customers: one lease at a time has it, so that none of them takes the last place of
-/// such a customer a second time.
-#[derive(Debug)]
-pub(crate) struct Scout<'a>(&'a Customers);
-
-impl Drop for Scout<'_> {
-    fn drop(&mut self) {
-        self.0.scouting.store(false, Ordering::Release);
-    }
-}
-
-/// What a lease is told.
-#[derive(Debug)]
-pub(crate) struct ForLease<'a> {
-    pub(crate) customers: Arc<[CustomerTerms]>,
-    /// The lease is to be for one call, and this to be kept until that call is counted: a slow customer's may come.
-    pub(crate) scout: Option<Scout<'a>>,
 }
 
 impl Customers {
@@ -321,8 +302,8 @@ impl Customers {
     /// Counts a call in, unless its customer has its share. A noisy one's direct calls would overtake what others have in
     /// the queue: whoever finds a free permit first has it, and that is mostly who calls most often.
     ///
-    /// A slow customer, or one that may be, has one call beyond its share now and then: it shows whether the silence is that
-    /// of a single replica.
+    /// A customer that is silent and not known to be slow has one call beyond its share now and then: it shows whether the
+    /// silence is that of a single replica.
     pub(super) fn enter(&self, id: u16, gate: Option<Reading>) -> bool {
         let (Some(table), Some(cell)) = (self.table.get(), self.at(id)) else {
             return true;
@@ -357,50 +338,6 @@ impl Customers {
     pub(super) fn is_excluded(&self, cell: u16) -> bool {
         self.at(cell).is_some_and(|cell| cell.flags().excluded)
     }
-
-    /// What a lease has to know: who has its share already, and whose calls are charged for more than one turn.
-    ///
-    /// A lease may bring several calls of one customer, as one that was passed over for long is the next several times.
-    /// So slow customers, whose few places that would exceed, are only leased by a scout.
-    pub(super) fn terms(&self, gate: Reading, may_scout: bool) -> ForLease<'_> {
-        let names = self.names();
-        let now = self.table.get().map_or(0, Table::now);
-        let has_place = |id: u16, cell: &Cell| {
-            let own = cell.in_flight();
-            own < self.cap(id, cell, own, gate, now)
-        };
-        let place = may_scout
-            && names
-                .keys()
-                .filter_map(|id| Some((*id, self.at(*id)?)))
-                .any(|(id, cell)| cell.is_narrow() && has_place(id, cell));
-        let scout = place.then(|| self.scout()).flatten();
-        let terms = names.iter().filter_map(|(id, customer)| {
-            let cell = self.at(*id)?;
-            let skip = !has_place(*id, cell) || (cell.is_narrow() && scout.is_none());
-            let turns = turns(cell.ratio());
-            if !skip && turns == 1 {
-                return None;
-            }
-            let terms = CustomerTerms::new(customer.clone()).charged(turns);
-            Some(if skip { terms.skipped() } else { terms })
-        });
-        let customers = terms.collect();
-        ForLease { customers, scout }
-    }
-
-    fn scout(&self) -> Option<Scout<'_>> {
-        (!self.scouting.swap(true, Ordering::Acquire)).then_some(Scout(self))
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to 1..=32"
-)]
-fn turns(ratio: f32) -> u32 {
-    ratio.round().clamp(1.0, MOST_TURNS) as u32
 }
 
 impl fmt::Debug for Customers {

@@ -4,8 +4,15 @@ mod customers;
 mod slow;
 
 use super::*;
+use crate::outcome::Outcome;
+use crosspoint_core::CustomerId;
 use futures_util::{FutureExt, future::join_all};
-use std::task::{Context, Waker};
+use std::{
+    pin::pin,
+    task::{Context, Waker},
+    time::Duration,
+};
+use tokio::time::Instant;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -69,6 +69,20 @@ async fn a_silent_customer_gets_no_more_calls_but_one_to_try_it_out() {
     assert!(calls.begin("slow").is_ok(), "alone it harms nobody");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_is_known_to_be_slow_is_not_tried_out() {
+    let (calls, _other) = Calls::new(20);
+    calls.gate.customers().flag(calls.cell("slow"), SLOW);
+    let call = calls.begin("slow").unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    call.finish(Outcome::Success);
+    let _call = calls.begin("slow").unwrap();
+    for _ in 0..20 {
+        tokio::time::advance(100 * MS).await;
+        assert_eq!(calls.begin("slow").unwrap_err(), Refusal::CustomerShare);
+    }
+}
+
 /// One replica of several hangs, and has got one of its calls.
 #[tokio::test(start_paused = true)]
 async fn a_quick_trial_shows_that_one_call_hangs_and_not_the_customer() {
