@@ -281,8 +281,11 @@ impl Gateway {
     /// Starts the control of a target that is served or layered here. Outside of a runtime that is left to a later call.
     pub(crate) fn start_control(&self, target: &Arc<Target>) {
         let ours = target.is_layered() || target.served().is_some();
-        if ours && tokio::runtime::Handle::try_current().is_ok() && target.control.start() {
-            tokio::spawn(control::run(Arc::downgrade(&self.inner), Arc::clone(target)));
+        if ours
+            && tokio::runtime::Handle::try_current().is_ok()
+            && let Some(running) = control::Running::start(target)
+        {
+            tokio::spawn(control::run(Arc::downgrade(&self.inner), running));
         }
     }
 }

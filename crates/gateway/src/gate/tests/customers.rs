@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn watched(limit: u32) -> (Arc<Gate>, RouteClass) {
+pub(super) fn watched(limit: u32) -> (Arc<Gate>, RouteClass) {
     let gate = gate(limit);
     let class = gate.class("/scan");
     gate.set_baseline(class, 10 * MS);
@@ -93,7 +93,7 @@ fn cells(seed: Option<u64>) -> Vec<u16> {
 }
 
 #[test]
-fn a_seed_decides_which_customers_share_a_cell() {
+fn a_seed_decides_who_has_which_cell() {
     assert_eq!(cells(Some(7)), cells(Some(7)));
     assert_ne!(cells(Some(7)), cells(Some(8)));
     assert_ne!(cells(None), cells(None));

@@ -1,41 +1,43 @@
 //! The customers of a gate: who has how much in flight, and whose calls are slow.
 //!
 //! Memory is bounded: 4,096 cells, chosen by a hash that differs from process to process unless it is seeded, made when
-//! customers are first watched. Two customers that share a cell share its caps; with a hundred active customers about one
-//! pair does. Nothing here is on the way of a call while nobody is watched.
+//! customers are first watched, and given back by those that have not called for a while. Only when thousands call at once
+//! do some share a cell, and its caps with it. Nothing here is on the way of a call while nobody is watched.
+
+mod cell;
+mod lease;
 
 use super::{recorder::nanos, word::Reading};
-use crosspoint_core::{CustomerId, CustomerTerms};
+use cell::Cell;
+use crosspoint_core::CustomerId;
+pub(crate) use lease::ForLease;
 use std::{
     collections::BTreeMap,
     fmt,
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tokio::time::Instant;
 
-const CELLS: usize = 4096;
+const CELLS: u16 = 4096;
+/// How many cells from its own on a customer may have instead.
+const NEAR: u16 = 8;
+/// How long a customer without calls keeps its cell.
+const KEEP: Duration = Duration::from_secs(5);
 /// No cell: there was nobody, or more than one.
 const SEVERAL: u16 = u16::MAX;
 /// After so many scans without anybody else, two seconds in all, a customer is taken to be alone.
 const ALONE_FOR: u32 = 20;
-/// How much of a ratio is the latest call's.
-const LATEST: f32 = 0.2;
-/// The most that one call counts for, in baselines, unless its customer is known to be slow: a quick call that met a pause
-/// says little.
-const OUTLIER: f32 = 10.0;
-/// The most turns that one call of a slow customer costs.
-const MOST_TURNS: f32 = 32.0;
+/// How slowly the ratio of a customer without calls goes back to the ordinary, in seconds.
+const FADE_TAU: f32 = 10.0;
 
 const SLOW: u8 = 1;
 const EXCLUDED: u8 = 2;
 const NOISY: u8 = 4;
-/// Its customer is in the table of names.
-const NAMED: u8 = 128;
 
 /// How a customer is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,30 +81,17 @@ pub(crate) struct CustomerReading {
     pub(crate) flags: Flags,
 }
 
-#[derive(Default)]
-struct Cell {
-    in_flight: AtomicU32,
-    /// Bits of an `f32`.
-    ratio: AtomicU32,
-    /// Nanoseconds after the origin: the last end of a call, or the begin of the only one.
-    mark: AtomicU64,
-    busy: AtomicU64,
-    flags: AtomicU8,
-}
-
-impl Cell {
-    fn flags(&self) -> Flags {
-        Flags::of(self.flags.load(Ordering::Relaxed))
-    }
-
-    fn ratio(&self) -> f32 {
-        f32::from_bits(self.ratio.load(Ordering::Relaxed))
-    }
-}
-
 struct Table {
     cells: Box<[Cell]>,
     origin: Instant,
+    /// When it was last scanned, in nanoseconds after the origin.
+    scanned: AtomicU64,
+}
+
+impl Table {
+    fn now(&self) -> u64 {
+        nanos(self.origin.elapsed())
+    }
 }
 
 /// The customers of one gate.
@@ -116,35 +105,20 @@ pub(crate) struct Customers {
     scouting: AtomicBool,
     /// The cell of the only customer that the last scan saw, or [`SEVERAL`].
     alone: AtomicU16,
+    /// How many nanoseconds the calls of a customer may be silent before it gets no more of them; 0 while that is not known.
+    overdue: AtomicU64,
     /// How many scans in a row saw nobody else. Calls that were admitted before customers were watched have no cell, so
     /// one look proves nothing.
     alone_for: AtomicU32,
 }
 
-/// The right to lease calls of slow customers: one lease at a time has it, so that none of them takes the last place of
-/// such a customer a second time.
-#[derive(Debug)]
-pub(crate) struct Scout<'a>(&'a Customers);
-
-impl Drop for Scout<'_> {
-    fn drop(&mut self) {
-        self.0.scouting.store(false, Ordering::Release);
-    }
-}
-
-/// What a lease is told.
-#[derive(Debug)]
-pub(crate) struct ForLease<'a> {
-    pub(crate) customers: Arc<[CustomerTerms]>,
-    /// The lease is to be for one call, and this to be kept until that call is counted: a slow customer's may come.
-    pub(crate) scout: Option<Scout<'a>>,
+/// What a slow customer has of a target.
+fn few(gate: Reading) -> u32 {
+    (gate.limit() / 20).max(1)
 }
 
 /// What one customer has of a busy target.
-fn share(flags: Flags, gate: Reading) -> u32 {
-    if flags.slow {
-        return (gate.limit() / 20).max(1);
-    }
+fn fair(gate: Reading) -> u32 {
     (gate.limit().saturating_mul(3) / 10).max(2)
 }
 
@@ -158,6 +132,7 @@ impl Customers {
             scouting: AtomicBool::new(false),
             alone: AtomicU16::new(SEVERAL),
             alone_for: AtomicU32::new(0),
+            overdue: AtomicU64::new(0),
         }
     }
 
@@ -171,25 +146,27 @@ impl Customers {
         let Some(table) = self.table.get() else {
             return Vec::new();
         };
-        let now = nanos(table.origin.elapsed());
+        let now = table.now();
+        let since = Duration::from_nanos(now.saturating_sub(table.scanned.swap(now, Ordering::Relaxed)));
+        let left = (-since.as_secs_f32() / FADE_TAU).exp();
+        let overdue = self.overdue.load(Ordering::Relaxed);
+        let mut given_back = Vec::new();
         let cells = (0_u16..).zip(&table.cells);
         let readings = cells.map(|(id, cell)| {
-            let in_flight = cell.in_flight.load(Ordering::Relaxed);
-            let since = if in_flight > 0 {
-                now.saturating_sub(cell.mark.load(Ordering::Relaxed))
-            } else {
-                0
-            };
-            let busy = if cell.busy.load(Ordering::Relaxed) > 0 {
-                cell.busy.swap(0, Ordering::Relaxed)
-            } else {
-                0
-            };
+            let (in_flight, stalled, busy) = (cell.in_flight(), cell.silent(now), cell.take_busy());
+            if in_flight == 0 && busy == 0 {
+                cell.fade(left);
+                if cell.give_back(now.saturating_sub(nanos(KEEP))) {
+                    given_back.push(id);
+                }
+            } else if busy > 0 && stalled <= overdue && !cell.flags().slow {
+                cell.allow_more();
+            }
             CustomerReading {
                 cell: id,
                 in_flight,
                 ratio: f64::from(cell.ratio()),
-                stalled: Duration::from_nanos(since),
+                stalled: Duration::from_nanos(stalled),
                 busy: Duration::from_nanos(busy),
                 flags: cell.flags(),
             }
@@ -198,6 +175,7 @@ impl Customers {
             reading.in_flight > 0 || !reading.busy.is_zero() || reading.flags != Flags::default()
         };
         let readings: Vec<_> = readings.filter(in_use).collect();
+        self.forget(&given_back);
         let mut busy = readings
             .iter()
             .filter(|reading| reading.in_flight > 0 || !reading.busy.is_zero());
@@ -222,26 +200,48 @@ impl Customers {
         !alone && gate.in_flight() > own && gate.in_flight().saturating_mul(10) >= gate.limit().saturating_mul(7)
     }
 
-    /// How many calls a customer may have in flight. A slow one never has more than 5 % of the limit. Others have 30 % once
-    /// 70 % of the limit are in use, but only beside calls of somebody else: alone, a customer may have everything.
-    fn cap(&self, id: u16, flags: Flags, own: u32, gate: Reading) -> u32 {
-        if flags.slow || self.contended(id, own, gate) {
-            return share(flags, gate);
+    /// How many calls a customer may have in flight. A slow one, and one that may prove to be, never has more than 5 % of the
+    /// limit; one that was has more from second to second. Others have 30 % once 70 % of the limit are in use, but only
+    /// beside calls of somebody else: alone, a customer may have everything.
+    fn cap(&self, id: u16, cell: &Cell, own: u32, gate: Reading, now: u64) -> u32 {
+        let few = few(gate);
+        if cell.flags().slow || self.is_overdue(cell, gate, now) {
+            return few;
         }
-        u32::MAX
+        let most = if self.contended(id, own, gate) {
+            fair(gate)
+        } else {
+            u32::MAX
+        };
+        cell.allowed().map_or(most, |allowed| most.min(allowed.max(few)))
     }
 
     /// How many calls a customer may have in flight while permits are scarce.
     pub(super) fn share(&self, customer: &CustomerId, gate: Reading) -> u32 {
-        let cell = self.place(customer).and_then(|id| self.at(id));
-        share(cell.map(Cell::flags).unwrap_or_default(), gate)
+        let cell = self.find(self.owner(customer)).and_then(|id| self.at(id));
+        if cell.is_some_and(|cell| cell.flags().slow) {
+            few(gate)
+        } else {
+            fair(gate)
+        }
+    }
+
+    /// Whether none of a customer's calls has ended for so long, beside others, that it may be a slow one. Until that is
+    /// known it gets no further calls: by the time that the first slow call has ended, many more would be under way.
+    fn is_overdue(&self, cell: &Cell, gate: Reading, now: u64) -> bool {
+        let overdue = self.overdue.load(Ordering::Relaxed);
+        overdue > 0 && gate.in_flight() > cell.in_flight() && cell.silent(now) > overdue
+    }
+
+    /// Sets how long a customer's calls may be silent; zero: for ever.
+    pub(crate) fn set_overdue(&self, after: Duration) {
+        self.overdue.store(nanos(after), Ordering::Relaxed);
     }
 
     /// Sets how the customers of a cell are treated.
     pub(crate) fn flag(&self, cell: u16, flags: Flags) {
         if let Some(cell) = self.at(cell) {
-            let set = |bits: u8| Some((bits & NAMED) | flags.bits());
-            cell.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).ok();
+            cell.set_flags(flags);
         }
     }
 
@@ -249,15 +249,29 @@ impl Customers {
     pub(super) fn watch(&self, on: bool) {
         if on {
             self.table.get_or_init(|| Table {
-                cells: std::iter::repeat_with(Cell::default).take(CELLS).collect(),
+                cells: std::iter::repeat_with(Cell::default).take(usize::from(CELLS)).collect(),
                 origin: Instant::now(),
+                scanned: AtomicU64::new(0),
             });
             return;
         }
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        for (cell, _) in std::mem::take(&mut *names) {
-            if let Some(cell) = self.at(cell) {
-                cell.flags.fetch_and(!NAMED, Ordering::Relaxed);
+        let named: Vec<_> = self.names().keys().copied().collect();
+        self.forget(&named);
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<u16, CustomerId>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, cells: &[u16]) {
+        if cells.is_empty() {
+            return;
+        }
+        let mut names = self.names();
+        for id in cells {
+            names.remove(id);
+            if let Some(cell) = self.at(*id) {
+                cell.set_named(false);
             }
         }
     }
@@ -266,138 +280,95 @@ impl Customers {
         self.table.get()?.cells.get(usize::from(cell))
     }
 
-    fn place(&self, customer: &CustomerId) -> Option<u16> {
+    /// The number that stands for a customer, never 0.
+    fn owner(&self, customer: &CustomerId) -> u64 {
         let key = self.key.get_or_init(|| RandomState::new().hash_one(0_u8));
         let mut hasher = DefaultHasher::new();
         (key, customer).hash(&mut hasher);
-        u16::try_from(hasher.finish() % (CELLS as u64)).ok()
+        hasher.finish() | 1
+    }
+
+    /// The cells that a customer may have, the one that it shares if all are taken first.
+    fn near(owner: u64) -> impl Iterator<Item = u16> {
+        let home = u16::try_from((owner >> 1) % u64::from(CELLS)).unwrap_or(0);
+        (0..NEAR).map(move |step| (home + step) % CELLS)
+    }
+
+    /// The cell that a customer has.
+    fn find(&self, owner: u64) -> Option<u16> {
+        let own = |id: &u16| self.at(*id).is_some_and(|cell| cell.is_owned_by(owner));
+        Self::near(owner).find(own)
     }
 
     /// Whether a customer may begin one more call.
     pub(super) fn may_begin(&self, customer: &CustomerId, gate: Reading) -> bool {
-        let cell = self.place(customer).and_then(|id| Some((id, self.at(id)?)));
+        let Some(table) = self.table.get() else { return true };
+        let cell = self.find(self.owner(customer)).and_then(|id| Some((id, self.at(id)?)));
         cell.is_none_or(|(id, cell)| {
-            let own = cell.in_flight.load(Ordering::Relaxed);
-            own < self.cap(id, cell.flags(), own, gate)
+            let own = cell.in_flight();
+            own < self.cap(id, cell, own, gate, table.now())
         })
     }
 
     /// The cell of a customer, whose name is noted.
     pub(super) fn cell(&self, customer: &CustomerId) -> Option<u16> {
-        let id = self.place(customer)?;
+        let owner = self.owner(customer);
+        let free = |id: &u16| self.at(*id).is_some_and(|cell| cell.claim(owner));
+        let found = self.find(owner).or_else(|| Self::near(owner).find(free));
+        let id = found.or_else(|| Self::near(owner).next())?;
         let cell = self.at(id)?;
-        if cell.flags.load(Ordering::Relaxed) & NAMED == 0 {
-            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            names.entry(id).or_insert_with(|| customer.clone());
-            cell.flags.fetch_or(NAMED, Ordering::Relaxed);
+        if !cell.is_named() {
+            self.names().entry(id).or_insert_with(|| customer.clone());
+            cell.set_named(true);
         }
         Some(id)
     }
 
     /// Counts a call in, unless its customer has its share. A noisy one's direct calls would overtake what others have in
     /// the queue: whoever finds a free permit first has it, and that is mostly who calls most often.
+    ///
+    /// A customer that is silent and not known to be slow has one call beyond its share now and then: it shows whether the
+    /// silence is that of a single replica.
     pub(super) fn enter(&self, id: u16, gate: Option<Reading>) -> bool {
         let (Some(table), Some(cell)) = (self.table.get(), self.at(id)) else {
             return true;
         };
-        let flags = cell.flags();
-        let may = |own: u32| {
-            let turn = |gate| flags.noisy && self.contended(id, own, gate);
-            let free = gate.is_none_or(|gate| own < self.cap(id, flags, own, gate) && !turn(gate));
-            free.then(|| own.saturating_add(1))
+        let now = table.now();
+        let Some(gate) = gate else {
+            return cell.enter(now, |_| true);
         };
-        let entered = cell.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may);
-        if entered == Ok(0) {
-            cell.mark.store(nanos(table.origin.elapsed()), Ordering::Relaxed);
-        }
-        entered.is_ok()
+        let noisy = cell.flags().noisy;
+        let may = |own: u32| {
+            let turn = noisy && self.contended(id, own, gate);
+            !turn && own < self.cap(id, cell, own, gate, now)
+        };
+        let trial = || self.is_overdue(cell, gate, now) && cell.try_out(now, self.overdue.load(Ordering::Relaxed));
+        cell.enter(now, may) || trial()
     }
 
     /// Counts a call out. `latency` is that of a call that says something about its customer.
     pub(super) fn leave(&self, cell: u16, took: Duration, latency: Option<(Duration, Duration)>) {
-        let (Some(table), Some(cell)) = (self.table.get(), self.at(cell)) else {
-            return;
-        };
-        cell.mark.store(nanos(table.origin.elapsed()), Ordering::Relaxed);
-        cell.busy.fetch_add(nanos(took), Ordering::Relaxed);
-        if let Some((latency, baseline)) = latency {
-            let most = if cell.flags().slow { f32::MAX } else { OUTLIER };
-            let latest = (latency.as_secs_f32() / baseline.as_secs_f32().max(1e-6)).min(most);
-            let blend = |bits: u32| {
-                let old = f32::from_bits(bits);
-                let new = if old > 0.0 {
-                    old + LATEST * (latest - old)
-                } else {
-                    latest
-                };
-                Some(new.to_bits())
-            };
-            cell.ratio
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, blend)
-                .ok();
+        if let (Some(table), Some(cell)) = (self.table.get(), self.at(cell)) {
+            cell.leave(table.now(), took, latency, self.overdue.load(Ordering::Relaxed));
         }
-        cell.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes back an [`Customers::enter`] whose call was not admitted after all.
     pub(super) fn undo(&self, cell: u16) {
         if let Some(cell) = self.at(cell) {
-            cell.in_flight.fetch_sub(1, Ordering::Relaxed);
+            cell.undo();
         }
     }
 
     pub(super) fn is_excluded(&self, cell: u16) -> bool {
         self.at(cell).is_some_and(|cell| cell.flags().excluded)
     }
-
-    /// What a lease has to know: who has its share already, and whose calls are charged for more than one turn.
-    ///
-    /// A lease may bring several calls of one customer, as one that was passed over for long is the next several times.
-    /// So slow customers, whose few places that would exceed, are only leased by a scout.
-    pub(super) fn terms(&self, gate: Reading, may_scout: bool) -> ForLease<'_> {
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = may_scout
-            && names
-                .keys()
-                .filter_map(|id| Some((*id, self.at(*id)?)))
-                .any(|(id, cell)| {
-                    let (own, flags) = (cell.in_flight.load(Ordering::Relaxed), cell.flags());
-                    flags.slow && own < self.cap(id, flags, own, gate)
-                });
-        let scout = place.then(|| self.scout()).flatten();
-        let terms = names.iter().filter_map(|(id, customer)| {
-            let cell = self.at(*id)?;
-            let (own, flags) = (cell.in_flight.load(Ordering::Relaxed), cell.flags());
-            let skip = own >= self.cap(*id, flags, own, gate) || (flags.slow && scout.is_none());
-            let turns = turns(cell.ratio());
-            if !skip && turns == 1 {
-                return None;
-            }
-            let terms = CustomerTerms::new(customer.clone()).charged(turns);
-            Some(if skip { terms.skipped() } else { terms })
-        });
-        let customers = terms.collect();
-        ForLease { customers, scout }
-    }
-
-    fn scout(&self) -> Option<Scout<'_>> {
-        (!self.scouting.swap(true, Ordering::Acquire)).then_some(Scout(self))
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to 1..=32"
-)]
-fn turns(ratio: f32) -> u32 {
-    ratio.round().clamp(1.0, MOST_TURNS) as u32
 }
 
 impl fmt::Debug for Customers {
     /// Without the names, which are nobody's business in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = self.names.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let named = self.names().len();
         write!(f, "Customers({named} named)")
     }
 }
