@@ -22,12 +22,10 @@ use tower::{
 };
 use tower_resilience_circuitbreaker::{CircuitBreakerLayer, SlidingWindowType};
 
-/// How long the peers made of tower let a call wait and run.
-const HOLD: Duration = Duration::from_secs(10);
-/// A call that takes longer is a failure to the circuit breaker.
-const SLOW: Duration = Duration::from_secs(1);
-/// How long an open circuit stays open.
-const OPEN: Duration = Duration::from_secs(5);
+/// A call that takes longer than this part of the hold is a failure to the circuit breaker: one second of ten.
+const SLOW: u32 = 10;
+/// For this part of the hold an open circuit stays open: five seconds of ten.
+const OPEN: u32 = 2;
 
 /// What stands before the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +122,7 @@ impl Peer {
             Self::Shed | Self::Retries | Self::RetryBudget => {
                 let stack = ServiceBuilder::new()
                     .load_shed()
-                    .timeout(HOLD)
+                    .timeout(hold(site))
                     .layer(GlobalConcurrencyLimitLayer::with_semaphore(permits()))
                     .service(inner);
                 Door::peer(answering(stack))
@@ -132,13 +130,13 @@ impl Peer {
             Self::Buffered => {
                 let stack = ServiceBuilder::new()
                     .load_shed()
-                    .timeout(HOLD)
+                    .timeout(hold(site))
                     .buffer(1024)
                     .layer(GlobalConcurrencyLimitLayer::with_semaphore(permits()))
                     .service(inner);
                 Door::peer(answering(stack))
             }
-            Self::Breaker => Door::peer(breaker(inner)?),
+            Self::Breaker => Door::peer(breaker(inner, hold(site))?),
             Self::Knative30 | Self::Knative10 => {
                 let wait = hold(site) * if self == Self::Knative30 { 3 } else { 1 };
                 let waiting = Arc::default();
@@ -216,7 +214,7 @@ struct TooSlow;
 
 /// The crate reads the machine's clock, which hardly moves in a simulation: how slow a call was, and how long the
 /// circuit stays open, is therefore measured here by tokio's clock; the rest is the crate's.
-fn breaker<S>(inner: S) -> Result<Entry>
+fn breaker<S>(inner: S, hold: Duration) -> Result<Entry>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -240,7 +238,7 @@ where
         .map_err(|error| Error::new(Code::SetupInvalid, error.to_string()))?;
     let timed = service_fn(move |request: Request<Body>| {
         let inner = inner.clone();
-        timed(inner.oneshot(request))
+        timed(inner.oneshot(request), hold / SLOW)
     });
     let protected = ServiceBuilder::new().layer(layer).service(timed);
     let opened: Arc<Mutex<Option<Instant>>> = Arc::default();
@@ -253,7 +251,7 @@ where
                     *opened = None;
                     true
                 }
-                Some(since) => since.elapsed() >= OPEN,
+                Some(since) => since.elapsed() >= hold / OPEN,
                 None => {
                     *opened = Some(Instant::now());
                     false
@@ -271,10 +269,11 @@ where
 
 async fn timed(
     work: impl Future<Output = std::result::Result<Response<Body>, Infallible>>,
+    slow: Duration,
 ) -> std::result::Result<Response<Body>, Infallible> {
     let began = Instant::now();
     let mut answer = work.await?;
-    if began.elapsed() > SLOW {
+    if began.elapsed() > slow {
         answer.extensions_mut().insert(TooSlow);
     }
     Ok(answer)

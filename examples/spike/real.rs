@@ -1,5 +1,7 @@
 //! The spike for real: clients, the protection and every replica talk HTTP over loopback sockets, on the wall clock.
-//! Replicas still sleep instead of computing, so that the machine itself is not what is measured.
+//! Replicas still sleep instead of computing, so that the machine itself is not what is measured. Every policy has the same
+//! forwarder and the same choice of a replica behind it: protections are compared, not balancers. What the gateway brings along
+//! for that, `HttpTarget` and `Gateway::serve`, is at work in `examples/pods` and `examples/autoscale`.
 
 use crate::{Progress, Results, peers::Peer};
 use axum::{

@@ -3,6 +3,7 @@
 use crate::{
     clients::{Acknowledged, Known},
     processes::Processes,
+    recovery::Recovery,
     target::Effect,
 };
 use serde_json::json;
@@ -26,10 +27,8 @@ pub struct Report {
     stalls: usize,
     /// The longest time from a kill to the next answer to any client.
     first_answer: Duration,
-    /// The longest time from a kill until every call that was acknowledged with an id and open then had its end.
-    recovery: Duration,
-    /// How many calls were open at the kill that took longest.
-    open: usize,
+    /// One for each kill.
+    recoveries: Vec<Recovery>,
     reasons: Vec<String>,
 }
 
@@ -41,9 +40,6 @@ impl Report {
         processes: &Processes,
         first_answer: Duration,
     ) -> Self {
-        let ended = acknowledged.recoveries.iter();
-        let longest = ended.filter_map(|kill| Some((kill.took?, kill.calls))).max();
-        let (recovery, open) = longest.unwrap_or_default();
         let mut done: BTreeMap<u64, Vec<&Effect>> = BTreeMap::new();
         for effect in effects {
             done.entry(effect.call).or_default().push(effect);
@@ -60,8 +56,7 @@ impl Report {
             stale: processes.stale(),
             stalls: processes.stalls(),
             first_answer,
-            recovery,
-            open,
+            recoveries: acknowledged.recoveries.clone(),
             reasons: Vec::new(),
         };
         for (call, known) in &acknowledged.calls {
@@ -107,6 +102,12 @@ impl Report {
         }
     }
 
+    /// The longest time from a kill until every call that had been accepted and was open then had its end.
+    fn recovery(&self) -> Duration {
+        let took = self.recoveries.iter().filter_map(|kill| kill.took);
+        took.max().unwrap_or_default()
+    }
+
     pub fn json(&self, kills: u32, seed: u64) -> String {
         json!({
             "kills": kills,
@@ -122,13 +123,17 @@ impl Report {
             "effects_twice": self.twice,
             "effects_twice_unexplained": self.unexplained,
             "stale_settles_refused": self.stale,
-            "longest_recovery_ms": self.recovery.as_millis(),
+            "longest_recovery_ms": self.recovery().as_millis(),
             "longest_next_answer_ms": self.first_answer.as_millis(),
         })
         .to_string()
     }
 
     pub fn print(&self) {
+        for (kill, Recovery { calls, took, .. }) in (1..).zip(&self.recoveries) {
+            let took = took.map_or("never".to_owned(), |took| format!("after {:>5} ms", took.as_millis()));
+            println!("kill {kill:>3}: {calls:>3} accepted calls were open; the last of them ended {took}");
+        }
         println!();
         for (count, what) in [
             (
@@ -154,9 +159,8 @@ impl Report {
             println!("{count:>8}  {what}");
         }
         println!(
-            "{:>5} ms  longest recovery: from a kill until all calls that had an id and no end then ({} of them) had ended",
-            self.recovery.as_millis(),
-            self.open
+            "{:>5} ms  longest recovery: from a kill until every accepted call that was open then had ended",
+            self.recovery().as_millis()
         );
         println!(
             "{:>5} ms  the longest from a kill to the next answer to any client",

@@ -6,6 +6,7 @@ use crate::{
     inbox::Inbox,
     intake::Intake,
     metric, purge,
+    quota::Waiting,
     room::Rooms,
     seats::Seats,
     target::Target,
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn DispatchStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Config,
+    /// What is wrong with the configuration that was given.
+    refused: Option<Error>,
     /// The worker's right to look at every call it works on.
     pub(crate) fleet: FleetScope,
     pub(crate) inbox: Inbox,
@@ -69,7 +72,9 @@ pub(crate) struct Inner {
     /// Whether diverted calls are written to the store.
     pub(crate) intake: Intake,
     /// Room for bodies that are read to be queued.
-    pub(crate) rooms: Rooms,
+    pub(crate) rooms: Arc<Rooms>,
+    /// What waits in the queue, for the quotas of customers.
+    pub(crate) waiting: Waiting,
     /// Ends when the last lease loop has dropped its clone.
     pub(crate) loops: watch::Sender<()>,
     /// How customers are notified, once that is served here.
@@ -89,9 +94,11 @@ pub(crate) enum Stage {
 }
 
 impl Gateway {
-    /// A gateway over a store. `clock` is the wall clock of deadlines and retries.
+    /// A gateway over a store. `clock` is the wall clock of deadlines and retries. Settings that make no sense
+    /// ([`Config::validate`]) are taken as near as possible until something is to be served.
     #[must_use]
     pub fn new(store: Arc<dyn DispatchStore>, clock: Arc<dyn Clock>, mut config: Config) -> Self {
+        let refused = config.validate().err();
         // Without any pause the loops would only spin.
         config.poll = config.poll.max(LEAST);
         config.lease = config.lease.max(LEAST);
@@ -101,10 +108,12 @@ impl Gateway {
             inner: Arc::new(Inner {
                 seats: Seats::new(config.max_held, config.max_held_per_customer),
                 intake: Intake::default(),
-                rooms: Rooms::new(config.max_buffered),
+                rooms: Rooms::new(config.max_buffered, config.max_buffered_per_customer),
+                waiting: Waiting::default(),
                 store,
                 clock,
                 config,
+                refused,
                 fleet,
                 inbox: Inbox::default(),
                 leases: Leases::default(),
@@ -121,9 +130,12 @@ impl Gateway {
     /// lives. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Code::SetupInvalid`] when the target is served already, when its policy or its retry policy makes no sense, or
-    /// outside a runtime.
+    /// [`Code::SetupInvalid`] when the target is served already, when its policy, its retry policy or the gateway's
+    /// [`Config`] makes no sense (with every problem), or outside a runtime.
     pub fn register(&self, target: TargetId, handler: Arc<dyn Handler>, config: TargetConfig) -> Result<()> {
+        if let Some(wrong) = &self.inner.refused {
+            return Err(Error::new(wrong.code(), wrong.message()).with_problems(wrong.problems().to_vec()));
+        }
         config.retry.validate()?;
         let policy = match (&config.policy, config.settles) {
             (Some(policy), Settles::Gateway) => Some(policy.clone()),
@@ -181,15 +193,13 @@ impl Gateway {
     /// `crosspoint_dispatch_demand_concurrency`.
     #[must_use]
     pub fn demand(&self, target: &TargetId) -> Option<f64> {
-        let targets = self.inner.targets.read().unwrap_or_else(PoisonError::into_inner);
-        targets.get(target).map(|target| target.control.demand())
+        self.inner.known(target).map(|target| target.control.demand())
     }
 
     /// How the gate of a target stands; `None` if this process has never heard of it.
     #[must_use]
     pub fn snapshot(&self, target: &TargetId) -> Option<Snapshot> {
-        let targets = self.inner.targets.read().unwrap_or_else(PoisonError::into_inner);
-        targets.get(target).map(|target| target.gate.snapshot())
+        self.inner.known(target).map(|target| target.gate.snapshot())
     }
 
     /// The targets of this process.
@@ -271,8 +281,11 @@ impl Gateway {
     /// Starts the control of a target that is served or layered here. Outside of a runtime that is left to a later call.
     pub(crate) fn start_control(&self, target: &Arc<Target>) {
         let ours = target.is_layered() || target.served().is_some();
-        if ours && tokio::runtime::Handle::try_current().is_ok() && target.control.start() {
-            tokio::spawn(control::run(Arc::downgrade(&self.inner), Arc::clone(target)));
+        if ours
+            && tokio::runtime::Handle::try_current().is_ok()
+            && let Some(running) = control::Running::start(target)
+        {
+            tokio::spawn(control::run(Arc::downgrade(&self.inner), running));
         }
     }
 }
@@ -280,20 +293,24 @@ impl Gateway {
 impl Inner {
     /// The target of this name, made if it is new.
     pub(crate) fn target(&self, id: &TargetId) -> Arc<Target> {
-        let known = self.targets.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(target) = known.get(id) {
-            return Arc::clone(target);
+        if let Some(target) = self.known(id) {
+            return target;
         }
-        drop(known);
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Target::new(id.clone()));
         Arc::clone(targets.entry(id.clone()).or_insert_with(new))
     }
 
+    /// The target of this name, if this process has heard of it.
+    pub(crate) fn known(&self, id: &TargetId) -> Option<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.get(id).map(Arc::clone)
+    }
+
     /// Whether a target's handler here writes its results itself. Does not make the target known.
     pub(crate) fn settles_itself(&self, id: &TargetId) -> bool {
-        let known = self.targets.read().unwrap_or_else(PoisonError::into_inner);
-        let served = known.get(id).and_then(|target| target.served());
+        let target = self.known(id);
+        let served = target.as_ref().and_then(|target| target.served());
         served.is_some_and(|served| served.settles == Settles::Handler)
     }
 

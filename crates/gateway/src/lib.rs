@@ -17,9 +17,11 @@ mod intake;
 pub mod later;
 mod layer;
 mod metric;
+mod millis;
 mod operate;
 pub mod outcome;
 mod purge;
+mod quota;
 pub mod remote;
 mod replay;
 mod reply;
@@ -29,6 +31,7 @@ mod status;
 mod target;
 mod wait;
 mod worker;
+mod write;
 
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}

@@ -200,6 +200,7 @@ pub(crate) async fn count_always(gateway: Weak<Inner>) {
             let own = stats.iter().find(|stat| stat.target == target.id);
             target.control.backlog().counted(own.map_or(0, |stat| stat.ready));
         }
+        inner.waiting.counted(&stats);
         drop(inner);
         for stat in stats {
             let target = stat.target.as_str().to_owned();

@@ -4,7 +4,7 @@ use crate::{
     HoldOrder, Policy, Settles, TargetConfig,
     backlog::Backlog,
     control::Control,
-    gate::{Drain, Gate},
+    gate::{Drain, Gate, State},
     worker::Lull,
 };
 use crosspoint_core::{Handler, RetryBudget, RetryPolicy, TargetId, retry::BudgetConfig};
@@ -55,7 +55,7 @@ impl Target {
         let policy = Policy::default();
         Self {
             id,
-            gate: Arc::new(Gate::seeded(policy.limit.initial(), policy.seed)),
+            gate: Arc::new(Gate::new(policy.limit.initial())),
             control: Control::new(policy),
             held: Notify::new(),
             sideline: Notify::new(),
@@ -84,10 +84,21 @@ impl Target {
         self.served.set(served).is_ok()
     }
 
-    /// Replaces how the target is protected; nothing changes if it was set so before.
-    pub(crate) fn set_policy(&self, policy: Policy) {
+    /// Replaces how the target is protected; nothing changes if it was set so before. What makes no sense is taken as near
+    /// as possible.
+    pub(crate) fn set_policy(&self, mut policy: Policy) {
+        if let Err(error) = policy.validate() {
+            tracing::warn!(target = %self.id, problems = ?error.problems(), "the policy is mended");
+            policy = policy.mended();
+        }
+        if let Some(seed) = policy.seed {
+            self.gate.seed(seed);
+        }
         if *self.control.policy() != policy {
-            self.gate.set_limit(policy.limit.initial());
+            // A target that is left alone or tried again has the permits of that state.
+            if self.gate.snapshot().state == State::Direct {
+                self.gate.set_limit(policy.limit.initial());
+            }
             self.control.set_policy(policy);
         }
     }

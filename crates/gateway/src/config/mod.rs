@@ -1,10 +1,18 @@
 //! What can be set, with the defaults.
 
-use crate::{Limit, Policy};
-use crosspoint_core::{RetryPolicy, WorkerId};
+mod calls;
+
+pub use calls::{CallPolicy, Eligible, OnDisconnect, Settles, TargetConfig};
+
+use crate::{control::checks::Checks, millis};
+use crosspoint_core::{Result, WorkerId};
 use std::time::Duration;
 
 /// Settings of a [`Gateway`](crate::Gateway).
+///
+/// As JSON every duration is a whole number of milliseconds under a name that ends in `_ms`; what is left out has its
+/// default. Settings that make no sense are refused by [`Gateway::register`](crate::Gateway::register) and all that serves
+/// a target; [`Config::validate`] tells beforehand.
 ///
 /// ```
 /// use crosspoint_gateway::Config;
@@ -13,36 +21,62 @@ use std::time::Duration;
 /// let mut config = Config::default();
 /// config.hold = Duration::from_secs(5);
 /// config.requests_path = "/api/requests".into();
+/// let read = r#"{ "hold_ms": 5000, "requests_path": "/api/requests" }"#;
+/// let mut same: Config = serde_json::from_str(read).unwrap();
+/// same.worker = config.worker.clone(); // another one per start
+/// assert_eq!(same, config);
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
     /// The name under which this process leases work. Default: unique per start.
     pub worker: WorkerId,
-    /// How long a lease lasts unless a heartbeat, sent three times as often, extends it. Default 30 s, at least 1 ms.
+    /// How long a lease lasts unless a heartbeat, sent three times as often, extends it. Default 30 s.
+    #[serde(rename = "lease_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub lease: Duration,
     /// How many envelopes are leased at once. Default 32.
     pub lease_batch: usize,
-    /// How often work that other processes have stored, or that was delayed, is looked for. Default 1 s, at least 1 ms.
+    /// How often work that other processes have stored, or that was delayed, is looked for. Default 1 s.
+    #[serde(rename = "poll_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub poll: Duration,
     /// How long a client is kept waiting for a queued answer, unless its route or its request says less. Default 10 s.
+    #[serde(rename = "hold_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub hold: Duration,
     /// How many clients are kept waiting at once; further ones get 202 at once. Default 20 000.
     pub max_held: usize,
     /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 10 000.
     pub max_held_per_customer: usize,
-    /// How long the store may take to acknowledge a diverted call before its client is refused with 503. After three
-    /// failures in a row calls are refused at once for a second. Default 2 s, a fifth of the hold: a store that works answers
-    /// within milliseconds, but a shared disk may need a quarter of a second for a sync, and with several processes on one
-    /// SQLite file a call waits for a sync of each of them.
+    /// How long the store may take to acknowledge a call that is diverted, or recorded before it is tried, before its
+    /// client is refused with 503. After three failures in a row calls are refused at once for a second. Default 2 s, a
+    /// fifth of the hold: a store that works answers within milliseconds, but a shared disk may need a quarter of a second
+    /// for a sync, and with several processes on one SQLite file a call waits for a sync of each of them.
+    #[serde(rename = "enqueue_timeout_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub enqueue_timeout: Duration,
     /// How long the body of a diverted call may take to arrive before its client is refused with 408. Direct calls are
     /// not limited. Default 10 s.
+    #[serde(rename = "body_timeout_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub body_timeout: Duration,
     /// How many bytes of bodies are read at once of calls that are about to be queued, in all; further calls are refused
     /// with 503. Bodies without a length count as the longest that their route takes. Default 64 MiB.
     pub max_buffered: usize,
+    /// How many bytes of one customer's bodies are read at once; further calls of it are refused with 429. Default 16 MiB.
+    pub max_buffered_per_customer: usize,
+    /// How many calls of one customer may wait in the queue of one target, over all processes; further ones are refused with
+    /// 429. The store is asked at most once a second for each customer, and not at all while fewer calls wait in all, so
+    /// that what is stored within a second may pass it. Calls that run directly, and what [`Submit`](crosspoint_core::Submit)
+    /// stores, are not refused. Default 100 000.
+    pub max_queued_per_customer: u64,
+    /// How many bytes the requests of one customer that wait for one target may take up, in the same way. Default 1 GiB.
+    pub max_queued_bytes_per_customer: u64,
     /// When a client with 202 should ask for the first time. Default 2 s.
+    #[serde(rename = "retry_after_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub retry_after: Duration,
     /// After so many lost leases a queued call is suspected of taking its workers down: it is not begun again but becomes a
     /// dead letter with the code `lease-stale`, though attempts are left. The store counts a lease as lost when nobody
@@ -54,14 +88,20 @@ pub struct Config {
     pub max_reply: usize,
     /// How long an attempt that was told to stop may take before it is dropped. Default 15 s. Attempts of targets that
     /// settle by themselves ([`Settles::Handler`]) are never dropped for this: they may take until their lease is lost.
+    #[serde(rename = "stop_grace_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub stop_grace: Duration,
     /// How long ended calls are kept, as far as clients are told: an unknown id that is older is answered 410 instead of 404.
     /// Whoever purges the store keeps calls at least as long. Default 24 h.
+    #[serde(rename = "retention_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub retention: Duration,
     /// Whether this gateway purges the store: every ten minutes it deletes what ended longer than [`Config::retention`] ago,
     /// whatever target it was for, a hundred at a time. Turn it off where something else does. Default true.
     pub purge: bool,
     /// For how long an `Idempotency-Key` is recognised. Default 48 h.
+    #[serde(rename = "key_retention_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub key_retention: Duration,
     /// Where [`Gateway::requests`](crate::Gateway::requests) is mounted, for `Location`. Default `/requests`.
     pub requests_path: String,
@@ -80,6 +120,9 @@ impl Default for Config {
             enqueue_timeout: Duration::from_secs(2),
             body_timeout: Duration::from_secs(10),
             max_buffered: 64 * 1024 * 1024,
+            max_buffered_per_customer: 16 * 1024 * 1024,
+            max_queued_per_customer: 100_000,
+            max_queued_bytes_per_customer: 1024 * 1024 * 1024,
             retry_after: Duration::from_secs(2),
             suspect_losses: 2,
             max_reply: 1024 * 1024,
@@ -93,6 +136,81 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Checks that the settings make sense together.
+    ///
+    /// ```
+    /// use crosspoint_gateway::Config;
+    ///
+    /// let mut config = Config::default();
+    /// (config.lease_batch, config.requests_path) = (0, "requests".into());
+    /// let error = config.validate().unwrap_err();
+    /// let pointers: Vec<_> = error.problems().iter().map(|problem| problem.pointer.as_str()).collect();
+    /// assert_eq!(pointers, ["/lease_batch", "/requests_path"]);
+    /// ```
+    ///
+    /// # Errors
+    /// [`Code::SetupInvalid`](crosspoint_core::Code::SetupInvalid) with every problem, each with a JSON pointer.
+    pub fn validate(&self) -> Result<()> {
+        let mut checks = Checks::default();
+        for (length, pointer, message) in [
+            (
+                self.lease,
+                "/lease_ms",
+                "is at least 1: a lease that has ended is nobody's",
+            ),
+            (
+                self.poll,
+                "/poll_ms",
+                "is at least 1: without a pause the loops only spin",
+            ),
+            (
+                self.enqueue_timeout,
+                "/enqueue_timeout_ms",
+                "is at least 1: no store answers in no time",
+            ),
+            (
+                self.body_timeout,
+                "/body_timeout_ms",
+                "is at least 1: no body arrives in no time",
+            ),
+            (
+                self.key_retention,
+                "/key_retention_ms",
+                "is at least 1: a key has to be recognised",
+            ),
+        ] {
+            checks.check(length >= Duration::from_millis(1), pointer, message);
+        }
+        for (count, pointer) in [
+            (size(self.lease_batch), "/lease_batch"),
+            (size(self.max_buffered), "/max_buffered"),
+            (size(self.max_buffered_per_customer), "/max_buffered_per_customer"),
+            (self.max_queued_per_customer, "/max_queued_per_customer"),
+            (self.max_queued_bytes_per_customer, "/max_queued_bytes_per_customer"),
+            (self.suspect_losses.into(), "/suspect_losses"),
+            (size(self.max_reply), "/max_reply"),
+        ] {
+            checks.check(
+                count >= 1,
+                pointer,
+                "is at least 1: with 0 nothing that is queued is ever answered",
+            );
+        }
+        checks.check(
+            self.retention >= self.hold,
+            "/retention_ms",
+            "is at least hold_ms: answers are kept while their clients wait",
+        );
+        let path = self.requests_path.parse::<http::uri::PathAndQuery>();
+        let plain = path.is_ok_and(|path| path.as_str() == self.requests_path && path.query().is_none());
+        checks.check(
+            plain && self.requests_path.starts_with('/'),
+            "/requests_path",
+            "is the path at which `Gateway::requests` is mounted, such as /requests",
+        );
+        checks.finish("the gateway's configuration is not usable")
+    }
+
     /// How much of a lease is kept in reserve: an attempt is told to stop this long before its lease can end.
     pub(crate) fn margin(&self) -> Duration {
         self.lease / 10
@@ -103,163 +221,11 @@ impl Config {
     }
 }
 
+fn size(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
 #[expect(clippy::expect_used, reason = "the text is 44 visible characters")]
 fn unique_worker() -> WorkerId {
     WorkerId::new(format!("gateway-{}", uuid::Uuid::new_v4())).expect("a valid id")
-}
-
-/// Settings of one target.
-///
-/// ```
-/// use crosspoint_gateway::{Settles, TargetConfig};
-/// let service = TargetConfig::default().permits(16);
-/// let flows = TargetConfig::default().settles(Settles::Handler);
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct TargetConfig {
-    /// How the target is protected: above all how many calls run at once in this process, direct and queued together.
-    /// `None`, the default: as a layer of the target has set it, else [`Policy::default`], and [`Policy::flows`] with
-    /// [`Settles::Handler`].
-    pub policy: Option<Policy>,
-    /// Who writes results. Default: the gateway.
-    pub settles: Settles,
-    /// When an attempt that failed is made again. Its `max_attempts` is that of the envelopes made for diverted calls.
-    pub retry: RetryPolicy,
-}
-
-impl Default for TargetConfig {
-    fn default() -> Self {
-        Self {
-            policy: None,
-            settles: Settles::Gateway,
-            retry: RetryPolicy::default(),
-        }
-    }
-}
-
-impl TargetConfig {
-    /// Sets how many calls run at once, always: [`Limit::Fixed`].
-    #[must_use]
-    pub fn permits(mut self, permits: u32) -> Self {
-        let policy = self.policy.take().unwrap_or_default();
-        self.policy = Some(policy.limit(Limit::Fixed(permits)));
-        self
-    }
-
-    /// Sets how the target is protected.
-    #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = Some(policy);
-        self
-    }
-
-    /// Sets who writes results.
-    #[must_use]
-    pub const fn settles(mut self, settles: Settles) -> Self {
-        self.settles = settles;
-        self
-    }
-
-    /// Sets when failed attempts are made again.
-    #[must_use]
-    pub fn retry(mut self, retry: RetryPolicy) -> Self {
-        self.retry = retry;
-        self
-    }
-}
-
-/// Who writes the result of an attempt to the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Settles {
-    /// The gateway: `Ok` is the stored reply, an error is retried or becomes a dead letter as its verdict says.
-    #[default]
-    Gateway,
-    /// The handler, in its own transaction (flows). The gateway only wakes whoever waits. If the handler fails with
-    /// [`Code::ShuttingDown`](crosspoint_core::Code::ShuttingDown),
-    /// [`Code::TargetSaturated`](crosspoint_core::Code::TargetSaturated) or
-    /// [`Code::TargetUnavailable`](crosspoint_core::Code::TargetUnavailable), the attempt was not begun and its lease is
-    /// given back; after any other error the gateway leaves the lease to the handler. An attempt that was told to stop
-    /// keeps its lease until the handler has returned: nobody else begins work that may still be running.
-    Handler,
-}
-
-/// How one call is treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct CallPolicy {
-    /// How long the caller waits for the answer; `None` for the gateway's default.
-    pub hold: Option<Duration>,
-    /// Whether the call may be made again when nobody knows how it ended. Default false.
-    pub repeatable: bool,
-    /// What becomes of the call if the caller drops the future while the call waits in the queue. Default
-    /// [`OnDisconnect::Cancel`].
-    pub on_disconnect: OnDisconnect,
-}
-
-impl CallPolicy {
-    /// Sets how long the caller waits.
-    #[must_use]
-    pub const fn hold(mut self, hold: Duration) -> Self {
-        self.hold = Some(hold);
-        self
-    }
-
-    /// Sets whether the call may be made again when nobody knows how it ended.
-    #[must_use]
-    pub const fn repeatable(mut self, repeatable: bool) -> Self {
-        self.repeatable = repeatable;
-        self
-    }
-
-    /// Sets what becomes of the call if its caller leaves while it waits.
-    #[must_use]
-    pub const fn on_disconnect(mut self, then: OnDisconnect) -> Self {
-        self.on_disconnect = then;
-        self
-    }
-}
-
-/// What becomes of a held call whose client leaves before the call has begun.
-///
-/// A call with an idempotency key goes on in either case: its client may come back and ask for the answer with the key.
-/// So does one that has begun.
-///
-/// ```
-/// use crosspoint_gateway::{CallPolicy, OnDisconnect};
-/// let policy = CallPolicy::default().on_disconnect(OnDisconnect::Continue);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum OnDisconnect {
-    /// It is cancelled: nobody would read the answer, and others wait. If it begins at that very moment it is asked to
-    /// stop, as a direct call would be.
-    #[default]
-    Cancel,
-    /// It goes on, for its effects.
-    Continue,
-}
-
-/// Which requests of a route may be stored when the target has no capacity.
-///
-/// ```
-/// # use crosspoint_core::{Memory, SystemClock, TargetId};
-/// # use crosspoint_gateway::{Config, Gateway};
-/// # use std::sync::Arc;
-/// use crosspoint_gateway::Eligible;
-///
-/// # let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
-/// let layer = gateway.layer(TargetId::new("scan")?).eligible(Eligible::Repeatable);
-/// # Ok::<(), crosspoint_core::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Eligible {
-    /// All that can be replayed: not streams of events (`Accept: text/event-stream`), upgrades and CONNECT.
-    #[default]
-    Queueable,
-    /// Of those, only the ones that may be made twice: with an idempotent method, with an `Idempotency-Key`, or on a
-    /// route that says `repeatable(true)`.
-    Repeatable,
 }

@@ -2,6 +2,15 @@
 
 use crosspoint_core::{Code, Error, Problem, Result};
 
+/// The nearest figure within bounds; for what is no number, the usual one.
+pub(crate) const fn near(figure: f64, least: f64, most: f64, usual: f64) -> f64 {
+    if figure.is_nan() {
+        usual
+    } else {
+        figure.clamp(least, most)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Checks(Vec<Problem>);
 

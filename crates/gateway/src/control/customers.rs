@@ -1,7 +1,7 @@
 //! Which customers are treated apart from the others, and when it is worth looking.
 
 use crate::gate::{CustomerReading, Flags};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Beyond this multiple of the median customer's ratio a customer's calls say nothing about the target.
 const EXCLUDED: f64 = 3.0;
@@ -9,6 +9,8 @@ const EXCLUDED: f64 = 3.0;
 /// first slow call ends too late to warn of the others.
 const SLOW: f64 = 5.0;
 const STALLED: f64 = 10.0;
+/// Already beyond this multiple it gets no further calls for the time being.
+const OVERDUE: f64 = 4.0;
 /// A flag is kept until the figure is below this share of what set it.
 const KEEP: f64 = 0.8;
 /// More than this share of the calls in flight, or of recent processing time, is noisy.
@@ -39,6 +41,15 @@ pub(super) struct Scale {
     pub(super) slowest_class: f64,
 }
 
+/// How customers are to be treated.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Judgement {
+    /// The cells whose flags change.
+    pub(super) flags: Vec<(u16, Flags)>,
+    /// How long a customer's calls may be silent before it gets no more; zero: for ever.
+    pub(super) overdue: Duration,
+}
+
 impl Watch {
     /// Whether customers are to be watched after `seconds` more, for a reason or for a while after the last one.
     pub(super) fn on(&mut self, reason: bool, seconds: f64) -> bool {
@@ -49,8 +60,7 @@ impl Watch {
         self.left > 0.0
     }
 
-    /// The cells whose flags change.
-    pub(super) fn judge(&mut self, readings: &[CustomerReading], scale: Scale) -> Vec<(u16, Flags)> {
+    pub(super) fn judge(&mut self, readings: &[CustomerReading], scale: Scale) -> Judgement {
         self.busy.retain(|_, busy| {
             *busy *= (-scale.seconds / BUSY_TAU).exp();
             *busy > 1e-6
@@ -68,13 +78,16 @@ impl Watch {
             let flags = self.flags(reading, &all, scale);
             (flags != reading.flags).then_some((reading.cell, flags))
         });
-        changed.collect()
+        Judgement {
+            flags: changed.collect(),
+            overdue: Duration::try_from_secs_f64(OVERDUE * all.ordinary(scale)).unwrap_or_default(),
+        }
     }
 
     fn flags(&self, reading: &CustomerReading, all: &Totals, scale: Scale) -> Flags {
         let keep = |flag: bool| if flag { KEEP } else { 1.0 };
         let above = |factor: f64, flag: bool| all.median > 0.0 && reading.ratio > factor * all.median * keep(flag);
-        let oldest = STALLED * scale.slowest_class * all.median.max(1.0);
+        let oldest = STALLED * all.ordinary(scale);
         let stalled = oldest > 0.0 && reading.in_flight > 0 && reading.stalled.as_secs_f64() > oldest;
         let own = f64::from(reading.in_flight);
         let crowd = own > NOISY * all.in_flight && own >= NOISY_CALLS.min(NOISY_SHARE * scale.limit).max(2.0);
@@ -97,6 +110,13 @@ struct Totals {
     customers: usize,
 }
 
+impl Totals {
+    /// How long calls of the slowest class take now, in seconds; 0 while nothing is known.
+    fn ordinary(&self, scale: Scale) -> f64 {
+        scale.slowest_class * self.median.max(1.0)
+    }
+}
+
 /// The median customer's ratio; of two the smaller, so that one slow customer beside one other is found.
 fn median(readings: &[CustomerReading]) -> f64 {
     let ratios = readings
@@ -112,7 +132,6 @@ fn median(readings: &[CustomerReading]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn reading(cell: u16, in_flight: u32, ratio: f64) -> CustomerReading {
         CustomerReading {
@@ -135,7 +154,7 @@ mod tests {
     fn beside(first: CustomerReading) -> Flags {
         let mut readings: Vec<_> = (0..20).map(|cell| reading(cell, 1, 1.0)).collect();
         readings[0] = first;
-        let changes = Watch::default().judge(&readings, SCALE);
+        let changes = Watch::default().judge(&readings, SCALE).flags;
         assert!(changes.iter().all(|(cell, _)| *cell == 0), "{changes:?}");
         changes.first().map_or(first.flags, |(_, flags)| *flags)
     }
@@ -193,11 +212,11 @@ mod tests {
     #[test]
     fn of_two_customers_the_slow_one_is_slow_and_one_alone_is_not() {
         let two = [reading(1, 3, 1.0), reading(2, 3, 9.0)];
-        let changes = Watch::default().judge(&two, SCALE);
+        let changes = Watch::default().judge(&two, SCALE).flags;
         assert_eq!(changes.len(), 1);
         assert!(changes[0].0 == 2 && changes[0].1.slow && changes[0].1.excluded);
         let alone = [reading(1, 39, 9.0)];
-        assert_eq!(Watch::default().judge(&alone, SCALE), []);
+        assert_eq!(Watch::default().judge(&alone, SCALE).flags, []);
     }
 
     #[test]

@@ -16,7 +16,7 @@
 mod baseline;
 mod brain;
 mod ceiling;
-mod checks;
+pub(crate) mod checks;
 mod customers;
 mod degraded;
 mod demand;
@@ -36,7 +36,7 @@ pub use policy::{CoolOff, HoldOrder, Policy, Sticky};
 
 pub(crate) use demand::Backlog;
 pub(crate) use forecast::Forecast;
-pub(crate) use tick::{remember, run};
+pub(crate) use tick::{Running, remember, run};
 
 use demand::Demand;
 use note::Note;
@@ -114,8 +114,12 @@ impl Control {
     }
 
     /// Whether the caller is to start the tick: nobody has before.
-    pub(crate) fn start(&self) -> bool {
+    fn start(&self) -> bool {
         !self.ticking.swap(true, Ordering::AcqRel)
+    }
+
+    fn stopped(&self) {
+        self.ticking.store(false, Ordering::Release);
     }
 
     /// Resolves when [`Control::set_policy`] was called. For one listener.

@@ -1,8 +1,18 @@
 //! What can be set about how a target is protected, with the defaults.
 
-use super::{Limit, checks::Checks};
+use super::{
+    Limit,
+    checks::{Checks, near},
+};
+use crate::millis;
 use crosspoint_core::Result;
 use std::time::Duration;
+
+/// The bounds of a cool-off: without a pause a dead target is hammered.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(600);
+/// Longer waits belong in the queue.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a target is protected: how many calls run at once, when it is left alone, and who is kept waiting.
 ///
@@ -130,11 +140,19 @@ impl Policy {
         self.limit.check(&mut checks, "/limit");
         self.cool_off.check(&mut checks, "/cool_off");
         checks.check(
-            self.patience <= Duration::from_secs(30),
+            self.patience <= LONGEST_PATIENCE,
             "/patience_ms",
             "is at most 30000: longer waits belong in the queue",
         );
         checks.finish("the dispatch policy is not usable")
+    }
+
+    /// The nearest settings that make sense, for where no error can be returned.
+    pub(crate) fn mended(mut self) -> Self {
+        self.limit.mend();
+        self.cool_off.mend();
+        self.patience = self.patience.min(LONGEST_PATIENCE);
+        self
     }
 }
 
@@ -223,15 +241,26 @@ impl CoolOff {
         self
     }
 
+    fn mend(&mut self) {
+        self.calls = self.calls.max(1);
+        self.first = self.first.clamp(SHORTEST, LONGEST);
+        self.most = self.most.clamp(self.first, LONGEST);
+        self.jitter = near(self.jitter, 0.0, 0.9, Self::default().jitter);
+        if let Some(sticky) = &mut self.sticky {
+            sticky.calls = sticky.calls.max(1);
+            sticky.time = sticky.time.clamp(SHORTEST, LONGEST);
+        }
+    }
+
     fn check(&self, checks: &mut Checks, at: &str) {
         checks.check(self.calls >= 1, format!("{at}/calls"), "is at least 1");
         checks.check(
-            self.first >= Duration::from_millis(1),
+            self.first >= SHORTEST,
             format!("{at}/first_ms"),
             "is at least 1: without a pause a dead target is hammered",
         );
         checks.check(
-            self.most >= self.first && self.most <= Duration::from_secs(600),
+            self.most >= self.first && self.most <= LONGEST,
             format!("{at}/most_ms"),
             "is at least first_ms and at most 600000",
         );
@@ -243,9 +272,9 @@ impl CoolOff {
         if let Some(sticky) = self.sticky {
             checks.check(sticky.calls >= 1, format!("{at}/sticky/calls"), "is at least 1");
             checks.check(
-                sticky.time >= Duration::from_millis(1),
+                sticky.time >= SHORTEST && sticky.time <= LONGEST,
                 format!("{at}/sticky/time_ms"),
-                "is at least 1",
+                "is between 1 and 600000",
             );
         }
     }
@@ -315,16 +344,86 @@ pub enum HoldOrder {
     Lifo,
 }
 
-/// Durations as whole milliseconds.
-mod millis {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::time::Duration;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Aimd, Gradient2, Knee, LimitAlgorithm, Vegas, Window};
 
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    #[test]
+    fn what_makes_no_sense_is_mended_to_something_that_does() {
+        let limits = [
+            Limit::Fixed(0),
+            Limit::Fixed(u32::MAX),
+            Limit::Knee(
+                Knee::default()
+                    .initial(0)
+                    .floor(9)
+                    .ceiling(3)
+                    .headroom(f64::NAN)
+                    .growth(-1.0),
+            ),
+            Limit::Aimd(
+                Aimd::default()
+                    .up(f64::INFINITY)
+                    .down(0.1)
+                    .tolerance(f64::NAN)
+                    .deviations(-3.0),
+            ),
+            Limit::Aimd(Aimd::default().down(f64::NAN)),
+            Limit::Gradient2(Gradient2::default().tolerance(0.0).smoothing(f64::NAN).long(0)),
+            Limit::Vegas(Vegas::default().probe_every(0).ceiling(u32::MAX)),
+            Limit::custom(0, || Box::new(Broken)),
+        ];
+        let cool_offs = [
+            CoolOff::default()
+                .calls(0)
+                .first(Duration::MAX)
+                .most(Duration::ZERO)
+                .jitter(1e300),
+            CoolOff::default()
+                .jitter(f64::NAN)
+                .sticky(Sticky::default().calls(0).time(Duration::MAX)),
+        ];
+        for limit in limits {
+            for cool_off in cool_offs {
+                let policy = Policy::default()
+                    .limit(limit.clone())
+                    .cool_off(cool_off)
+                    .patience(Duration::MAX);
+                assert!(policy.validate().is_err(), "{policy:?}");
+                let mended = policy.mended();
+                assert!(mended.validate().is_ok(), "{mended:?}");
+                assert_eq!(mended.clone().mended(), mended);
+            }
+        }
+        let sound = Policy::default();
+        assert_eq!(sound.clone().mended(), sound);
+        let down = Policy::default().limit(Limit::Aimd(Aimd::default().down(0.1))).mended();
+        assert_eq!(down.limit, Limit::Aimd(Aimd::default().down(0.5)), "the nearest");
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        u64::deserialize(d).map(Duration::from_millis)
+    #[derive(Debug)]
+    struct Broken;
+
+    impl LimitAlgorithm for Broken {
+        fn update(&mut self, window: &Window) -> f64 {
+            assert!(window.limit < 12.0, "of the host's making");
+            window.limit + 1.0
+        }
+    }
+
+    impl Drop for Broken {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "and this one too");
+        }
+    }
+
+    #[test]
+    fn a_custom_limit_that_panics_stays_where_it_was() {
+        let mut algorithm = Limit::custom(10, || Box::new(Broken)).algorithm();
+        let limits = [10.0, 11.0, 12.0, 13.0, 4.0].map(|limit| algorithm.update(&Window::new(limit)));
+        assert_eq!(limits, [11.0, 12.0, 12.0, 13.0, 4.0]);
+        let mut unmade = Limit::custom(10, || panic!("nothing comes of it")).algorithm();
+        assert_eq!(unmade.update(&Window::new(10.0)), 10.0);
     }
 }

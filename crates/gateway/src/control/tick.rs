@@ -14,6 +14,7 @@ use crate::{
     gateway::Inner,
     metric,
     target::Target,
+    wait::after,
 };
 use crosspoint_core::{DispatchStore, TargetId};
 use std::{
@@ -42,12 +43,30 @@ enum Woken {
     Policy,
 }
 
+/// The right to run the control of a target: one task at a time has it.
+pub(crate) struct Running(Arc<Target>);
+
+impl Running {
+    /// `None`: the control runs already.
+    pub(crate) fn start(target: &Arc<Target>) -> Option<Self> {
+        target.control.start().then(|| Self(Arc::clone(target)))
+    }
+}
+
+impl Drop for Running {
+    /// However the task ended, with its runtime for one, another may take over.
+    fn drop(&mut self) {
+        self.0.control.stopped();
+    }
+}
+
 /// Runs the control of a target as long as the gateway lives.
-pub(crate) async fn run(gateway: Weak<Inner>, target: Arc<Target>) {
+pub(crate) async fn run(gateway: Weak<Inner>, running: Running) {
+    let target = &running.0;
     let Some(store) = gateway.upgrade().map(|inner| Arc::clone(&inner.store)) else {
         return;
     };
-    let mut ticker = Ticker::new(Arc::clone(&target));
+    let mut ticker = Ticker::new(Arc::clone(target));
     ticker.begin();
     let mut recalled = pin!(recall(store, target.id.clone()));
     let mut asked = true;
@@ -157,10 +176,13 @@ impl Ticker {
             self.brain.adopt_policy(policy, seed);
         }
         let gate = &self.target.gate;
-        gate.set_drained_in_cool_off(false);
-        gate.set_cool_off_calls(None);
+        let states = &self.brain.states;
+        gate.set_drained_in_cool_off(states.is_sticky());
+        if states.state() != State::CoolOff {
+            gate.set_cool_off_calls(None);
+        }
         self.set_limit();
-        gate.set_state(self.brain.states.state());
+        gate.set_state(states.state());
         self.publish();
     }
 
@@ -174,6 +196,10 @@ impl Ticker {
     }
 
     fn tripped(&mut self, trip: &Trip) {
+        if self.brain.states.state() == State::CoolOff {
+            // The tick has seen the same calls fail.
+            return;
+        }
         tracing::debug!(target = %self.target.id, outcome = ?trip.outcome, "calls do not reach the target");
         let transition = self.brain.states.tripped(self.now(), self.brain.limit());
         self.enter(transition);
@@ -225,7 +251,7 @@ impl Ticker {
 
     /// The next tick; sooner when a cool-off ends.
     fn schedule(&mut self, at: Instant) {
-        let ends = self.brain.states.cool_until().map(|until| self.began + until);
+        let ends = self.brain.states.cool_until().map(|until| after(self.began, until));
         self.next = ends
             .map_or(at, |ends| ends.min(at))
             .max(Instant::now() + Duration::from_millis(1));
@@ -244,6 +270,7 @@ impl Ticker {
         for (cell, flags) in &orders.flags {
             gate.customers().flag(*cell, *flags);
         }
+        gate.customers().set_overdue(orders.overdue);
         if orders.watch != self.watched {
             self.watched = orders.watch;
             gate.set_watch(orders.watch);
@@ -297,7 +324,7 @@ impl Ticker {
         // The queue's way stays open in the cool-off of a target in good order.
         let closed = states.cool_until().filter(|_| !states.is_sticky());
         forecast.set_limit(self.brain.prospect());
-        forecast.set_closed_until(closed.map(|until| self.began + until));
+        forecast.set_closed_until(closed.map(|until| after(self.began, until)));
     }
 
     fn remember(&mut self, inner: &Arc<Inner>) {
@@ -329,5 +356,57 @@ fn seed(policy: &super::Policy, target: &TargetId) -> u64 {
             hasher.finish()
         }
         None => RandomState::new().hash_one(target.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CoolOff, Policy, outcome::Outcome};
+
+    fn ticker(policy: Policy) -> Ticker {
+        let target = Arc::new(Target::new(TargetId::new("scan").unwrap_or_else(|_| unreachable!())));
+        target.set_policy(policy);
+        let mut ticker = Ticker::new(target);
+        ticker.begin();
+        ticker
+    }
+
+    /// The tick may see that most calls fail before it hears that the hot path has closed the gate because of them.
+    #[tokio::test(start_paused = true)]
+    async fn one_outage_is_counted_once() {
+        let steady = CoolOff::default().jitter(0.0);
+        let mut ticker = ticker(Policy::default().cool_off(steady));
+        let gate = Arc::clone(&ticker.target.gate);
+        for at in 0..20 {
+            let outcome = if at < 17 { Outcome::Failed } else { Outcome::NotStarted };
+            assert!(gate.enter().map(|permit| permit.finish(outcome)).is_ok());
+        }
+        assert_eq!(gate.snapshot().state, State::CoolOff);
+        ticker.tick();
+        let until = ticker.brain.states.cool_until();
+        assert_eq!(until, Some(Duration::from_millis(250)));
+        ticker.tripped(&gate.tripped().await);
+        assert_eq!(ticker.brain.states.cool_until(), until, "not the second in a row");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_setting_ends_the_control() {
+        let endless = CoolOff::default()
+            .first(Duration::MAX)
+            .most(Duration::MAX)
+            .jitter(f64::NAN);
+        let mut ticker = ticker(Policy::default().cool_off(endless));
+        let gate = Arc::clone(&ticker.target.gate);
+        for _ in 0..3 {
+            assert!(gate.enter().map(|permit| permit.finish(Outcome::NotStarted)).is_ok());
+        }
+        ticker.tripped(&gate.tripped().await);
+        let until = ticker.brain.states.cool_until().unwrap_or_default();
+        assert!(
+            until >= Duration::from_secs(400) && until <= Duration::from_secs(800),
+            "{until:?}"
+        );
+        assert!(ticker.next <= Instant::now() + PERIOD);
     }
 }

@@ -47,6 +47,7 @@ pub(crate) struct Readings {
     pub(crate) not_started: u64,
     pub(crate) overloaded: u64,
     /// Of these completions, those of calls that came from the queue.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests look at it so far"))]
     pub(crate) drained: u64,
     /// Direct calls that came, whether they were admitted or not.
     pub(crate) arrived: u64,

@@ -1,6 +1,7 @@
 //! `application/problem+json` (RFC 9457) and other small answers.
 
 use super::retry_after;
+use crate::quota::Quota;
 use bytes::Bytes;
 use crosspoint_core::{Error, ProblemDetails, Reply};
 use http::{HeaderValue, Response, StatusCode, header};
@@ -21,6 +22,9 @@ pub(crate) fn problem(error: &Error, after: Option<Duration>) -> Reply {
     );
     if let Some(after) = after {
         headers.insert(header::RETRY_AFTER, retry_after(after));
+        if let Some(quota) = Quota::behind(error) {
+            quota.tell(headers, after);
+        }
     }
     response
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Admitted, Route,
-    divert::{Caller, Why, divert},
+    divert::{Caller, Why, divert_within},
     glance::Glance,
 };
 use crate::{
@@ -141,7 +141,12 @@ where
             let outcome = returned.outcome();
             let route = self.admitted.finish(outcome);
             if let Some((request, route)) = route.and_then(|route| Some((route.take_back(returned)?, route))) {
-                let diverted = Box::pin(divert(route, request, Why::Returned(outcome)));
+                let timer = self.adoptable.as_ref().and_then(|adoptable| adoptable.timer.as_ref());
+                let left = timer.map_or(Duration::MAX, |timer| {
+                    timer.deadline().saturating_duration_since(Instant::now())
+                });
+                let most = route.most().min(left);
+                let diverted = Box::pin(divert_within(route, request, Why::Returned(outcome), most));
                 *polled = self.store(async move { diverted.await.map(R::from) }, cx);
             }
             return;
@@ -215,7 +220,7 @@ impl Adoptable {
     }
 
     fn hold(&self, route: &Route) -> Duration {
-        self.prefer().hold(route.most())
+        self.prefer().hold(route.most_direct())
     }
 
     async fn start<F, R>(self, route: Arc<Route>, work: F, permit: Permit) -> Response<R>
@@ -246,7 +251,13 @@ impl Adoptable {
         };
         let adoption = Adoption::new(inner, &route.target, envelope, permit);
         let reply: Reply = match adoption.start(work, keep).await {
-            Ok(Adopted::Finished(Ok(response))) => {
+            Ok(Adopted::Finished(Ok(response)) | Adopted::Unrecorded(Ok(response))) => {
+                let returned = response.extensions().get::<Returned>();
+                if let Some((why, request)) = returned.and_then(|it| Some((it.outcome(), route.take_back(it)?))) {
+                    // Its client has waited for the whole hold.
+                    let diverted = divert_within(route, request, Why::Returned(why), Duration::ZERO);
+                    return Box::pin(diverted).await.map(R::from);
+                }
                 later::unrecorded(response.extensions(), &route.target.id);
                 return response;
             }

@@ -10,6 +10,7 @@ mod boxed;
 mod divert;
 mod glance;
 mod path;
+mod record;
 mod service;
 
 use admitted::Admitted;
@@ -41,11 +42,14 @@ type PrincipalOf = Arc<dyn Fn(&Parts) -> Option<Arc<str>> + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Keys {
-    /// By the target. The gateway attaches a repeat to a stored call with the same key, but a direct call is not
-    /// recorded: the target itself has to recognise a repeat of that.
+    /// By the target. The gateway attaches a repeat to a call that was stored with the same key: one that was diverted. A
+    /// direct call is not recorded, and if it outlives the hold it is adopted without its key, because its body has gone
+    /// to the service and nobody can say any more whether a repeat is the same request. The target itself has to
+    /// recognise repeats of those. ([`Gateway::call`] has the whole request and adopts it with its key.)
     #[default]
     Target,
-    /// By the gateway: a call with a key is recorded before it is tried, at the price of a commit on the direct way.
+    /// By the gateway: a call with a key is recorded before it is tried, at the price of a commit on the direct way. If the
+    /// store does not acknowledge within [`Config::enqueue_timeout`](crate::Config::enqueue_timeout) the client gets 503.
     Gateway,
 }
 

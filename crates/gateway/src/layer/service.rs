@@ -3,7 +3,8 @@
 use super::{
     Admitted, Attempt, Keys, Route,
     attempt::Adoptable,
-    divert::{Why, divert, record},
+    divert::{Why, divert},
+    record::record,
 };
 use crate::{
     gate::Refusal,

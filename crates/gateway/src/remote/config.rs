@@ -1,9 +1,12 @@
 //! What can be set for a pool of replicas.
 
 use super::SharedSecret;
+use crate::{control::checks::Checks, millis};
+use crosspoint_core::Result;
 use std::time::Duration;
 
-/// Settings of an [`HttpTarget`](super::HttpTarget). Each time limit bounds one thing.
+/// Settings of an [`HttpTarget`](super::HttpTarget). Each time limit bounds one thing. As JSON every duration is a whole
+/// number of milliseconds under a name that ends in `_ms`; what is left out has its default.
 ///
 /// ```
 /// use crosspoint_gateway::remote::{HealthCheck, RemoteConfig, SharedSecret};
@@ -15,16 +18,25 @@ use std::time::Duration;
 /// config.check = Some(HealthCheck::new("/health"));
 /// # Ok::<(), crosspoint_core::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RemoteConfig {
     /// The longest time to open a connection. A call whose connection was not opened was not started. Default 1 s.
+    #[serde(rename = "connect_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub connect: Duration,
     /// The longest time from sending a call to the head of its response. What takes longer ends as unknown. Default 60 s.
+    #[serde(rename = "head_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub head: Duration,
     /// The longest time for a whole call, from its first attempt to the last byte of its response. Default 5 min.
+    #[serde(rename = "call_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub call: Duration,
     /// How long an idle connection is kept. Default 60 s; less than the replicas' own limit saves lost calls.
+    #[serde(rename = "idle_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub idle: Duration,
     /// How many bytes of a request's body are kept while the call lasts, so that it can be sent to another replica or
     /// given to the queue. A body of which more has passed is not sent again. Default 256 KiB.
@@ -35,12 +47,17 @@ pub struct RemoteConfig {
     pub eject_after: u32,
     /// For how long, times the number of its recent ejections. Default 5 s. At most half of the replicas are ejected at
     /// once, and never the only one.
+    #[serde(rename = "eject_for_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub eject_for: Duration,
     /// How long it takes until a replica that is new or returns gets its full share. Default 2 s; zero for at once.
+    #[serde(rename = "slow_start_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub slow_start: Duration,
     /// Asks each replica regularly whether it is well. Default: no; only calls show it.
     pub check: Option<HealthCheck>,
-    /// Proves to the replicas that calls come from this gateway. Default none.
+    /// Proves to the replicas that calls come from this gateway; never part of the JSON. Default none.
+    #[serde(skip)]
     pub secret: Option<SharedSecret>,
     /// Whether metrics of single replicas carry their address as a label. Default false.
     pub label_replicas: bool,
@@ -65,6 +82,53 @@ impl Default for RemoteConfig {
     }
 }
 
+impl RemoteConfig {
+    /// Checks that the settings make sense; [`HttpTarget::new`](super::HttpTarget::new) does it too.
+    ///
+    /// ```
+    /// use crosspoint_gateway::remote::{HealthCheck, RemoteConfig};
+    ///
+    /// let mut config = RemoteConfig::default();
+    /// (config.eject_after, config.check) = (0, Some(HealthCheck::new("health")));
+    /// let error = config.validate().unwrap_err();
+    /// let pointers: Vec<_> = error.problems().iter().map(|problem| problem.pointer.as_str()).collect();
+    /// assert_eq!(pointers, ["/eject_after", "/check/path"]);
+    /// ```
+    ///
+    /// # Errors
+    /// [`Code::SetupInvalid`](crosspoint_core::Code::SetupInvalid) with every problem, each with a JSON pointer.
+    pub fn validate(&self) -> Result<()> {
+        let mut checks = Checks::default();
+        for (length, pointer) in [
+            (self.connect, "/connect_ms"),
+            (self.head, "/head_ms"),
+            (self.call, "/call_ms"),
+        ] {
+            checks.check(length >= LEAST, pointer, "is at least 1: no call is made in no time");
+        }
+        checks.check(
+            self.eject_after >= 1,
+            "/eject_after",
+            "is at least 1: with 0 replicas would be ejected for nothing",
+        );
+        if let Some(check) = &self.check {
+            let path = check.path.parse::<http::uri::PathAndQuery>();
+            checks.check(
+                path.is_ok() && check.path.starts_with('/'),
+                "/check/path",
+                "is a path on the replica, such as /health",
+            );
+            let message = "is at least 1: replicas are asked again and again";
+            checks.check(check.interval >= LEAST, "/check/interval_ms", message);
+            let message = "is at least 1: no replica answers in no time";
+            checks.check(check.timeout >= LEAST, "/check/timeout_ms", message);
+        }
+        checks.finish("the configuration of the pool of replicas is not usable")
+    }
+}
+
+const LEAST: Duration = Duration::from_millis(1);
+
 /// Asking replicas whether they are well. A replica gets no calls until its first check has passed, and none from the
 /// second failure in a row until one passes again.
 ///
@@ -73,14 +137,19 @@ impl Default for RemoteConfig {
 /// let check = HealthCheck::new("/health");
 /// assert_eq!(check.interval.as_secs(), 1);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HealthCheck {
     /// What is asked for with `GET`; a status of 2xx means well.
     pub path: String,
     /// The pause between two checks of a replica. Default 1 s.
+    #[serde(rename = "interval_ms", with = "millis", default = "second")]
+    #[schemars(with = "u64")]
     pub interval: Duration,
     /// The longest time for one check, connecting included. Default 1 s.
+    #[serde(rename = "timeout_ms", with = "millis", default = "second")]
+    #[schemars(with = "u64")]
     pub timeout: Duration,
 }
 
@@ -90,8 +159,12 @@ impl HealthCheck {
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             path: path.into(),
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
+            interval: second(),
+            timeout: second(),
         }
     }
+}
+
+const fn second() -> Duration {
+    Duration::from_secs(1)
 }

@@ -44,7 +44,7 @@ impl Pool {
     /// Replaces the replicas. One that was there before keeps its record.
     pub(super) fn set(&self, bases: &[Uri]) -> Result<()> {
         if let Some(wrong) = bases.iter().find(|base| !is_base(base)) {
-            let message = "a replica is given as http://host:port, with a path at most";
+            let message = "a replica is given as http://host:port, with a path at most; for TLS let a sidecar encrypt";
             return Err(Error::new(Code::SetupInvalid, message).with("replica", wrong));
         }
         let mut replicas = self.replicas.write().unwrap_or_else(PoisonError::into_inner);

@@ -241,7 +241,7 @@ impl Door {
                 "the gateway did not say whose call this is",
             ));
         };
-        let (body, room) = self.inner.read(body, self.serve.max_body).await?;
+        let (body, room) = self.inner.read(body, self.serve.max_body, None).await?;
         // The path that the gateway has sent, also where this door is nested in a router.
         if let Some(OriginalUri(uri)) = parts.extensions.remove() {
             parts.uri = uri;

@@ -92,8 +92,9 @@ impl HttpTarget {
     /// A pool without replicas; `target` names it in metrics. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Code::SetupInvalid`] outside a runtime.
+    /// [`Code::SetupInvalid`] outside a runtime, and for settings that make no sense ([`RemoteConfig::validate`]).
     pub fn new(target: TargetId, config: RemoteConfig) -> Result<Self> {
+        config.validate()?;
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::new(
                 Code::SetupInvalid,

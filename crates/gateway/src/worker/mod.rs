@@ -9,10 +9,11 @@
 //!
 //! # Work that is never begun
 //!
-//! A delivery that a target refuses without beginning it is no attempt. The call goes back, after a pause that grows by
-//! 250 ms each time, up to 30 s. The total time of the target's [`RetryPolicy`](crosspoint_core::RetryPolicy) (24 h) holds
-//! for it as well: a call that is refused when it is older than that, and has come back as often as there are attempts, is
-//! a dead letter with the code of that refusal. Without a total time it is tried until somebody cancels it.
+//! A delivery that a target refuses without beginning it is no attempt. The call goes back, after a pause that grows by 250
+//! ms each time, up to 30 s; while the gate lets no queued work through, that is the pause. The total time of the target's
+//! [`RetryPolicy`](crosspoint_core::RetryPolicy) (24 h) holds for it as well: a call that is refused when it is older than
+//! that, and has come back as often as there are attempts, is a dead letter with the code of that refusal. Without a total
+//! time it is tried until somebody cancels it.
 
 mod attempt;
 mod drain;
@@ -20,7 +21,7 @@ mod leases;
 mod lull;
 mod verdict;
 
-pub(crate) use attempt::{Attempt, Ending, Job, conclude, supervise};
+pub(crate) use attempt::{Attempt, Ending, Job, conclude, settle, supervise};
 pub(crate) use drain::{drain_flows, drain_queue};
 pub(crate) use leases::{Held, Holding, Leases};
 pub(crate) use lull::Lull;

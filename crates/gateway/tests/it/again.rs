@@ -136,7 +136,8 @@ async fn what_was_not_begun_uses_up_no_attempt() {
 #[tokio::test(start_paused = true)]
 async fn what_is_never_begun_is_tried_less_and_less_often_and_then_no_more() {
     for settles in [Settles::Gateway, Settles::Handler] {
-        for code in [Code::TargetUnavailable, Code::TargetSaturated] {
+        // Where nothing can be begun the gate sets the pace: a probe after each cool-off.
+        for (code, most) in [(Code::TargetUnavailable, 2000), (Code::TargetSaturated, 400)] {
             let total = Duration::from_secs(1800);
             let retry = RetryPolicy::default().with_total(Some(total));
             let config = TargetConfig::default().retry(retry).settles(settles);
@@ -148,7 +149,7 @@ async fn what_is_never_begun_is_tried_less_and_less_often_and_then_no_more() {
             assert_eq!(bench.stored(id).await, (CallState::Dead, 1, Some(code)));
             let took = began.elapsed();
             assert!(took > total && took < total + Duration::from_secs(120), "{took:?}");
-            assert!((100..400).contains(&bench.calls()), "{} times", bench.calls());
+            assert!((100..most).contains(&bench.calls()), "{} times", bench.calls());
         }
     }
 }

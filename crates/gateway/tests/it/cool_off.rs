@@ -245,6 +245,69 @@ async fn where_nothing_can_be_stored_one_direct_call_at_a_time_is_the_probe() {
     assert_eq!(bench.gate().state, gate::State::Direct);
 }
 
+#[tokio::test(start_paused = true)]
+async fn another_limit_does_not_open_the_way_to_a_target_that_is_away() {
+    let bench = Bench::new(16, &Policy::default().seed(1));
+    bench.down(true);
+    for _ in 0..3 {
+        bench.call().await;
+    }
+    assert_eq!(bench.gate().state, gate::State::CoolOff);
+    bench.gateway.set_permits(&target(), 3);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(bench.gate().state, gate::State::CoolOff);
+    bench.down(false);
+    bench.until(gate::State::Probing).await;
+    bench.gateway.set_permits(&target(), 2);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!((bench.gate().state, bench.gate().limit), (gate::State::Probing, 1));
+    assert_eq!(answered(bench.load(3, 10, None).await).await.0, 30);
+    assert_eq!((bench.gate().state, bench.gate().limit), (gate::State::Direct, 2));
+}
+
+/// The task that ends a cool-off lives in the runtime in which the first call came.
+#[test]
+fn a_gateway_that_outlives_its_runtime_comes_back_in_the_next() {
+    let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
+    let down = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&down);
+    let handler = move || {
+        let mut answer = Response::new(Body::empty());
+        if state.load(Ordering::Relaxed) {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            let returned = Returned::new(Outcome::NotStarted, Request::new(Body::empty()));
+            answer.extensions_mut().insert(returned);
+        }
+        async move { answer }
+    };
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap()
+    };
+    let app = runtime().block_on(async {
+        let app: Router = Router::new().route("/", any(handler)).layer(gateway.layer(target()));
+        sleep(Duration::from_secs(1)).await;
+        app
+    });
+    runtime().block_on(async {
+        let call = async || {
+            let request = Request::get("/").body(Body::empty()).unwrap();
+            app.clone().oneshot(request).await.unwrap().status()
+        };
+        for _ in 0..4 {
+            assert_eq!(call().await, 503);
+        }
+        assert_eq!(gateway.snapshot(&target()).unwrap().state, gate::State::CoolOff);
+        down.store(false, Ordering::Relaxed);
+        let back = async {
+            while call().await != 200 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        in_time(back).await;
+    });
+}
+
 #[test]
 fn a_layer_made_outside_of_a_runtime_comes_back_too() {
     let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());

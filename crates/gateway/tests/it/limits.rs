@@ -1,9 +1,15 @@
 //! What is bounded, and what is said when nothing can be answered.
 
-use crate::site::{HOLD, Site, from_ann, post, put};
-use axum::body::{Body, Bytes};
-use crosspoint_core::{Memory, Scope};
-use crosspoint_gateway::{Config, Gateway};
+use crate::site::{HOLD, Site, from_ann, post, put, target};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+};
+use crosspoint_core::{Code, Error, Memory, Scope};
+use crosspoint_gateway::{
+    Config, Gateway, HttpTarget,
+    remote::{HealthCheck, RemoteConfig},
+};
 use crosspoint_testkit::{Method, VirtualClock, When, scope};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -41,7 +47,7 @@ async fn a_stream_is_neither_adopted_nor_queued() {
 
 #[tokio::test(start_paused = true)]
 async fn bodies_that_are_read_to_be_queued_share_one_budget() {
-    let site = Site::configured(|layer| layer.max_body(600), |config| config.max_buffered = 2048);
+    let site = Site::configured(|layer| layer.max_body(600), |config| config.max_buffered = 1200);
     let _busy = site.send(post(1, "a"));
     site.scanner.begun(1).await;
     let reading: Vec<_> = (2..4)
@@ -143,25 +149,88 @@ async fn a_gateway_purges_what_ended_long_ago_unless_it_is_told_not_to() {
     }
 }
 
+fn problems(error: &Error) -> Vec<&str> {
+    assert_eq!(error.code(), Code::SetupInvalid);
+    let problems = error.problems().iter();
+    problems.map(|problem| problem.pointer.as_str()).collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_poll_of_nothing_is_no_busy_loop() {
-    let site = Site::configured(
-        |layer| layer,
-        |config| {
-            config.poll = Duration::ZERO;
-            config.lease = Duration::ZERO;
-        },
+async fn settings_that_make_no_sense_are_refused_all_at_once() {
+    let mut config = Config::default();
+    config.poll = Duration::ZERO;
+    config.lease = Duration::ZERO;
+    config.enqueue_timeout = Duration::ZERO;
+    config.max_queued_per_customer = 0;
+    config.suspect_losses = 0;
+    config.retention = Duration::from_secs(9);
+    config.requests_path = "/requests?all".into();
+    let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(VirtualClock::new()), config.clone());
+    let error = gateway.serve_queued(target(), Router::new()).unwrap_err();
+    assert_eq!(
+        problems(&error),
+        [
+            "/lease_ms",
+            "/poll_ms",
+            "/enqueue_timeout_ms",
+            "/max_queued_per_customer",
+            "/suspect_losses",
+            "/retention_ms",
+            "/requests_path"
+        ]
     );
+    // What goes on without being served is no busy loop: the paused clock moves only when nobody runs.
+    drop(gateway.layer(target()));
     let began = Instant::now();
-    // The paused clock moves only when nobody runs.
     sleep(Duration::from_millis(20)).await;
     assert_eq!(began.elapsed(), Duration::from_millis(20));
-    drop(site);
-    let mut config = Config::default();
-    config.max_buffered = usize::MAX;
-    drop(Gateway::new(
-        Arc::new(Memory::new()),
-        Arc::new(VirtualClock::new()),
-        config,
-    ));
+    for (path, right) in [
+        ("/", true),
+        ("/api/requests/", true),
+        ("", false),
+        ("requests", false),
+        ("/a b", false),
+    ] {
+        let mut config = Config::default();
+        config.requests_path = path.into();
+        assert_eq!(config.validate().is_ok(), right, "{path:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pool_of_replicas_refuses_settings_that_make_no_sense() {
+    let mut check = HealthCheck::new("health");
+    (check.interval, check.timeout) = (Duration::ZERO, Duration::ZERO);
+    let mut config = RemoteConfig::default();
+    (config.connect, config.head, config.call) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    (config.eject_after, config.check) = (0, Some(check));
+    let error = HttpTarget::new(target(), config).unwrap_err();
+    assert_eq!(
+        problems(&error),
+        [
+            "/connect_ms",
+            "/head_ms",
+            "/call_ms",
+            "/eject_after",
+            "/check/path",
+            "/check/interval_ms",
+            "/check/timeout_ms"
+        ]
+    );
+}
+
+#[test]
+fn configurations_are_read_from_json_with_defaults_and_without_surprises() {
+    let read: RemoteConfig = serde_json::from_str(r#"{ "head_ms": 20000, "check": { "path": "/health" } }"#).unwrap();
+    assert_eq!(read.head, Duration::from_secs(20));
+    assert_eq!(read.check, Some(HealthCheck::new("/health")));
+    assert_eq!(read.connect, RemoteConfig::default().connect);
+    assert!(serde_json::from_str::<RemoteConfig>(r#"{ "secret": "in a file" }"#).is_err());
+    assert!(
+        serde_json::from_str::<Config>(r#"{ "hold": 5 }"#).is_err(),
+        "durations say their unit"
+    );
+    let config = Config::default();
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
 }

@@ -125,3 +125,22 @@ async fn a_slow_customer_has_one_permit_of_twenty_by_every_way_and_delays_nobody
     assert!(longest <= 2 * QUICK, "{longest:?}");
     bench.gateway.drain(Duration::ZERO).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_a_customer_that_has_its_share_is_told_429() {
+    let bench = Bench::new(Policy::default().limit(Limit::Fixed(20)).seed(1));
+    bench.load(10).await;
+    bench.work.slow.store(true, Ordering::Relaxed);
+    bench.load(10).await;
+    let stream = |customer| {
+        let request = Request::get(format!("/{customer}")).header("accept", "text/event-stream");
+        bench.app.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    let refused = stream(0).await.unwrap();
+    assert_eq!(refused.status(), 429);
+    let headers = refused.headers();
+    assert_eq!(headers["content-type"], "application/problem+json");
+    assert_eq!(headers["ratelimit-policy"], "\"share\";q=1;qu=\"concurrent-requests\"");
+    assert!(headers.contains_key("ratelimit") && headers.contains_key("retry-after"));
+    assert_eq!(stream(1).await.unwrap().status(), 200, "others have theirs");
+}

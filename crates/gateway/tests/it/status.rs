@@ -106,6 +106,27 @@ async fn a_long_poll_that_times_out_says_what_it_waited() {
     assert_eq!((answer.status, answer.header("preference-applied")), (200, "wait=2"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_a_long_poll_gives_its_place_back() {
+    let site = Site::configured(|layer| layer, |config| config.max_held = 1);
+    let id = queued(&site).await;
+    let poll = || {
+        let request = from_ann("GET", &format!("/requests/{id}")).header("prefer", "wait=2");
+        request.body(Body::empty()).unwrap()
+    };
+    let waited = async || {
+        let began = tokio::time::Instant::now();
+        assert_eq!(site.call(poll()).await.status, 200);
+        began.elapsed().as_secs()
+    };
+    let left = site.send(poll());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(waited().await, 0, "the only place is taken");
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    assert_eq!(waited().await, 2);
+}
+
 /// A flow that never ends.
 #[derive(Debug)]
 struct Endless;

@@ -157,13 +157,14 @@ async fn a_store_that_does_not_answer_costs_a_moment_and_then_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_keyed_call_that_was_stored_too_late_is_kept_for_its_client() {
     let ward = Ward::new().await;
-    ward.slow(Duration::from_secs(1));
+    let too_long = Config::default().enqueue_timeout * 2;
+    ward.slow(too_long);
     let keyed = || {
         let request = from_ann("POST", "/v1/scan/2").header("idempotency-key", "k");
         request.body(Body::empty()).unwrap()
     };
     assert_eq!(ward.status(keyed()).await, 503);
-    sleep(Duration::from_secs(2)).await;
+    sleep(too_long).await;
     assert_eq!(ward.ready().await, 1);
     ward.slow(Duration::ZERO);
     ward.go.notify_one();

@@ -5,7 +5,7 @@ use super::{
     Limit, LimitAlgorithm, Policy, Window,
     baseline::{Baselines, Load, Seen},
     ceiling::Ceiling,
-    customers::{Scale, WATCH_AT, Watch},
+    customers::{Judgement, Scale, WATCH_AT, Watch},
     degraded::Degraded,
     demand::{ArrivalRate, concurrency},
     gather::{Gather, Tick, quantile},
@@ -44,6 +44,8 @@ pub(super) struct Orders {
     pub(super) reserve: u32,
     pub(super) watch: bool,
     pub(super) flags: Vec<(u16, Flags)>,
+    /// How long a customer's calls may be silent before it gets no more; zero: for ever.
+    pub(super) overdue: Duration,
     /// The service time of the present mix in seconds.
     pub(super) service: f64,
     /// How many service times a call may take now that is one of the slow ones.
@@ -108,7 +110,8 @@ impl Brain {
         &self.policy
     }
 
-    /// Starts over under another policy; what is known of latencies stays known.
+    /// Starts over under another policy; what is known of latencies stays known, and a target that is not reached is not
+    /// reached under this one either.
     pub(super) fn adopt_policy(&mut self, policy: Arc<Policy>, seed: u64) {
         let mut next = Self::new(policy, seed);
         next.baselines = std::mem::take(&mut self.baselines);
@@ -116,6 +119,9 @@ impl Brain {
             next.startup.close();
         }
         next.arrivals = std::mem::take(&mut self.arrivals);
+        std::mem::swap(&mut next.states, &mut self.states);
+        next.states
+            .adopt_policy(next.policy.cool_off, next.policy.degraded_trips, next.limit);
         *self = next;
     }
 
@@ -204,7 +210,7 @@ impl Brain {
         if let Some(transition) = transition {
             self.interrupted(transition);
         }
-        let flags = self.watch.judge(
+        let Judgement { flags, overdue } = self.watch.judge(
             customers,
             Scale {
                 seconds,
@@ -224,6 +230,7 @@ impl Brain {
             reserve: whole(self.reserve(service, waiting)),
             watch: self.watch.on(watch, seconds),
             flags,
+            overdue,
             service,
             tail,
             demand: concurrency(self.arrival_rate, around.backlog as f64, service),
@@ -233,7 +240,7 @@ impl Brain {
 
     /// How many calls may be in flight now.
     pub(super) fn permits(&self) -> f64 {
-        self.states.permits(self.limit)
+        self.states.permits(self.limit).min(self.most)
     }
 
     /// Latency by baseline of every sample; classes without a baseline have none yet.

@@ -4,8 +4,9 @@ use super::{
     LimitAlgorithm, Window, check_bounds,
     filter::RatioFilter,
     futility::{Futility, Verdict},
+    mend_bounds,
 };
-use crate::control::checks::Checks;
+use crate::control::checks::{Checks, near};
 
 /// How fast the usual deviation of the ratio is followed, and between which values it stays.
 const DEVIATION: (f64, f64, f64) = (0.05, 0.05, 0.4);
@@ -95,6 +96,15 @@ impl Aimd {
     pub const fn deviations(mut self, deviations: f64) -> Self {
         self.deviations = deviations;
         self
+    }
+
+    pub(super) fn mend(&mut self) {
+        mend_bounds(&mut self.initial, &mut self.floor, &mut self.ceiling);
+        let usual = Self::default();
+        self.up = near(self.up, 0.0, 10.0, usual.up);
+        self.down = near(self.down, DEEPEST, 1.0, usual.down);
+        self.tolerance = near(self.tolerance, 0.0, 3.0, usual.tolerance);
+        self.deviations = near(self.deviations, 0.0, 10.0, usual.deviations);
     }
 
     pub(super) fn check(&self, checks: &mut Checks, at: &str) {

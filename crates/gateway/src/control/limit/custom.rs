@@ -1,7 +1,11 @@
 //! A limit by an algorithm of the host's own.
 
-use super::LimitAlgorithm;
-use std::{fmt, sync::Arc};
+use super::{LimitAlgorithm, Window};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 /// Makes an algorithm for each target; see [`Limit::custom`](super::Limit::custom). Two are equal if they are clones.
 #[derive(Clone)]
@@ -17,9 +21,38 @@ impl Custom {
             make: Arc::new(make),
         }
     }
+}
 
-    pub(super) fn make(&self) -> Box<dyn LimitAlgorithm> {
-        (self.make)()
+/// An algorithm of the host's, which may panic: the control of a target must not end with it.
+#[derive(Debug)]
+pub(super) struct Guarded(Option<Box<dyn LimitAlgorithm>>);
+
+impl Guarded {
+    pub(super) fn new(custom: &Custom) -> Self {
+        let made = catch_unwind(AssertUnwindSafe(|| (custom.make)()));
+        if made.is_err() {
+            tracing::error!("making a custom limit panicked: the limit stays at {}", custom.initial);
+        }
+        Self(made.ok())
+    }
+}
+
+impl LimitAlgorithm for Guarded {
+    fn update(&mut self, window: &Window) -> f64 {
+        let Some(algorithm) = &mut self.0 else {
+            return window.limit;
+        };
+        // What it may have left half done is not looked at again.
+        let asked = catch_unwind(AssertUnwindSafe(|| algorithm.update(window)));
+        asked.unwrap_or_else(|_| {
+            tracing::error!(
+                "a custom limit panicked and is not asked again: the limit stays at {}",
+                window.limit
+            );
+            let broken = self.0.take();
+            catch_unwind(AssertUnwindSafe(|| drop(broken))).ok();
+            window.limit
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The second gradient of Netflix's limiter.
 
-use super::{LimitAlgorithm, Window, check_bounds};
-use crate::control::checks::Checks;
+use super::{LimitAlgorithm, Window, check_bounds, mend_bounds};
+use crate::control::checks::{Checks, near};
 
 /// Compares latency with its own long average.
 ///
@@ -83,6 +83,14 @@ impl Gradient2 {
     pub const fn long(mut self, windows: u32) -> Self {
         self.long = windows;
         self
+    }
+
+    pub(super) fn mend(&mut self) {
+        mend_bounds(&mut self.initial, &mut self.floor, &mut self.ceiling);
+        let usual = Self::default();
+        self.tolerance = near(self.tolerance, 1.0, 5.0, usual.tolerance);
+        self.smoothing = near(self.smoothing, 0.01, 1.0, usual.smoothing);
+        self.long = self.long.max(1);
     }
 
     pub(super) fn check(&self, checks: &mut Checks, at: &str) {

@@ -4,8 +4,9 @@ use super::{
     LimitAlgorithm, Window, check_bounds,
     filter::RatioFilter,
     futility::{Futility, Verdict},
+    mend_bounds,
 };
-use crate::control::checks::Checks;
+use crate::control::checks::{Checks, near};
 
 /// A step down is at most this share of the limit, unless calls take more than twice as long as they should.
 const LEAST_LEFT: f64 = 0.9;
@@ -72,6 +73,13 @@ impl Knee {
     pub const fn growth(mut self, roots: f64) -> Self {
         self.growth = roots;
         self
+    }
+
+    pub(super) fn mend(&mut self) {
+        mend_bounds(&mut self.initial, &mut self.floor, &mut self.ceiling);
+        let usual = Self::default();
+        self.headroom = near(self.headroom, 1.0, 3.0, usual.headroom);
+        self.growth = near(self.growth, 0.0, 10.0, usual.growth);
     }
 
     pub(super) fn check(&self, checks: &mut Checks, at: &str) {

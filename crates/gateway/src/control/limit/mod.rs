@@ -51,6 +51,7 @@ pub use vegas::Vegas;
 pub use window::Window;
 
 use super::checks::Checks;
+use crate::gate::MAX_LIMIT as MOST;
 use std::fmt::Debug;
 
 /// Decides how many calls may run at once.
@@ -74,6 +75,8 @@ use std::fmt::Debug;
 ///
 /// let limit = Limit::custom(10, || Box::new(Halving));
 /// ```
+///
+/// An algorithm that panics is not asked again: the limit stays where it was, and the log says so.
 #[diagnostic::on_unimplemented(message = "`{Self}` does not decide a concurrency limit")]
 pub trait LimitAlgorithm: Send + Debug {
     /// The limit from now on. It may have a fraction; what counts is its whole part, and never less than 1. The fraction
@@ -162,7 +165,19 @@ impl Limit {
             Self::Fixed(limit) => Box::new(fixed::Constant(f64::from(*limit))),
             Self::Gradient2(gradient) => Box::new(gradient2::Learner::new(gradient.clone())),
             Self::Vegas(vegas) => Box::new(vegas::Learner::new(vegas.clone())),
-            Self::Custom(custom) => custom.make(),
+            Self::Custom(custom) => Box::new(custom::Guarded::new(custom)),
+        }
+    }
+
+    /// Takes the nearest settings that make sense.
+    pub(crate) fn mend(&mut self) {
+        match self {
+            Self::Knee(knee) => knee.mend(),
+            Self::Aimd(aimd) => aimd.mend(),
+            Self::Fixed(limit) => *limit = (*limit).clamp(1, MOST),
+            Self::Gradient2(gradient) => gradient.mend(),
+            Self::Vegas(vegas) => vegas.mend(),
+            Self::Custom(custom) => custom.initial = custom.initial.clamp(1, MOST),
         }
     }
 
@@ -173,21 +188,25 @@ impl Limit {
             Self::Fixed(limit) => checks.check(
                 (1..=MOST).contains(limit),
                 format!("{at}/fixed"),
-                "is between 1 and 16777215",
+                "is between 1 and 262143",
             ),
             Self::Gradient2(gradient) => gradient.check(checks, &format!("{at}/gradient2")),
             Self::Vegas(vegas) => vegas.check(checks, &format!("{at}/vegas")),
             Self::Custom(custom) => checks.check(
                 (1..=MOST).contains(&custom.initial),
                 at.to_owned(),
-                "a custom limit starts between 1 and 16777215",
+                "a custom limit starts between 1 and 262143",
             ),
         }
     }
 }
 
-/// The largest limit that a gate can hold.
-const MOST: u32 = (1 << 24) - 1;
+/// The nearest bounds that make sense.
+fn mend_bounds(initial: &mut u32, floor: &mut u32, ceiling: &mut u32) {
+    *floor = (*floor).clamp(1, MOST);
+    *ceiling = (*ceiling).clamp(*floor, MOST);
+    *initial = (*initial).clamp(*floor, *ceiling);
+}
 
 /// What all learnt limits have in common.
 fn check_bounds(checks: &mut Checks, at: &str, initial: u32, floor: u32, ceiling: u32) {
@@ -195,7 +214,7 @@ fn check_bounds(checks: &mut Checks, at: &str, initial: u32, floor: u32, ceiling
     checks.check(
         ceiling >= floor && ceiling <= MOST,
         format!("{at}/ceiling"),
-        "is at least floor and at most 16777215",
+        "is at least floor and at most 262143",
     );
     checks.check(
         initial >= floor && initial <= ceiling,

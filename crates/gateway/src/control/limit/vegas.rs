@@ -1,6 +1,6 @@
 //! The limit of TCP Vegas.
 
-use super::{LimitAlgorithm, Window, check_bounds};
+use super::{LimitAlgorithm, Window, check_bounds, mend_bounds};
 use crate::control::checks::Checks;
 
 /// Estimates how many calls wait inside the target, `L × (1 - best / now)`, and keeps that between one and three times
@@ -51,6 +51,11 @@ impl Vegas {
     pub const fn probe_every(mut self, limits: u32) -> Self {
         self.probe_every = limits;
         self
+    }
+
+    pub(super) fn mend(&mut self) {
+        mend_bounds(&mut self.initial, &mut self.floor, &mut self.ceiling);
+        self.probe_every = self.probe_every.max(1);
     }
 
     pub(super) fn check(&self, checks: &mut Checks, at: &str) {

@@ -146,6 +146,13 @@ impl States {
         }
     }
 
+    /// Goes on under other settings and another limit.
+    pub(super) const fn adopt_policy(&mut self, settings: CoolOff, degraded_trips: bool, limit: f64) {
+        self.settings = settings;
+        self.degraded_trips = degraded_trips;
+        self.last_good = limit;
+    }
+
     pub(super) const fn state(&self) -> State {
         self.state
     }

@@ -1,10 +1,18 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod customers;
+mod slow;
 
 use super::*;
+use crate::outcome::Outcome;
+use crosspoint_core::CustomerId;
 use futures_util::{FutureExt, future::join_all};
-use std::task::{Context, Waker};
+use std::{
+    pin::pin,
+    task::{Context, Waker},
+    time::Duration,
+};
+use tokio::time::Instant;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -193,8 +201,9 @@ async fn nobody_is_patient_while_held_work_waits_or_the_target_is_not_direct() {
     gate.set_state(State::CoolOff);
     assert_eq!(patient.now_or_never().unwrap().unwrap_err(), Refusal::CoolOff);
     gate.set_state(State::Ramping);
+    let next = gate.enter().expect("the first is left over");
     assert_eq!(wait().now_or_never().unwrap().unwrap_err(), Refusal::Saturated);
-    drop(permit);
+    drop((permit, next));
 }
 
 #[tokio::test]

@@ -6,10 +6,14 @@
 //! | oversized bodies | `clients::a_body_that_is_too_large_to_be_stored_..`, `divert::a_body_too_large_for_the_queue_..` |
 //! | truncated bodies | `clients::a_body_that_is_cut_off_..`, `trouble::a_body_that_does_not_come_is_given_up` |
 //! | slow bodies | `clients::a_slow_body_holds_no_permit_..`, `trouble::a_body_that_does_not_come_is_given_up` |
+//! | one customer's slow bodies | `quota::one_customers_slow_bodies_leave_room_for_those_of_others` |
+//! | one customer fills the queue | `quota::a_customer_with_too_many_waiting_calls_..`, `quota::a_customer_whose_waiting_calls_..` |
 //! | a client leaves before or in its body | `clients::a_client_that_leaves_before_or_during_its_body_..` |
 //! | a client leaves while its call runs directly | `clients::a_direct_call_ends_with_its_client` |
 //! | a client leaves while its call is stored | `clients::a_client_that_leaves_while_its_call_is_stored_..` |
 //! | a client leaves while it is held | `hold::a_call_whose_client_has_left_is_cancelled_..`, `races::leaving_..` |
+//! | a client leaves while it waits in memory | `hold::a_client_that_leaves_while_it_waits_in_memory_..` |
+//! | a client leaves a long poll | `status::a_client_that_leaves_a_long_poll_gives_its_place_back` |
 //! | a client leaves in an adoption | `clients::an_adopted_call_does_not_need_its_client_..`, `adopt::after_a_failed_adoption_..` |
 //! | duplicate and conflicting keys | `keys::a_repeat_of_a_stored_call_attaches_to_it`, `keys::a_key_that_the_gateway_honours_..` |
 //! | two principals with one key | `keys::a_repeat_of_a_stored_call_attaches_to_it` |
