@@ -37,6 +37,8 @@ pub(crate) struct Work {
     /// By how much everything takes longer, for a reason of its own.
     pub(crate) factor: AtomicU64,
     down: AtomicBool,
+    /// Whether calls that find no slot are turned away.
+    pub(crate) full: AtomicBool,
     pub(crate) direct: AtomicU64,
     pub(crate) replayed: AtomicU64,
     pub(crate) refused_direct: AtomicU64,
@@ -53,10 +55,16 @@ async fn work(
     } else {
         (&work.direct, &work.refused_direct)
     };
-    if work.down.load(Ordering::Relaxed) {
+    let full = work.full.load(Ordering::Relaxed) && work.slots.available_permits() == 0;
+    if full || work.down.load(Ordering::Relaxed) {
         refused.fetch_add(1, Ordering::Relaxed);
+        let outcome = if full {
+            Outcome::Overloaded { retry_after: None }
+        } else {
+            Outcome::NotStarted
+        };
         // Nobody to deliver it to; the request itself is gone.
-        let lost = Returned::new(Outcome::NotStarted, Request::new(Body::empty()));
+        let lost = Returned::new(outcome, Request::new(Body::empty()));
         drop(lost.take());
         return (StatusCode::SERVICE_UNAVAILABLE, Extension(lost)).into_response();
     }
@@ -114,6 +122,7 @@ impl Bench {
             slow: Duration::from_millis(900),
             factor: AtomicU64::new(1),
             down: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             direct: AtomicU64::new(0),
             replayed: AtomicU64::new(0),
             refused_direct: AtomicU64::new(0),

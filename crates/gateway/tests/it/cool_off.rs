@@ -170,6 +170,30 @@ async fn a_cool_off_rests_the_drain_too() {
     drop(held);
 }
 
+/// Replicas that are full say so, and work on what they have.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_turns_calls_away_gets_fewer_and_is_not_left_alone() {
+    let bench = Bench::new(4, &Policy::default().seed(1));
+    bench.work.full.store(true, Ordering::Relaxed);
+    let gateway = bench.gateway.clone();
+    let watch = tokio::spawn(async move {
+        let mut elsewhere = 0;
+        for _ in 0..1000 {
+            sleep(Duration::from_millis(10)).await;
+            let state = gateway.snapshot(&target()).unwrap().state;
+            elsewhere += u32::from(state != gate::State::Direct);
+        }
+        elsewhere
+    });
+    let calls = bench.load(10, 100, None).await;
+    let done = seen(&bench.work.direct) + seen(&bench.work.replayed);
+    assert_eq!(in_time(watch).await.unwrap(), 0);
+    assert!(done > 150, "{done} of the 200 that it can do in that time");
+    assert!((3..=8).contains(&bench.gate().limit), "{}", bench.gate().limit);
+    bench.work.full.store(false, Ordering::Relaxed);
+    drop(calls);
+}
+
 /// What hangs from before the cool-off waits for a target that is gone.
 #[tokio::test(start_paused = true)]
 async fn calls_that_hang_from_before_do_not_keep_a_target_out_that_is_back() {

@@ -88,7 +88,7 @@ pub(super) struct Results {
     pub(super) unknown: u64,
     /// Not reached.
     pub(super) not_started: u64,
-    /// Turned away by a target that has too much to do: a failure, but one that it was there to report.
+    /// Turned away by a target that has too much to do.
     pub(super) overloaded: u64,
     /// Whether a call found no permit.
     pub(super) saturated: bool,
@@ -119,7 +119,7 @@ pub(super) struct States {
     ramp: f64,
     step: Results,
     bad_steps: u32,
-    recent: VecDeque<(f64, u64, u64)>,
+    recent: VecDeque<(f64, Results)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -277,17 +277,18 @@ impl States {
         self.step.not_started += results.not_started;
     }
 
-    /// Whether most calls of the last second failed, in whatever way.
+    /// Whether most calls of the last second failed. Being turned away is a failure only where nobody gets through: a target
+    /// that works on as much as it can needs a lower limit, which it gets, and not to be left alone.
     fn is_failing(&mut self, seconds: f64, results: &Results) -> bool {
-        let bad = results.failed + results.overloaded + results.lost();
-        self.recent.push_back((seconds, bad, bad + results.succeeded));
-        while self.recent.iter().skip(1).map(|(seconds, ..)| seconds).sum::<f64>() > ERROR_SPAN - 1e-9 {
+        self.recent.push_back((seconds, *results));
+        while self.recent.iter().skip(1).map(|(seconds, _)| seconds).sum::<f64>() > ERROR_SPAN - 1e-9 {
             self.recent.pop_front();
         }
-        let (bad, all) = self
-            .recent
-            .iter()
-            .fold((0, 0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
+        let sum = |of: fn(&Results) -> u64| self.recent.iter().map(|(_, results)| of(results)).sum::<u64>();
+        let good = sum(|results| results.succeeded);
+        let turned_away = if good > 0 { 0 } else { sum(|results| results.overloaded) };
+        let bad = sum(|results| results.failed + results.lost()) + turned_away;
+        let all = bad + good;
         matches!(self.state, State::Direct | State::Ramping)
             && all >= ERROR_CALLS
             && bad as f64 > ERROR_SHARE * all as f64

@@ -53,6 +53,29 @@ fn a_busy_target_never_leaves_direct() {
     assert_eq!(run(&mut states, 0, &[saturated(good(30)); 600]), []);
 }
 
+/// Replicas that are full turn away whatever the limit has too much of, and work on the rest.
+#[test]
+fn being_turned_away_is_a_failure_only_where_nobody_gets_through() {
+    let turned_away = |succeeded: u64| Results {
+        succeeded,
+        overloaded: 30,
+        ..Results::default()
+    };
+    assert_eq!(run(&mut states(), 0, &[turned_away(8); 600]), []);
+    assert_eq!(
+        run(&mut states(), 0, &[turned_away(0); 1]),
+        [(0, State::CoolOff, Reason::Errors)]
+    );
+    let mixed = Results {
+        failed: 9,
+        ..turned_away(8)
+    };
+    assert_eq!(
+        run(&mut states(), 0, &[mixed; 2]),
+        [(100, State::CoolOff, Reason::Errors)]
+    );
+}
+
 #[test]
 fn the_whole_way_round() {
     let mut states = states();
