@@ -47,23 +47,29 @@ impl DispatchStore for Sqlite {
     }
 
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>> {
-        let raw = self.writer().lease(request).await?;
-        let mut leases = Vec::with_capacity(raw.len());
-        for lease in raw {
-            let (seq, fence) = (lease.seq, lease.fence);
-            match RawLease::decode(lease) {
-                Ok(lease) => leases.push(lease),
-                Err(error) => {
-                    // One damaged call must not keep its whole lane from being served.
-                    tracing::error!(%error, seq, "a stored call cannot be read and is set aside");
-                    if let Err(error) = self.write(move |ledger| ledger.set_aside(seq, fence)).await {
-                        // The others of the batch are leased to the caller already. This one is lost with its lease.
-                        tracing::warn!(%error, seq, "a call that cannot be read could not be set aside");
+        loop {
+            let raw = self.writer().lease(request.clone()).await?;
+            let dry = raw.is_empty();
+            let mut leases = Vec::with_capacity(raw.len());
+            for lease in raw {
+                let (seq, fence) = (lease.seq, lease.fence);
+                match RawLease::decode(lease) {
+                    Ok(lease) => leases.push(lease),
+                    Err(error) => {
+                        // One damaged call must not keep its whole lane from being served.
+                        tracing::error!(%error, seq, "a stored call cannot be read and is set aside");
+                        if let Err(error) = self.write(move |ledger| ledger.set_aside(seq, fence)).await {
+                            // The others of the batch are leased to the caller already. This one is lost with its lease.
+                            tracing::warn!(%error, seq, "a call that cannot be read could not be set aside");
+                        }
                     }
                 }
             }
+            // If none of it could be read, what stands behind it is ready all the same.
+            if dry || !leases.is_empty() {
+                return Ok(leases);
+            }
         }
-        Ok(leases)
     }
 
     async fn extend(&self, leases: &[LeaseRef], length: Duration) -> Result<Vec<Extended>> {
