@@ -121,8 +121,8 @@ statements! { READS:
     SEEN_BY_ID = seen!("WHERE c.id = ?1");
     SEEN_BY_SEQ = seen!("WHERE c.seq = ?1");
     ENDED = "SELECT c.seq FROM cp_call c CROSS JOIN cp_done d ON d.seq = c.seq WHERE c.id = ?1";
-    LANE_STATS = "SELECT count(*), coalesce(sum(q.size), 0) FROM cp_target t CROSS JOIN cp_lane l ON l.target = t.id \
-                  AND l.customer = ?2 CROSS JOIN cp_queue q ON q.lane IN (l.id, -l.id) AND q.state = 0 WHERE t.name = ?1";
+    LANE_STATS = "SELECT count(*), coalesce(sum(q.size), 0) FROM cp_lane l CROSS JOIN cp_queue q ON q.lane IN (l.id, -l.id) \
+                  AND q.state = 0 WHERE l.target = (SELECT id FROM cp_target WHERE name = ?1) AND l.customer = ?2";
     NOTE = "SELECT note FROM cp_note WHERE target = ?1";
     CALL_WHOLE = "SELECT head, request, flow FROM cp_call WHERE id = ?1";
     DEAD = "SELECT seq FROM cp_done WHERE state = 2 AND seq < ?1 ORDER BY seq DESC LIMIT ?2";
