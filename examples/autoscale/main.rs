@@ -101,8 +101,6 @@ async fn open(data: &Path) -> AnyResult<Gateway> {
     let store: Store = Sqlite::open(data.join("autoscale.db")).await?.into();
     let mut config = Config::default();
     config.poll = Duration::from_millis(100);
-    // Several processes commit to one file here, perhaps on a slow disk: better wait than be refused.
-    config.enqueue_timeout = Duration::from_secs(10);
     Ok(Gateway::new(store.dispatch, Arc::new(SystemClock::new()), config))
 }
 

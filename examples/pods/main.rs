@@ -89,8 +89,6 @@ async fn open(data: &Path) -> AnyResult<Gateway> {
     let mut config = Config::default();
     config.hold = HOLD;
     config.poll = Duration::from_millis(100);
-    // Several processes commit to one file here, perhaps on a slow disk: better wait than be refused.
-    config.enqueue_timeout = Duration::from_secs(10);
     // A killed process keeps its leases for so long.
     config.lease = Duration::from_secs(2);
     Ok(Gateway::new(store.dispatch, Arc::new(SystemClock::new()), config))

@@ -1,6 +1,9 @@
 //! The clients: they call, and believe what they are told.
 
-use crate::Random;
+use crate::{
+    Random,
+    recovery::{Recoveries, Recovery},
+};
 use reqwest::{Client, StatusCode, header, redirect};
 use std::{
     collections::BTreeMap,
@@ -42,21 +45,37 @@ pub struct Ledger {
     known: Mutex<BTreeMap<u64, Known>>,
     unacknowledged: AtomicU64,
     answers: Notify,
+    recoveries: Recoveries,
 }
 
 /// What the ledger says in the end.
 pub struct Acknowledged {
     pub calls: BTreeMap<u64, Known>,
     pub unacknowledged: u64,
+    /// One for each kill.
+    pub recoveries: Vec<Recovery>,
 }
 
 impl Ledger {
     fn note(&self, call: u64, known: Known) {
         let answer = matches!(known, Known::Answered | Known::AnsweredById);
-        self.known.lock().unwrap().insert(call, known);
+        let open = known == Known::Accepted;
+        let mut calls = self.known.lock().unwrap();
+        calls.insert(call, known);
+        if !open {
+            self.recoveries.ended(call);
+        }
+        drop(calls);
         if answer {
             self.answers.notify_waiters();
         }
+    }
+
+    /// A process is killed now.
+    pub fn killed(&self) {
+        let calls = self.known.lock().unwrap();
+        let open = calls.iter().filter(|(_, known)| **known == Known::Accepted);
+        self.recoveries.begin(open.map(|(call, _)| *call).collect());
     }
 
     /// Waits until a client gets an answer.
@@ -68,6 +87,7 @@ impl Ledger {
         Acknowledged {
             calls: std::mem::take(&mut self.known.lock().unwrap()),
             unacknowledged: self.unacknowledged.load(Ordering::Relaxed),
+            recoveries: self.recoveries.take(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     clients::{Acknowledged, Known},
     processes::Processes,
+    recovery::Recovery,
     target::Effect,
 };
 use serde_json::json;
@@ -24,7 +25,10 @@ pub struct Report {
     unexplained: usize,
     stale: u64,
     stalls: usize,
-    longest: Duration,
+    /// The longest time from a kill to the next answer to any client.
+    first_answer: Duration,
+    /// One for each kill.
+    recoveries: Vec<Recovery>,
     reasons: Vec<String>,
 }
 
@@ -34,7 +38,7 @@ impl Report {
         unfinished: usize,
         effects: &[Effect],
         processes: &Processes,
-        longest: Duration,
+        first_answer: Duration,
     ) -> Self {
         let mut done: BTreeMap<u64, Vec<&Effect>> = BTreeMap::new();
         for effect in effects {
@@ -51,7 +55,8 @@ impl Report {
             unexplained: 0,
             stale: processes.stale(),
             stalls: processes.stalls(),
-            longest,
+            first_answer,
+            recoveries: acknowledged.recoveries.clone(),
             reasons: Vec::new(),
         };
         for (call, known) in &acknowledged.calls {
@@ -97,6 +102,12 @@ impl Report {
         }
     }
 
+    /// The longest time from a kill until every call that had been accepted and was open then had its end.
+    fn recovery(&self) -> Duration {
+        let took = self.recoveries.iter().filter_map(|kill| kill.took);
+        took.max().unwrap_or_default()
+    }
+
     pub fn json(&self, kills: u32, seed: u64) -> String {
         json!({
             "kills": kills,
@@ -112,12 +123,17 @@ impl Report {
             "effects_twice": self.twice,
             "effects_twice_unexplained": self.unexplained,
             "stale_settles_refused": self.stale,
-            "longest_recovery_ms": self.longest.as_millis(),
+            "longest_recovery_ms": self.recovery().as_millis(),
+            "longest_next_answer_ms": self.first_answer.as_millis(),
         })
         .to_string()
     }
 
     pub fn print(&self) {
+        for (kill, Recovery { calls, took, .. }) in (1..).zip(&self.recoveries) {
+            let took = took.map_or("never".to_owned(), |took| format!("after {:>5} ms", took.as_millis()));
+            println!("kill {kill:>3}: {calls:>3} accepted calls were open; the last of them ended {took}");
+        }
         println!();
         for (count, what) in [
             (
@@ -143,8 +159,12 @@ impl Report {
             println!("{count:>8}  {what}");
         }
         println!(
-            "{:>5} ms  longest recovery, from a kill to the next answer",
-            self.longest.as_millis()
+            "{:>5} ms  longest recovery: from a kill until every accepted call that was open then had ended",
+            self.recovery().as_millis()
+        );
+        println!(
+            "{:>5} ms  the longest from a kill to the next answer to any client",
+            self.first_answer.as_millis()
         );
         for reason in self.reasons.iter().take(20) {
             println!("  {reason}");

@@ -1,8 +1,10 @@
 //! What a call costs on its way to a service that does nothing.
 //!
 //! Group `layer`: the direct path, in thread processor time. `tower_stack` is what a host would otherwise mount:
-//! `load_shed` + `concurrency_limit` + `timeout`; the variants `.._pending` call a service that is not ready the first
-//! time it is polled. Group `gate`: the gate alone.
+//! `load_shed` + `concurrency_limit` + `timeout`; `crosspoint` is a layer that names nobody, `crosspoint_customer` one that
+//! knows its callers and adopts what takes too long, `crosspoint_no_adoption` knows them and lets them wait. The variants
+//! `.._pending` call a service that is not ready the first time it is polled. `arc` is one clone and drop of an `Arc`: two
+//! of the four atomic changes that a call cannot do without. Group `gate`: the gate alone.
 
 mod flow;
 
@@ -84,33 +86,48 @@ fn layer(criterion: &mut Criterion) {
         .build()
         .unwrap();
     let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(SystemClock::new()), Config::default());
-    let customer = CustomerId::new("acme").unwrap();
-    let dispatch = gateway
-        .layer(TargetId::new("noop").unwrap())
-        .permits(PERMITS)
-        .customer(move |_| Some(customer.clone()));
+    let known = CustomerId::new("acme").unwrap();
+    let target = |name: &str| gateway.layer(TargetId::new(name).unwrap()).permits(PERMITS);
+    let plain = target("plain");
+    let customer = target("customer").customer(move |_| Some(known.clone()));
+    let no_adoption = customer.clone().adopt(false);
     let stack = ServiceBuilder::new()
         .load_shed()
         .concurrency_limit(PERMITS as usize)
         .timeout(Duration::from_secs(30));
 
     let mut group = criterion.benchmark_group("layer");
-    calls(&mut group, "noop", &runtime, service_fn(noop));
-    calls(&mut group, "tower_stack", &runtime, stack.service(service_fn(noop)));
-    calls(&mut group, "crosspoint", &runtime, dispatch.layer(service_fn(noop)));
-    calls(&mut group, "noop_pending", &runtime, service_fn(once));
+    let (now, later) = (service_fn(noop), service_fn(once));
+    calls(&mut group, "noop", &runtime, now);
+    calls(&mut group, "tower_stack", &runtime, stack.service(now));
+    calls(&mut group, "crosspoint", &runtime, plain.layer(now));
+    calls(&mut group, "crosspoint_customer", &runtime, customer.layer(now));
+    calls(&mut group, "crosspoint_no_adoption", &runtime, no_adoption.layer(now));
+    calls(&mut group, "noop_pending", &runtime, later);
+    calls(&mut group, "tower_stack_pending", &runtime, stack.service(later));
+    calls(&mut group, "crosspoint_pending", &runtime, plain.layer(later));
     calls(
         &mut group,
-        "tower_stack_pending",
+        "crosspoint_customer_pending",
         &runtime,
-        stack.service(service_fn(once)),
+        customer.layer(later),
     );
     calls(
         &mut group,
-        "crosspoint_pending",
+        "crosspoint_no_adoption_pending",
         &runtime,
-        dispatch.layer(service_fn(once)),
+        no_adoption.layer(later),
     );
+    let shared = Arc::new(0);
+    group.bench_function("arc", |bencher| {
+        bencher.iter_custom(|times| {
+            let before = thread_time();
+            for _ in 0..times {
+                black_box(Arc::clone(black_box(&shared)));
+            }
+            thread_time() - before
+        });
+    });
     group.finish();
 }
 

@@ -17,10 +17,7 @@ macro_rules! uuid_id {
             #[must_use]
             pub fn mint(clock: &dyn Clock) -> Self {
                 let millis = u64::try_from(clock.now().as_millis()).unwrap_or(0);
-                let seconds = millis / 1000;
-                #[expect(clippy::cast_possible_truncation, reason = "below 1e9")]
-                let nanos = ((millis % 1000) * 1_000_000) as u32;
-                Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)))
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &clock.random()).into_uuid())
             }
 
             /// The id for which `parts` stand: the same parts give the same id, in every process (UUID version 5).

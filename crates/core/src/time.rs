@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use uuid::Uuid;
 
 /// A moment in UTC, in milliseconds since 1970. As text (and in JSON) it is RFC 3339.
 ///
@@ -184,6 +185,13 @@ impl schemars::JsonSchema for Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Now.
     fn now(&self) -> Timestamp;
+
+    /// What ids that are minted by this clock are told apart by; it decides how hard they are to guess. From the operating
+    /// system unless a simulation that must repeat exactly brings its own.
+    fn random(&self) -> [u8; 10] {
+        let [a, b, c, d, e, f, _, _, _, g, h, i, j, ..] = Uuid::new_v4().into_bytes();
+        [a, b, c, d, e, f, g, h, i, j]
+    }
 }
 
 /// The machine's clock.

@@ -7,40 +7,31 @@
 //! 2. *A client that leaves, against the lease of its call.* Leaving cancels in the store, which knows whether a worker
 //!    was faster: then the attempt is asked to stop at the next heartbeat, as a direct attempt ends with its client. A
 //!    call that this process has begun is left alone.
-//! 3. *A client that leaves, or is told 503, while its call is being stored.* The write goes on in a task of its own.
-//!    If nobody listens when it ends, or if it failed and may have been stored all the same, the call is cancelled
-//!    afterwards (with an idempotency key it goes on: the client can ask for it again).
+//! 3. *A client that leaves, or is told 503, while its call is being stored.* The write goes on in a task of its own
+//!    ([`write`](crate::write)). A call whose client has left by then ends as its route says; one whose client was told 503,
+//!    because the write took too long or may have taken effect though it failed, is cancelled in any case (with an
+//!    idempotency key it goes on: the client can ask for it again).
 //! 4. *The end of the hold, against the answer.* An answer that is in the store wins, whichever process has brought it
 //!    there; one that comes later is found by the id of the 202.
-//! 5. *A shutdown, against a new call.* Whoever was held before it began gets 202 when the grace is over. A lease that the
-//!    store grants together with the write is waited for by the shutdown like any other.
+//! 5. *A shutdown, against a new call.* Whoever was held before it began gets 202 when the grace is over. A write that has
+//!    begun is waited for, and so is a lease that the store grants with it.
 
 use crate::{
     OnDisconnect,
     backlog::Place,
-    callback,
-    gate::{Drain, Permit},
+    gate::Drain,
     gateway::{Inner, Stage},
     inbox::{Answer, Waiter},
-    intake::Pass,
     room::Room,
     seats::Seat,
     target::Target,
     wait::from_now,
-    worker,
+    write::{Listener, Write, ends_of, ends_with_client},
 };
-use crosspoint_core::{
-    Code, CustomerId, Enqueue, Enqueued, Envelope, Error, InvocationId, Lease, Result, Scope, Settle,
-};
+use crosspoint_core::{Code, CustomerId, Enqueued, Envelope, Error, InvocationId, Result};
 use futures_util::FutureExt;
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long the store may take to say whether a call has been answered when its hold ends.
 const LAST_LOOK: Duration = Duration::from_millis(50);
@@ -81,22 +72,22 @@ impl Inner {
             Entrance::Submitted => None,
             Entrance::Diverted(_) => Some(self.intake.enter()?),
         };
-        // Dropped in the opposite order: who leaves must still be seen to wait.
-        let held = self.offer_hold(&target, &envelope, entrance, hold);
-        let mut leaver = Leaver::new(self, &envelope, entrance);
-        envelope.hold_until = held.is_some().then(|| now.plus(until - Instant::now()));
-        leaver.place = held.as_ref().map(|held| &held.place);
+        let (place, seat) = self.offer_hold(&target, &envelope, entrance, hold).unzip();
+        let held = seat.is_some();
+        let mut leaver = Leaver::new(self, &envelope, entrance, place);
+        envelope.hold_until = held.then(|| now.plus(until - Instant::now()));
         let waiter = self.inbox.register(id);
-        let told = self.write(&target, envelope, entrance, alone, room);
-        let enqueued = self.acknowledged(told, pass).await?;
-        if !matches!(enqueued, Enqueued::New(_)) {
-            // Somebody else's call, or one that was stored before.
-            leaver.stay();
+        let listener = self.write(&target, envelope, entrance, alone, room);
+        let enqueued = listener.acknowledged(self.config.enqueue_timeout, pass).await;
+        if !matches!(enqueued, Ok(Enqueued::New(_))) {
+            // It is somebody else's call, or was stored before; or it was refused, and the write sees to it.
+            leaver.step_back();
         }
-        let until = if held.is_some() { until } else { Instant::now() };
+        let enqueued = enqueued?;
+        let until = if held { until } else { Instant::now() };
         let accepted = self.wait(waiter, enqueued, until).await;
         leaver.stay();
-        if matches!(&accepted, Ok(Accepted { answer: None, .. })) && held.is_some() {
+        if matches!(&accepted, Ok(Accepted { answer: None, .. })) && held {
             // Its hold is over, and the store has moved it.
             target.sideline.notify_one();
         }
@@ -110,7 +101,7 @@ impl Inner {
         envelope: &Envelope,
         entrance: Entrance,
         hold: Duration,
-    ) -> Option<Hold> {
+    ) -> Option<(Place, Seat)> {
         if hold.is_zero() || self.stage() != Stage::Running {
             return None;
         }
@@ -119,7 +110,7 @@ impl Inner {
         let submitted = matches!(entrance, Entrance::Submitted);
         let may = |ahead| submitted || target.may_hold(ahead, hold);
         let place = target.backlog.join(envelope.id(), envelope.customer(), may)?;
-        Some(Hold { place, _seat: seat })
+        Some((place, seat))
     }
 
     /// Waits for the call that an envelope has become.
@@ -177,8 +168,7 @@ impl Inner {
         }
     }
 
-    /// Starts to store an envelope, in a task of its own: a caller that leaves must not take a lease with it that the
-    /// store has just granted.
+    /// Starts to store an envelope.
     fn write(
         self: &Arc<Self>,
         target: &Arc<Target>,
@@ -186,7 +176,7 @@ impl Inner {
         entrance: Entrance,
         alone: bool,
         room: Option<Room>,
-    ) -> oneshot::Receiver<Result<Enqueued>> {
+    ) -> Listener {
         let class = if envelope.hold_until.is_some() {
             Drain::Held
         } else {
@@ -197,169 +187,54 @@ impl Inner {
             && self.stage() == Stage::Running
             && target.gate.may_begin(envelope.customer());
         let permit = ready.then(|| target.gate.try_drain(class)).flatten();
-        let (tell, told) = oneshot::channel();
+        let (teller, listener) = ends_of(&envelope, entrance);
         let write = Write {
             inner: Arc::clone(self),
             target: Arc::clone(target),
-            forsake: forsakes(&envelope, entrance),
             class,
-            _room: room,
-            tell,
+            room,
+            teller,
         };
-        tokio::spawn(write.run(envelope, permit));
-        told
+        write.start(envelope, permit);
+        listener
     }
-
-    /// Waits for the store's acknowledgement; with a pass only so long.
-    async fn acknowledged(
-        &self,
-        told: oneshot::Receiver<Result<Enqueued>>,
-        pass: Option<Pass<'_>>,
-    ) -> Result<Enqueued> {
-        let lost = |e| Error::new(Code::Internal, "storing the call failed").caused_by(e);
-        let Some(pass) = pass else {
-            return told.await.map_err(lost)?;
-        };
-        let Ok(stored) = timeout(self.config.enqueue_timeout, told).await else {
-            pass.judge(false);
-            return Err(Error::new(Code::StoreUnavailable, "the store did not answer in time"));
-        };
-        let stored = stored.map_err(lost)?;
-        pass.judge(!matches!(&stored, Err(error) if error.code().status() >= 500));
-        stored
-    }
-
-    /// Cancels a call that nobody waits for and that nobody was told about, as soon as the store can.
-    fn forsake(self: &Arc<Self>, id: InvocationId) {
-        tokio::spawn(forsake(Arc::downgrade(self), id));
-    }
-}
-
-async fn forsake(gateway: Weak<Inner>, id: InvocationId) {
-    let mut pause = Duration::from_millis(50);
-    loop {
-        let Some(inner) = gateway.upgrade() else { return };
-        match inner.store.cancel(Scope::Fleet(&inner.fleet), id).await {
-            Ok(cancelled) => {
-                tracing::debug!(%id, ?cancelled, "nobody waits for a call");
-                return;
-            }
-            Err(error) => tracing::warn!(%error, %id, "a call that nobody waits for could not be cancelled yet"),
-        }
-        drop(inner);
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
-}
-
-/// Whether a call ends when nobody waits for it.
-fn forsakes(envelope: &Envelope, entrance: Entrance) -> bool {
-    let keyed = envelope.invocation.meta.idempotency_key.is_some();
-    matches!(entrance, Entrance::Diverted(OnDisconnect::Cancel)) && !keyed
-}
-
-/// A caller that is kept waiting.
-struct Hold {
-    place: Place,
-    _seat: Seat,
 }
 
 /// Notices that a caller left before it was told anything.
 struct Leaver<'a> {
     inner: &'a Arc<Inner>,
     id: InvocationId,
-    place: Option<&'a Place>,
+    /// Who leaves is still seen to wait: it is given up after the call.
+    place: Option<Place>,
     armed: bool,
 }
 
 impl<'a> Leaver<'a> {
-    fn new(inner: &'a Arc<Inner>, envelope: &Envelope, entrance: Entrance) -> Self {
+    fn new(inner: &'a Arc<Inner>, envelope: &Envelope, entrance: Entrance, place: Option<Place>) -> Self {
         Self {
             inner,
             id: envelope.id(),
-            place: None,
-            armed: forsakes(envelope, entrance),
+            place,
+            armed: ends_with_client(envelope, entrance),
         }
     }
 
     const fn stay(&mut self) {
         self.armed = false;
     }
+
+    /// Whoever waits does so for another call, or for none.
+    fn step_back(&mut self) {
+        self.stay();
+        self.place = None;
+    }
 }
 
 impl Drop for Leaver<'_> {
     fn drop(&mut self) {
-        if self.armed && self.place.is_none_or(Place::waits) {
+        if self.armed && self.place.as_ref().is_none_or(Place::waits) {
             self.inner.forsake(self.id);
         }
-    }
-}
-
-/// One envelope on its way into the store.
-struct Write {
-    inner: Arc<Inner>,
-    target: Arc<Target>,
-    /// Whether the call ends if nobody listens.
-    forsake: bool,
-    class: Drain,
-    /// Until the envelope is stored.
-    _room: Option<Room>,
-    tell: oneshot::Sender<Result<Enqueued>>,
-}
-
-impl Write {
-    async fn run(self, envelope: Envelope, permit: Option<Permit>) {
-        let Self {
-            inner,
-            target,
-            forsake,
-            class,
-            _room,
-            tell,
-        } = self;
-        let _running = inner.loops.subscribe();
-        let id = envelope.id();
-        let sent = Instant::now();
-        let item = match permit {
-            Some(_) => Enqueue::leased(envelope, inner.terms()),
-            None => Enqueue::queued(envelope),
-        };
-        let mut queued = false;
-        let stored = match inner.store.enqueue(callback::batch(item)).await.and_then(first) {
-            Ok(Enqueued::New(Some(lease))) if forsake && tell.is_closed() => {
-                return give_up(&inner, *lease).await;
-            }
-            Ok(Enqueued::New(Some(lease))) => {
-                target.control.backlog().stored(1);
-                worker::start(&inner, &target, *lease, sent, permit);
-                Ok(Enqueued::New(None))
-            }
-            other => {
-                drop(permit);
-                queued = matches!(&other, Ok(Enqueued::New(None)));
-                other
-            }
-        };
-        if queued {
-            target.control.backlog().stored(1);
-            target.announce(class);
-        }
-        let ours = matches!(&stored, Ok(Enqueued::New(_)) | Err(_));
-        if tell.send(stored).is_err() && ours && forsake {
-            inner.forsake(id);
-        }
-    }
-}
-
-/// Ends a call that the store has leased to us for nobody.
-async fn give_up(inner: &Arc<Inner>, lease: Lease) {
-    let lease = lease.reference;
-    // Asked to stop first: then giving it back ends it.
-    if inner.store.cancel(Scope::Fleet(&inner.fleet), lease.id).await.is_err() {
-        inner.forsake(lease.id);
-    }
-    if let Err(error) = inner.store.settle(vec![Settle::Release { lease }]).await {
-        tracing::warn!(%error, "a lease that nobody needs stays until it ends");
     }
 }
 
@@ -367,4 +242,34 @@ async fn give_up(inner: &Arc<Inner>, lease: Lease) {
 pub(crate) fn first<T>(answers: Vec<T>) -> Result<T> {
     let none = || Error::new(Code::Internal, "the store answered nothing for an item");
     answers.into_iter().next().ok_or_else(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Gateway};
+    use crosspoint_core::{Clock, IdempotencyKey, Invocation, Memory, Meta, SystemClock, TargetId};
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_call_that_was_there_before_has_no_place_of_its_own() {
+        let clock = SystemClock::new();
+        let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(clock), Config::default());
+        let target = gateway.inner.target(&TargetId::new("scan").unwrap());
+        let hour = Duration::from_secs(3600);
+        let mut calls = Vec::new();
+        for (key, waiting) in [(1, 1), (1, 1), (2, 2)] {
+            let customer = CustomerId::new("acme").unwrap();
+            let mut meta = Meta::new(InvocationId::mint(&clock), customer, target.id.clone());
+            let expires = clock.now().plus(hour);
+            meta.idempotency_key = Some(IdempotencyKey::new([key; 16], [key; 16], expires));
+            let envelope = Envelope::service(Invocation::new(meta, http::Request::default()), clock.now());
+            let inner = Arc::clone(&gateway.inner);
+            calls.push(tokio::spawn(async move {
+                inner.accept(envelope, Entrance::Submitted, hour, None).await
+            }));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(target.backlog.waiting(), waiting);
+        }
+        assert_eq!(gateway.inner.seats.taken(), 3, "they are kept waiting all the same");
+    }
 }

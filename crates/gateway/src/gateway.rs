@@ -193,15 +193,13 @@ impl Gateway {
     /// `crosspoint_dispatch_demand_concurrency`.
     #[must_use]
     pub fn demand(&self, target: &TargetId) -> Option<f64> {
-        let targets = self.inner.targets.read().unwrap_or_else(PoisonError::into_inner);
-        targets.get(target).map(|target| target.control.demand())
+        self.inner.known(target).map(|target| target.control.demand())
     }
 
     /// How the gate of a target stands; `None` if this process has never heard of it.
     #[must_use]
     pub fn snapshot(&self, target: &TargetId) -> Option<Snapshot> {
-        let targets = self.inner.targets.read().unwrap_or_else(PoisonError::into_inner);
-        targets.get(target).map(|target| target.gate.snapshot())
+        self.inner.known(target).map(|target| target.gate.snapshot())
     }
 
     /// The targets of this process.
@@ -292,20 +290,24 @@ impl Gateway {
 impl Inner {
     /// The target of this name, made if it is new.
     pub(crate) fn target(&self, id: &TargetId) -> Arc<Target> {
-        let known = self.targets.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(target) = known.get(id) {
-            return Arc::clone(target);
+        if let Some(target) = self.known(id) {
+            return target;
         }
-        drop(known);
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Target::new(id.clone()));
         Arc::clone(targets.entry(id.clone()).or_insert_with(new))
     }
 
+    /// The target of this name, if this process has heard of it.
+    pub(crate) fn known(&self, id: &TargetId) -> Option<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.get(id).map(Arc::clone)
+    }
+
     /// Whether a target's handler here writes its results itself. Does not make the target known.
     pub(crate) fn settles_itself(&self, id: &TargetId) -> bool {
-        let known = self.targets.read().unwrap_or_else(PoisonError::into_inner);
-        let served = known.get(id).and_then(|target| target.served());
+        let target = self.known(id);
+        let served = target.as_ref().and_then(|target| target.served());
         served.is_some_and(|served| served.settles == Settles::Handler)
     }
 

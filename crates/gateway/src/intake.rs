@@ -1,7 +1,7 @@
-//! Writing diverted calls to the store when the store may be in trouble.
+//! Writing diverted and recorded calls to the store when the store may be in trouble.
 //!
 //! A write that takes too long counts as failed, and after some failures in a row nothing is written for a while but one
-//! probe at a time: clients learn at once that their call was not taken. Direct calls never come here.
+//! probe at a time: clients learn at once that their call was not taken. Other direct calls never come here.
 
 use crosspoint_core::{Code, Error, Result};
 use std::{

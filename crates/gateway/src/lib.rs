@@ -31,6 +31,7 @@ mod status;
 mod target;
 mod wait;
 mod worker;
+mod write;
 
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}

@@ -5,6 +5,7 @@ use crate::{
     backlog::Backlog,
     control::Control,
     gate::{Drain, Gate},
+    worker::Lull,
 };
 use crosspoint_core::{Handler, RetryBudget, RetryPolicy, TargetId, retry::BudgetConfig};
 use std::{
@@ -29,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) sideline: Notify,
     /// The held calls that this process has queued.
     pub(crate) backlog: Arc<Backlog>,
+    /// When its queues may be drained, if the gate lets them.
+    pub(crate) lull: Lull,
     /// How often queued calls that a service has carried out and failed may be made again.
     pub(crate) budget: RetryBudget,
     /// The routes whose queued calls are made again after a 5xx, by their class.
@@ -52,11 +55,12 @@ impl Target {
         let policy = Policy::default();
         Self {
             id,
-            gate: Arc::new(Gate::seeded(policy.limit.initial(), policy.seed)),
+            gate: Arc::new(Gate::new(policy.limit.initial())),
             control: Control::new(policy),
             held: Notify::new(),
             sideline: Notify::new(),
             backlog: Arc::default(),
+            lull: Lull::default(),
             budget: budget(),
             again_on_5xx: RwLock::default(),
             served: OnceLock::new(),
@@ -82,6 +86,9 @@ impl Target {
 
     /// Replaces how the target is protected; nothing changes if it was set so before.
     pub(crate) fn set_policy(&self, policy: Policy) {
+        if let Some(seed) = policy.seed {
+            self.gate.seed(seed);
+        }
         if *self.control.policy() != policy {
             self.gate.set_limit(policy.limit.initial());
             self.control.set_policy(policy);

@@ -85,7 +85,7 @@ impl World {
     fn new(case: &Case, seed: u64) -> Arc<Self> {
         let (case, time, ledger) = (
             Arc::new(case.clone()),
-            Arc::new(RunTime::new()),
+            Arc::new(RunTime::new(seed)),
             Arc::new(Ledger::default()),
         );
         let pool = Pool::new(&case, seed, &time, &ledger);

@@ -55,6 +55,7 @@ statements! { HOT:
     HELD_NEXT = "SELECT id, held_pass FROM cp_lane WHERE target = ?1 AND held_active = 1 \
                  ORDER BY held_pass, id LIMIT ?2";
     LANE_READY = "SELECT 1 FROM cp_queue WHERE lane = ?1 AND state = 0 LIMIT 1";
+    LANE_SECOND = "SELECT 1 FROM cp_queue WHERE lane = ?1 AND state = 0 LIMIT 1 OFFSET 1";
     FLOW_BY_NAME = "SELECT id FROM cp_flow WHERE installation = ?1 AND name = ?2";
     FLOW_ADD = "INSERT INTO cp_flow (installation, name, customer) VALUES (?1, ?2, ?3)";
 

@@ -7,6 +7,7 @@
 mod apalis;
 mod disk;
 mod floor;
+mod heartbeats;
 mod load;
 mod ours;
 mod rounds;
@@ -35,6 +36,8 @@ struct Plan {
     finished: usize,
     /// No round of a group is begun after this, so that a busy disk makes fewer rounds and not a longer run.
     patience: Duration,
+    /// How long each of several processes is busy.
+    busy: Duration,
     seed: u64,
     only: Option<String>,
 }
@@ -49,6 +52,7 @@ impl Plan {
             deep: if quick { 20_000 } else { 100_000 },
             finished: if quick { 20_000 } else { 100_000 },
             patience: Duration::from_secs(if quick { 8 } else { 45 }),
+            busy: Duration::from_secs(if quick { 2 } else { 10 }),
             seed: seed.unwrap_or(1),
             only: std::env::args().skip(1).find(|argument| !argument.starts_with('-')),
         }
@@ -63,12 +67,15 @@ impl Plan {
 
 fn main() {
     let plan = Plan::of_environment();
-    let mut criterion = Criterion::default().configure_from_args();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
+    if heartbeats::is_child(&runtime, plan.busy) {
+        return;
+    }
+    let mut criterion = Criterion::default().configure_from_args();
     preface(&plan);
     let mut verdicts = Verdicts::default();
     if plan.wants("end_to_end") {
@@ -82,6 +89,9 @@ fn main() {
     }
     if plan.wants("finished") {
         finished(&plan, &mut criterion, &runtime, &mut verdicts);
+    }
+    if plan.wants("heartbeats") {
+        heartbeats::print(plan.busy);
     }
     verdicts.print();
     criterion.final_summary();

@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::oneshot, time::Instant};
 
-const LEASE: Duration = Duration::from_secs(30);
+pub const LEASE: Duration = Duration::from_secs(30);
 const HOLD: Duration = Duration::from_secs(10);
 
 /// Whether callers wait for the answer.
@@ -183,11 +183,11 @@ async fn settle(store: &Sqlite, batch: &[Lease]) {
     assert!(settled.iter().all(|settled| *settled == Settled::Applied));
 }
 
-fn target() -> TargetId {
+pub fn target() -> TargetId {
     TargetId::new("bench").unwrap()
 }
 
-fn envelope(clock: &dyn Clock, customer: &CustomerId) -> Envelope {
+pub fn envelope(clock: &dyn Clock, customer: &CustomerId) -> Envelope {
     let request = http::Request::post("/v1/orders")
         .body(Bytes::from_static(REQUEST))
         .unwrap();

@@ -119,6 +119,12 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// The value below which this share of all lies.
+    pub fn at(values: &mut [f64], share: f64) -> f64 {
+        values.sort_by(f64::total_cmp);
+        values[((values.len() - 1) as f64 * share) as usize]
+    }
+
     pub fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);

@@ -113,6 +113,8 @@ pub struct Lease {
     /// How many attempts before this one had begun when their lease was lost: their worker died, was stopped without a
     /// word, or could not reach the store for a whole lease.
     pub lost: u32,
+    /// How many deliveries before this one were no attempts: given back without having been begun, or only to be closed.
+    pub returned: u32,
     /// Whether it was begun by the commit that leased it.
     pub begun: bool,
     /// When set, the work is not to be run but closed for this reason.
@@ -137,6 +139,7 @@ impl Lease {
             reference,
             attempt,
             lost: 0,
+            returned: 0,
             begun: false,
             close: None,
             queued,

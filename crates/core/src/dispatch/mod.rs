@@ -97,7 +97,8 @@ pub trait DispatchStore: Send + Sync + Debug + 'static {
     /// envelope, in order.
     async fn enqueue(&self, items: Vec<Enqueue>) -> Result<Vec<Enqueued>>;
 
-    /// Leases ready work, fairly between customers; waits up to [`LeaseRequest::wait`] for some.
+    /// Leases ready work, fairly between customers; waits up to [`LeaseRequest::wait`] for some. None means that nothing
+    /// was ready; fewer than asked for may leave more behind.
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>>;
 
     /// Heartbeats: each lease now ends `length` from now. One answer per lease, in order.

@@ -103,9 +103,16 @@ impl Row {
         LeaseRef::new(self.envelope.id(), Fence::new(self.fence), self.seq)
     }
 
+    /// How many deliveries before the present one were no attempts: each takes a fence, and only attempts are counted.
+    fn returned(&self) -> u32 {
+        let deliveries = self.fence.saturating_sub(u64::from(self.close.is_some()));
+        u32::try_from(deliveries.saturating_sub(u64::from(self.attempt))).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn lease(&self, until: Timestamp) -> Lease {
         let mut lease = Lease::new(self.envelope.clone(), self.reference(), self.attempt, self.since, until);
         lease.lost = self.lost;
+        lease.returned = self.returned();
         lease.begun = self.begun;
         lease.close = self.close;
         lease.envelope.invocation.meta.attempt = self.attempt;

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use axum::{Router, body::Body, routing::post};
-use crosspoint::{gateway::callback::{Contents, SigningSecret}, prelude::*};
+use crosspoint::{
+    gateway::callback::{Contents, SigningSecret},
+    prelude::*,
+};
 use http::{Request, StatusCode, request::Parts};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;

@@ -20,7 +20,8 @@ pub struct TargetConfig {
     pub policy: Option<Policy>,
     /// Who writes results. Default: the gateway.
     pub settles: Settles,
-    /// When an attempt that failed is made again. Its `max_attempts` is that of the envelopes made for diverted calls.
+    /// When an attempt that failed is made again. Its `max_attempts` is that of the envelopes made for diverted calls. Its
+    /// total time (24 h unless set) also ends calls that the target goes on refusing without beginning them.
     pub retry: RetryPolicy,
 }
 

@@ -50,8 +50,10 @@ pub struct Config {
     pub max_held: usize,
     /// How many clients of one customer are kept waiting at once; further ones get 202 at once. Default 10 000.
     pub max_held_per_customer: usize,
-    /// How long the store may take to acknowledge a diverted call before its client is refused with 503. After three
-    /// failures in a row calls are refused at once for a second. Default 250 ms.
+    /// How long the store may take to acknowledge a call that is diverted, or recorded before it is tried, before its
+    /// client is refused with 503. After three failures in a row calls are refused at once for a second. Default 2 s, a
+    /// fifth of the hold: a store that works answers within milliseconds, but a shared disk may need a quarter of a second
+    /// for a sync, and with several processes on one SQLite file a call waits for a sync of each of them.
     #[serde(rename = "enqueue_timeout_ms", with = "millis")]
     #[schemars(with = "u64")]
     pub enqueue_timeout: Duration,
@@ -115,7 +117,7 @@ impl Default for Config {
             hold: Duration::from_secs(10),
             max_held: 20_000,
             max_held_per_customer: 10_000,
-            enqueue_timeout: Duration::from_millis(250),
+            enqueue_timeout: Duration::from_secs(2),
             body_timeout: Duration::from_secs(10),
             max_buffered: 64 * 1024 * 1024,
             max_buffered_per_customer: 16 * 1024 * 1024,

@@ -286,12 +286,8 @@ impl Ticker {
         self.publish();
     }
 
-    /// Wakes whoever waits for a permit, so only when it is a change.
     fn set_limit(&self) {
-        let permits = whole(self.brain.permits());
-        if self.target.gate.snapshot().limit != permits {
-            self.target.gate.set_limit(permits);
-        }
+        self.target.gate.set_limit(whole(self.brain.permits()));
     }
 
     /// What others read.

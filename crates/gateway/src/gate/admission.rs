@@ -5,10 +5,11 @@
 
 use super::{
     Refusal, State,
+    left_over::LeftOver,
     mode::{Mode, ModeWord},
     sync::{Line, Mutex, MutexGuard},
     waiters::{Answer, Waiters},
-    word::{Class, Word},
+    word::{Class, MAX_LIMIT, Word},
 };
 use std::{
     future::poll_fn,
@@ -20,6 +21,8 @@ pub(super) struct Admission {
     mode: Line<ModeWord>,
     word: Line<Word>,
     waiters: Mutex<Waiters>,
+    /// Locked before the waiters, where both are.
+    left_over: Mutex<LeftOver>,
 }
 
 impl Admission {
@@ -28,6 +31,7 @@ impl Admission {
             mode: Line(ModeWord::new()),
             word: Line(Word::new(limit)),
             waiters: Mutex::new(Waiters::default()),
+            left_over: Mutex::new(LeftOver::new(limit)),
         }
     }
 
@@ -47,6 +51,21 @@ impl Admission {
         if !self.word.0.try_release() {
             self.hand_over();
         }
+    }
+
+    /// The same for a call of an earlier generation.
+    #[cold]
+    pub(super) fn release_old(&self, generation: u64) {
+        let mut left = self.lock_left_over();
+        let over = left.end(generation);
+        if over && self.word.0.try_shrink() {
+            drop(left);
+            // There is as much room as before, but an idle target may take what a busy one may not.
+            self.changed(self.word.0.read().in_flight() == 0);
+            return;
+        }
+        drop(left);
+        self.release();
     }
 
     #[cold]
@@ -145,8 +164,17 @@ impl Admission {
         (waiters.len(Class::Held) > 0 || waiters.len(Class::Patient) >= most).then_some(Refusal::Saturated)
     }
 
+    /// Sets the state; in those in which a target comes back, calls that it has not answered yet are left over.
     pub(super) fn set_state(&self, state: State) -> bool {
-        self.changed(self.mode.0.set_state(state))
+        let mut left = self.lock_left_over();
+        let in_flight = self.word.0.read().in_flight();
+        let changed = self.mode.0.set_state(state);
+        if changed && matches!(state, State::Probing | State::Ramping) {
+            left.count(in_flight, self.mode.0.read().generation());
+            self.word.0.set_limit(left.limit());
+        }
+        drop(left);
+        self.changed(changed)
     }
 
     pub(super) fn set_available(&self, available: bool) -> bool {
@@ -161,9 +189,22 @@ impl Admission {
         self.changed(self.mode.0.trip(generation))
     }
 
+    /// Sets how many calls may be in flight besides those that are left over.
     pub(super) fn set_limit(&self, limit: u32) {
+        let mut left = self.lock_left_over();
+        let now = self.word.0.read();
+        left.set_permits(limit.min(MAX_LIMIT), now.in_flight());
+        let limit = left.limit().min(MAX_LIMIT);
         self.word.0.set_limit(limit);
-        self.changed(true);
+        drop(left);
+        // Wakes whoever waits, so only when it is a change.
+        self.changed(limit != now.limit());
+    }
+
+    /// The limit without calls that are left over, and how many those are.
+    pub(super) fn permits(&self) -> (u32, u32) {
+        let left = self.lock_left_over();
+        (left.permits(), left.calls())
     }
 
     pub(super) fn set_reserve(&self, permits: u32) {
@@ -197,6 +238,10 @@ impl Admission {
             waiters.len(Class::Sideline),
             waiters.abandoned,
         )
+    }
+
+    fn lock_left_over(&self) -> MutexGuard<'_, LeftOver> {
+        self.left_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiters> {

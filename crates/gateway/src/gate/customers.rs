@@ -109,7 +109,7 @@ struct Table {
 pub(crate) struct Customers {
     table: OnceLock<Table>,
     /// Hashed before every id: nobody can choose ids that fall together.
-    key: u64,
+    key: OnceLock<u64>,
     /// Of customers that called while they were watched: the first of each cell.
     names: Mutex<BTreeMap<u16, CustomerId>>,
     /// Whether a lease is under way that may bring a slow customer's call.
@@ -150,15 +150,20 @@ fn share(flags: Flags, gate: Reading) -> u32 {
 
 impl Customers {
     /// Cells are chosen at random unless there is a seed.
-    pub(super) fn new(seed: Option<u64>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             table: OnceLock::new(),
-            key: seed.unwrap_or_else(|| RandomState::new().hash_one(0_u8)),
+            key: OnceLock::new(),
             names: Mutex::default(),
             scouting: AtomicBool::new(false),
             alone: AtomicU16::new(SEVERAL),
             alone_for: AtomicU32::new(0),
         }
+    }
+
+    /// Has customers told apart by a seed, unless they are already.
+    pub(super) fn seed(&self, seed: u64) {
+        self.key.get_or_init(|| seed);
     }
 
     /// The cells that are in use, were since the last scan, or are flagged.
@@ -262,8 +267,9 @@ impl Customers {
     }
 
     fn place(&self, customer: &CustomerId) -> Option<u16> {
+        let key = self.key.get_or_init(|| RandomState::new().hash_one(0_u8));
         let mut hasher = DefaultHasher::new();
-        (self.key, customer).hash(&mut hasher);
+        (key, customer).hash(&mut hasher);
         u16::try_from(hasher.finish() % (CELLS as u64)).ok()
     }
 

@@ -208,3 +208,28 @@ fn of_two_calls_that_fail_together_one_trips() {
         assert_eq!((mode.read().state(), mode.read().generation()), (State::CoolOff, 1));
     });
 }
+
+/// A call that is left over takes its permit along; what comes after it finds the limit as it was set.
+#[test]
+fn what_is_left_over_ends_beside_the_limit() {
+    model(2, || {
+        let admission = Arc::new(Admission::new(2));
+        assert!(admission.word().try_direct().is_some() && admission.word().try_direct().is_some());
+        assert!(admission.trip(0));
+        admission.set_limit(1);
+        assert!(admission.set_state(State::Probing));
+        let ends = {
+            let admission = admission.clone();
+            thread::spawn(move || {
+                admission.release_old(0);
+                admission.release_old(0);
+            })
+        };
+        assert!(wait(&admission, Class::Held).is_ok(), "beside those that hang");
+        assert!(admission.try_drain(Class::Held).is_none(), "but only one");
+        ends.join().unwrap();
+        assert_eq!((in_flight(&admission), admission.word().read().limit()), (1, 1));
+        admission.release();
+        assert_eq!(in_flight(&admission), 0);
+    });
+}

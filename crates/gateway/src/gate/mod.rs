@@ -13,6 +13,7 @@
 mod admission;
 mod customers;
 mod histogram;
+mod left_over;
 #[cfg(all(test, crosspoint_loom))]
 mod loom_tests;
 mod mode;
@@ -95,15 +96,10 @@ impl Gate {
     /// A gate in state [`State::Direct`] with `limit` permits (at most 262 143).
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self::seeded(limit, None)
-    }
-
-    /// The same; with a seed, customers are told apart in the same way in every run.
-    pub(crate) fn seeded(limit: u32, seed: Option<u64>) -> Self {
         Self {
             admission: Admission::new(limit),
             recorder: Recorder::new(),
-            customers: Customers::new(seed),
+            customers: Customers::new(),
             ran_out: AtomicBool::new(false),
             admissions: AtomicU64::new(0),
             drains: AtomicU64::new(0),
@@ -147,7 +143,7 @@ impl Gate {
 
     /// The common case of [`Gate::admit`]: a target in good order with a free permit, and nobody watched. `None` only means
     /// that this is another case.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admit_plain(&self, class: RouteClass) -> Option<Ticket> {
         let mode = self.admission.mode().read();
         if !mode.is_plain() {
@@ -157,7 +153,7 @@ impl Gate {
         Some(self.ticket(mode, class, word))
     }
 
-    #[inline]
+    #[inline(always)]
     fn ticket(&self, mode: Mode, class: RouteClass, word: Reading) -> Ticket {
         let mut ticket = Ticket::new(mode.generation(), class);
         if word.is_full() {
@@ -196,7 +192,11 @@ impl Gate {
         if cell.is_some_and(|cell| !self.customers.enter(cell, Some(word.read()))) {
             return Err(Refusal::CustomerShare);
         }
-        let admitted = if probing { word.try_alone() } else { word.try_direct() };
+        let admitted = if probing {
+            word.try_alone(self.admission.permits().1)
+        } else {
+            word.try_direct()
+        };
         let Some(word) = admitted else {
             cell.inspect(|cell| self.customers.undo(*cell));
             return Err(if probing { Refusal::CoolOff } else { self.run_out() });
@@ -218,20 +218,36 @@ impl Gate {
     /// Gives back what [`Gate::admit`] has given, and says how the call ended.
     #[inline]
     pub(crate) fn leave(&self, ticket: Ticket, outcome: Outcome) {
+        self.note(&ticket, outcome);
+        self.give_back(ticket);
+    }
+
+    /// Notes how a call ended, before its permit goes to the next one. Of a success outside the sample there is nothing
+    /// to note.
+    #[inline]
+    pub(crate) fn note(&self, ticket: &Ticket, outcome: Outcome) {
         let mode = self.admission.mode();
         let now = mode.read();
         let unmarked = ticket.start.is_none() && ticket.cell.is_none() && !ticket.drained;
         let fresh = now.generation() == ticket.generation;
         if !(unmarked && fresh && matches!(outcome, Outcome::Success) && !mode.has_streak()) {
-            self.note(ticket, outcome, now);
+            self.note_closely(ticket, outcome, now);
         }
-        self.admission.release();
     }
 
-    /// What is noted of a call before its permit goes to the next one.
-    #[inline(never)]
+    /// Gives a permit back whose call has been noted.
+    #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
-    fn note(&self, ticket: Ticket, outcome: Outcome, mode: Mode) {
+    pub(crate) fn give_back(&self, ticket: Ticket) {
+        if ticket.generation == self.admission.mode().read().generation() {
+            self.admission.release();
+        } else {
+            self.admission.release_old(ticket.generation);
+        }
+    }
+
+    #[inline(never)]
+    fn note_closely(&self, ticket: &Ticket, outcome: Outcome, mode: Mode) {
         let fresh = mode.generation() == ticket.generation;
         let ended = if fresh { Ended::of(outcome) } else { Some(Ended::Stale) };
         self.recorder.count(ended, ticket.drained && fresh);
@@ -258,7 +274,7 @@ impl Gate {
             Outcome::Failed => self.admission.mode().end_streak(ticket.generation),
             // A target that says it is busy is there.
             Outcome::Cancelled | Outcome::Overloaded { .. } => {}
-            _ => self.consider_trip(&ticket, outcome, mode),
+            _ => self.consider_trip(ticket, outcome, mode),
         }
     }
 
@@ -383,7 +399,7 @@ impl Gate {
         let (word, held, _, totals) = self.totals();
         Readings {
             saturated: self.ran_out.swap(false, Ordering::Relaxed),
-            in_flight: word.in_flight(),
+            in_flight: word.in_flight().saturating_sub(self.admission.permits().1),
             waiting_held: u32::try_from(held).unwrap_or(u32::MAX),
             ..self.recorder.take(totals)
         }
@@ -424,7 +440,8 @@ impl Gate {
         }
     }
 
-    /// Sets how many calls may be in flight at once. Those above a lowered limit go on.
+    /// Sets how many calls may be in flight at once, besides those that are left over from before a cool-off. Those above
+    /// a lowered limit go on.
     pub(crate) fn set_limit(&self, limit: u32) {
         self.admission.set_limit(limit);
     }
@@ -456,6 +473,11 @@ impl Gate {
         if self.admission.set_drained_in_cool_off(drained) {
             self.changed.notify_waiters();
         }
+    }
+
+    /// Has customers told apart in the same way in every run. To be set before any is watched.
+    pub(crate) fn seed(&self, seed: u64) {
+        self.customers.seed(seed);
     }
 
     /// The names of the route classes by their numbers.
@@ -502,13 +524,18 @@ impl Gate {
         }
     }
 
+    /// Whether queued work may run.
+    pub(crate) fn may_drain(&self) -> bool {
+        self.admission.mode().read().may_drain()
+    }
+
     /// Resolves when queued work may run.
     pub(crate) async fn available(&self) {
         loop {
             // Enabled before looking: a change between the look and the wait must not be missed.
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.admission.mode().read().may_drain() {
+            if self.may_drain() {
                 return;
             }
             changed.await;
@@ -530,7 +557,7 @@ impl Gate {
             state: mode.state(),
             available: mode.is_available(),
             generation: mode.generation(),
-            limit: word.limit(),
+            limit: self.admission.permits().0,
             in_flight: word.in_flight(),
             waiting: u32::try_from(held + sideline).unwrap_or(u32::MAX),
             admitted: self.direct(all, abandoned),

@@ -94,7 +94,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// How many calls may be in flight.
     pub limit: u32,
-    /// How many are, direct and drained together.
+    /// How many are, direct and drained together. Those that were not answered before a cool-off are counted here, and not
+    /// against the limit.
     pub in_flight: u32,
     /// How many pieces of queued work wait for a permit.
     pub waiting: u32,

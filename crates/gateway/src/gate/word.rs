@@ -4,7 +4,7 @@
 use super::sync::{AtomicU64, Ordering};
 
 /// The largest limit that fits.
-pub(super) const MAX_LIMIT: u32 = (1 << 18) - 1;
+pub(crate) const MAX_LIMIT: u32 = (1 << 18) - 1;
 
 /// Low 18 bits: the limit. Next 18: calls in flight. Then one bit for each class of waiters. High 25: a running count of
 /// admissions, which costs nothing here and an atomic change of its own anywhere else.
@@ -97,9 +97,9 @@ impl Word {
         self.take(|now| !now.is_behind() && now.has_room())
     }
 
-    /// A permit for a direct call that may only run alone.
-    pub(super) fn try_alone(&self) -> Option<Reading> {
-        self.take(|now| now.in_flight() == 0 && !now.has_waiters() && now.has_room())
+    /// A permit for a direct call that may only run alone, but for `left_over` calls that do not matter.
+    pub(super) fn try_alone(&self, left_over: u32) -> Option<Reading> {
+        self.take(|now| now.in_flight() <= left_over && !now.has_waiters() && now.has_room())
     }
 
     /// A permit for somebody who need not look at waiters, with `spare` permits left over.
@@ -116,6 +116,11 @@ impl Word {
     /// Gives a permit back whoever waits.
     pub(super) fn release(&self) {
         self.0.fetch_sub(CALL, Ordering::AcqRel);
+    }
+
+    /// Gives a permit back that ends with it: the limit is one less as well, unless that is nothing already.
+    pub(super) fn try_shrink(&self) -> bool {
+        self.change(|now| (now.limit() > 0).then(|| now.0 - CALL - 1)).is_some()
     }
 
     /// Counts the admission of a call that goes on under the permit of one that ended.
@@ -203,10 +208,11 @@ mod tests {
     fn a_lone_call_needs_an_idle_target_without_waiters() {
         let word = Word::new(2);
         word.set_waiting(Class::Sideline, true);
-        assert!(word.try_alone().is_none());
+        assert!(word.try_alone(0).is_none());
         word.set_waiting(Class::Sideline, false);
-        assert!(word.try_alone().is_some());
-        assert!(word.try_alone().is_none());
+        assert!(word.try_alone(0).is_some());
+        assert!(word.try_alone(0).is_none());
+        assert!(word.try_alone(1).is_some(), "the other one does not matter");
     }
 
     #[test]

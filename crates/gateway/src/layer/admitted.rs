@@ -51,10 +51,9 @@ impl Admitted {
         }
     }
 
-    /// Takes it out of a future, which then holds none.
-    #[inline]
-    pub(super) const fn take(&mut self) -> Self {
-        Self { held: self.held.take() }
+    /// Of a call that needs none.
+    pub(super) const fn none() -> Self {
+        Self { held: None }
     }
 
     /// With a permit that was waited for.
@@ -75,20 +74,25 @@ impl Admitted {
 
     /// The call has ended; answers the route.
     #[inline]
-    pub(super) fn finish(mut self, outcome: Outcome) -> Option<Arc<Route>> {
+    pub(super) fn finish(&mut self, outcome: Outcome) -> Option<Arc<Route>> {
+        let (route, ticket) = self.held.as_ref()?;
+        route.gate.note(ticket, outcome);
         let (route, ticket) = self.held.take()?;
-        route.gate.leave(ticket, outcome);
+        route.gate.give_back(ticket);
         Some(route)
+    }
+
+    #[cold]
+    fn give_up(&mut self) {
+        self.finish(Outcome::Cancelled);
     }
 
     /// The head of the response is there.
     #[inline]
-    pub(super) fn answered<R: 'static>(self, response: &mut Response<R>) {
+    pub(super) fn answered<R: 'static>(&mut self, response: &mut Response<R>) {
+        let Some((route, _)) = &self.held else { return };
         let outcome = Outcome::of(response.status(), response.headers());
-        if self
-            .route()
-            .is_some_and(|route| route.permit_until == PermitUntil::Body)
-        {
+        if route.permit_until == PermitUntil::Body {
             self.keep_until_end(response, outcome);
         } else {
             self.finish(outcome);
@@ -96,13 +100,13 @@ impl Admitted {
     }
 
     #[cold]
-    fn keep_until_end<R: 'static>(mut self, response: &mut Response<R>, outcome: Outcome) {
+    fn keep_until_end<R: 'static>(&mut self, response: &mut Response<R>, outcome: Outcome) {
         let response: &mut dyn Any = response;
         match response.downcast_mut::<Response<Body>>().map(Response::body_mut) {
             Some(body) if !body.is_end_stream() => {
                 self.waits();
                 let inner = std::mem::take(body);
-                let admitted = Some(self);
+                let admitted = Self { held: self.held.take() };
                 *body = Body::new(Guarded {
                     inner,
                     admitted,
@@ -114,7 +118,7 @@ impl Admitted {
     }
 
     /// The route, with a permit of its own.
-    pub(super) fn into_permit(mut self) -> Option<(Arc<Route>, Permit)> {
+    pub(super) fn permit(&mut self) -> Option<(Arc<Route>, Permit)> {
         let (route, ticket) = self.held.take()?;
         let permit = route.gate.permit(ticket);
         Some((route, permit))
@@ -124,8 +128,8 @@ impl Admitted {
 impl Drop for Admitted {
     #[inline]
     fn drop(&mut self) {
-        if let Some((route, ticket)) = self.held.take() {
-            route.gate.leave(ticket, Outcome::Cancelled);
+        if self.held.is_some() {
+            self.give_up();
         }
     }
 }
@@ -133,7 +137,7 @@ impl Drop for Admitted {
 /// A body that keeps a permit.
 struct Guarded {
     inner: Body,
-    admitted: Option<Admitted>,
+    admitted: Admitted,
     outcome: Outcome,
 }
 
@@ -150,8 +154,8 @@ impl HttpBody for Guarded {
             // A server need not ask again for the end that the body has announced.
             Some(Ok(_)) => self.inner.is_end_stream().then_some(self.outcome),
         };
-        if let (Some(outcome), Some(admitted)) = (ended, self.admitted.take_if(|_| ended.is_some())) {
-            drop(admitted.finish(outcome));
+        if let Some(outcome) = ended {
+            self.admitted.finish(outcome);
         }
         Poll::Ready(frame)
     }

@@ -1,42 +1,37 @@
 //! The way through the store.
 
-use super::{Passage, Route};
+use super::{Passage, Route, glance::Glance};
 use crate::{
     Eligible, Settles,
-    accept::{Accepted, Entrance, first},
-    callback::{self, Ride, Wanted},
+    accept::{Accepted, Entrance},
+    callback::{Ride, Wanted},
     dispatch::ended,
-    gate::{Permit, Refusal},
+    gate::Refusal,
     gateway::Stage,
     http::{
         KEY_HEADER, KeyScope, Prefer, for_storage, idempotency_key, json, problem, retry_after, well_formed,
         whole_seconds,
     },
     inbox::Answer,
-    later::Completion,
     metric,
     outcome::{Outcome, Returned},
     quota::Quota,
-    replay::{self, Sent},
-    wait::after,
-    worker::{Job, conclude, supervise},
+    replay::Sent,
 };
 use axum::extract::OriginalUri;
 use bytes::Bytes;
 use crosspoint_core::{
-    BoxError, Code, CustomerId, Enqueue, Enqueued, Envelope, Error, IdempotencyKey, Invocation, InvocationId, Meta,
-    Reply, Result, RunKey,
+    BoxError, Code, CustomerId, Envelope, Error, IdempotencyKey, Invocation, InvocationId, Meta, Reply, Result, RunKey,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts};
 use http_body::Body;
-use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
-use tokio::{sync::oneshot, time::Instant};
-use tower_service::Service;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// Whose request it is.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    customer: CustomerId,
+    pub(super) customer: CustomerId,
     principal: Option<Arc<str>>,
 }
 
@@ -73,17 +68,20 @@ impl Why {
 
 impl Route {
     /// Whether the layer looks after a request at all.
+    #[inline]
     pub(super) fn concerns<B>(&self, request: &Request<B>) -> bool {
         let extensions = request.extensions();
+        self.path.is_none() && extensions.is_empty() || self.is_ours(request.uri(), extensions)
+    }
+
+    fn is_ours(&self, uri: &Uri, extensions: &Extensions) -> bool {
         let replayed = extensions.get::<Passage>();
         if replayed.is_some_and(|passage| passage.is_through(&self.gate)) {
             return false;
         }
         let Some(pattern) = &self.path else { return true };
-        let uri = extensions
-            .get::<OriginalUri>()
-            .map_or_else(|| request.uri(), |original| &original.0);
-        pattern.matches(uri.path())
+        let original = extensions.get::<OriginalUri>();
+        pattern.matches(original.map_or(uri, |original| &original.0).path())
     }
 
     /// Whether a request may be stored instead of being tried at once.
@@ -103,7 +101,7 @@ impl Route {
         let wanted = self.eligible == Eligible::Queueable
             || self.repeatable.unwrap_or_else(|| parts.method.is_idempotent())
             || parts.headers.contains_key(KEY_HEADER);
-        drained && wanted && !streams(parts)
+        drained && wanted && !Glance::at(&parts.headers).streams(&parts.method)
     }
 
     /// Whether nothing is lost if the call is made again, although nobody knows what became of it.
@@ -149,6 +147,7 @@ impl Route {
         }
     }
 
+    #[inline]
     pub(super) fn caller(&self, parts: &Parts) -> Option<Caller> {
         Some(Caller {
             customer: self.customer.as_ref()?(parts)?,
@@ -156,13 +155,19 @@ impl Route {
         })
     }
 
-    /// How long a client is kept waiting at most.
+    /// How long a client is kept waiting at most for a call that has to be queued. While the process shuts down nobody
+    /// new is kept.
     pub(super) fn most(&self) -> Duration {
-        let inner = &self.gateway.inner;
-        match inner.stage() {
-            Stage::Running => self.hold.unwrap_or(inner.config.hold),
+        match self.gateway.inner.stage() {
+            Stage::Running => self.most_direct(),
             Stage::Draining | Stage::Closing => Duration::ZERO,
         }
+    }
+
+    /// How long a client is kept waiting at most for a call that has begun. A shutdown does not shorten that: the 202 that
+    /// would take its place is worth less than an answer on the connection.
+    pub(super) fn most_direct(&self) -> Duration {
+        self.hold.unwrap_or(self.gateway.inner.config.hold)
     }
 
     pub(super) fn envelope(&self, caller: Caller, request: Request<Bytes>, key: Option<IdempotencyKey>) -> Envelope {
@@ -221,7 +226,7 @@ impl Route {
     }
 
     /// The stored form of a request, with its key.
-    fn stored(&self, caller: Caller, mut parts: Parts, body: Bytes) -> Result<Envelope> {
+    pub(super) fn stored(&self, caller: Caller, mut parts: Parts, body: Bytes) -> Result<Envelope> {
         if let Some(OriginalUri(uri)) = parts.extensions.remove() {
             parts.uri = uri;
         }
@@ -239,7 +244,7 @@ impl Route {
         let key = idempotency_key(&parts, &body, &scope, expires)?;
         for_storage(&mut parts.headers, &self.never_store);
         let sent = parts.extensions.remove::<Sent>();
-        parts.extensions = http::Extensions::new();
+        parts.extensions = Extensions::new();
         let mut envelope = self.envelope(caller, Request::from_parts(parts, body), key);
         if let Some(Sent(id)) = sent {
             // Somebody may have seen it under this id.
@@ -251,7 +256,7 @@ impl Route {
     }
 
     /// What the client is told, and what is counted.
-    fn answer(&self, why: Why, prefer: &Prefer, began: Instant, accepted: Result<Accepted>) -> Reply {
+    pub(super) fn answer(&self, why: Why, prefer: &Prefer, began: Instant, accepted: Result<Accepted>) -> Reply {
         let (path, reply) = match accepted {
             Ok(Accepted {
                 answer: Some(Answer::Reply(reply)),
@@ -291,23 +296,18 @@ impl Route {
     }
 }
 
-/// Whether a request is one end of something that goes on, so that a stored reply cannot stand for the other.
-pub(super) fn streams(parts: &Parts) -> bool {
-    let any = |name: HeaderName, is: fn(&str) -> bool| {
-        let mut values = parts.headers.get_all(name).iter();
-        values.any(|value| value.to_str().is_ok_and(is))
-    };
-    // An answer to these that is not the target's own would mislead: a browser's preflight, a trace, a tunnel.
-    matches!(parts.method, Method::CONNECT | Method::OPTIONS | Method::TRACE)
-        || any(header::ACCEPT, |value| value.contains("text/event-stream"))
-        || any(header::CONTENT_TYPE, |value| value.starts_with("application/grpc"))
-        || any(header::TE, |value| value.contains("trailers"))
-        // Some clients offer this one with every first request, and it may be ignored.
-        || any(header::UPGRADE, |value| !value.eq_ignore_ascii_case("h2c"))
-}
-
 /// Stores a request and keeps the client for the answer.
 pub(super) async fn divert<B>(route: Arc<Route>, request: Request<B>, why: Why) -> Reply
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let most = route.most();
+    divert_within(route, request, why, most).await
+}
+
+/// Stores a request and keeps the client for at most `most`.
+pub(super) async fn divert_within<B>(route: Arc<Route>, request: Request<B>, why: Why, most: Duration) -> Reply
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
@@ -315,7 +315,7 @@ where
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let prefer = Prefer::of(&parts.headers);
-    let held = prefer.hold(route.most());
+    let held = prefer.hold(most);
     let mut ride = None;
     if let Why::Refused(refusal) = why {
         route.gate.note_divert(refusal);
@@ -355,104 +355,15 @@ where
 }
 
 /// Puts the wish to be called back beside its call; it is looked at for the first time when nobody is held any more.
-fn beside(wanted: Option<Wanted>, envelope: &mut Envelope, held: Duration) -> Result<Option<Ride>> {
+pub(super) fn beside(wanted: Option<Wanted>, envelope: &mut Envelope, held: Duration) -> Result<Option<Ride>> {
     let first = envelope.created.plus(held.max(Duration::from_secs(1)));
     wanted.map(|wanted| Ride::beside(wanted, envelope, first)).transpose()
 }
 
-async fn arrived(ride: Option<Ride>, route: &Route, accepted: Result<Accepted>) -> Result<Accepted> {
+/// Brings the wish to where its call has gone.
+pub(super) async fn arrived(ride: Option<Ride>, route: &Route, accepted: Result<Accepted>) -> Result<Accepted> {
     match ride {
         Some(ride) => ride.arrived(&route.gateway.inner, accepted).await,
         None => accepted,
     }
-}
-
-/// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)).
-pub(super) async fn record<S, B, R>(route: Arc<Route>, service: S, request: Request<B>, permit: Permit) -> Reply
-where
-    S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send + 'static,
-    S::Future: Send + 'static,
-    B: Body<Data = Bytes> + From<Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
-{
-    let began = Instant::now();
-    let (parts, body) = request.into_parts();
-    let prefer = Prefer::of(&parts.headers);
-    let held = prefer.hold(route.most());
-    let mut ride = None;
-    let accepted = async {
-        let Some(caller) = route.caller(&parts) else {
-            return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
-        };
-        let inner = &route.gateway.inner;
-        let (body, room) = inner.read(body, route.max_body, Some(&caller.customer)).await?;
-        let wanted = route.wanted(&parts)?;
-        let mut envelope = route.stored(caller, parts.clone(), body.clone())?;
-        ride = beside(wanted, &mut envelope, held)?;
-        let request = Request::from_parts(parts, B::from(body));
-        let seat = inner.seats.take(Some(envelope.customer()));
-        let until = seat.as_ref().map_or_else(Instant::now, |_| after(began, held));
-        let waiter = inner.inbox.register(envelope.id());
-        let (tell, told) = oneshot::channel();
-        tokio::spawn(attempt(Arc::clone(&route), envelope, service, request, permit, tell));
-        let lost = |e| Error::new(Code::Internal, "storing the call failed").caused_by(e);
-        let enqueued = told.await.map_err(lost)??;
-        drop(room);
-        inner.wait(waiter, enqueued, until).await
-    };
-    let accepted = accepted.await;
-    let accepted = arrived(ride, &route, accepted).await;
-    route.answer(Why::Recorded, &prefer, began, accepted)
-}
-
-/// Records the call as started and starts it; once recorded it no longer depends on its client.
-async fn attempt<S, B, R>(
-    route: Arc<Route>,
-    envelope: Envelope,
-    mut service: S,
-    mut request: Request<B>,
-    permit: Permit,
-    tell: oneshot::Sender<Result<Enqueued>>,
-) where
-    S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send,
-    S::Future: Send,
-    B: Send,
-    R: Body<Data = Bytes> + Send,
-    R::Error: Into<BoxError>,
-{
-    let inner = &route.gateway.inner;
-    let (id, created, repeatable) = (envelope.id(), envelope.created, envelope.repeatable);
-    let class = Arc::clone(&envelope.invocation.meta.route_class);
-    let sent = Instant::now();
-    let stored = inner
-        .store
-        .enqueue(callback::batch(Enqueue::adopted(envelope, inner.terms())))
-        .await;
-    let lease = match stored.and_then(first) {
-        Ok(Enqueued::New(Some(lease))) => lease,
-        other => return drop(tell.send(other)),
-    };
-    let holding = inner.hold_lease(&lease, sent);
-    request.extensions_mut().insert(Completion::under(lease.reference));
-    request.extensions_mut().insert(Sent(id));
-    drop(tell.send(Ok(Enqueued::New(None))));
-    let work = async {
-        let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
-        let Ok(response) = service.call(request).await;
-        replay::collect(response, inner.config.max_reply, &route.target.id).await
-    };
-    let ending = supervise(work, &holding, None, Some(inner.config.stop_grace)).await;
-    permit.finish(ending.outcome(&route.target.id));
-    let job = Job {
-        id,
-        attempt: lease.attempt,
-        created,
-        repeatable,
-        hold_until: None,
-        kept: true,
-        route: class,
-    };
-    conclude(inner, &route.target, &holding, &job, ending).await;
 }

@@ -8,7 +8,9 @@ mod admitted;
 mod attempt;
 mod boxed;
 mod divert;
+mod glance;
 mod path;
+mod record;
 mod service;
 
 use admitted::Admitted;
@@ -24,7 +26,8 @@ use crate::{
     target::Target,
 };
 use crosspoint_core::{CustomerId, TargetId};
-use http::{HeaderName, request::Parts};
+use glance::Glance;
+use http::{HeaderName, Request, request::Parts};
 use path::PathPattern;
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
@@ -39,11 +42,14 @@ type PrincipalOf = Arc<dyn Fn(&Parts) -> Option<Arc<str>> + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Keys {
-    /// By the target. The gateway attaches a repeat to a stored call with the same key, but a direct call is not
-    /// recorded: the target itself has to recognise a repeat of that.
+    /// By the target. The gateway attaches a repeat to a call that was stored with the same key: one that was diverted. A
+    /// direct call is not recorded, and if it outlives the hold it is adopted without its key, because its body has gone
+    /// to the service and nobody can say any more whether a repeat is the same request. The target itself has to
+    /// recognise repeats of those. ([`Gateway::call`] has the whole request and adopts it with its key.)
     #[default]
     Target,
-    /// By the gateway: a call with a key is recorded before it is tried, at the price of a commit on the direct way.
+    /// By the gateway: a call with a key is recorded before it is tried, at the price of a commit on the direct way. If the
+    /// store does not acknowledge within [`Config::enqueue_timeout`](crate::Config::enqueue_timeout) the client gets 503.
     Gateway,
 }
 
@@ -91,6 +97,16 @@ impl Route {
     #[inline]
     fn looks_closer(&self) -> bool {
         self.require_key || self.callbacks.is_some() || self.recorded || self.keys == Keys::Gateway
+    }
+
+    /// What has to be known of a request before it is admitted. What cannot be stored has nothing to prefer.
+    #[inline]
+    fn glance<B>(&self, request: &Request<B>) -> Glance {
+        if self.customer.is_some() {
+            Glance::at(request.headers())
+        } else {
+            Glance::default()
+        }
     }
 
     /// Whether a direct call may be stored as started.

@@ -3,7 +3,8 @@
 use super::{
     Admitted, Attempt, Keys, Route,
     attempt::Adoptable,
-    divert::{Why, divert, record},
+    divert::{Why, divert},
+    record::record,
 };
 use crate::{
     gate::Refusal,
@@ -11,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use crosspoint_core::BoxError;
-use http::{HeaderName, Request, Response, request::Parts};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use std::{
     convert::Infallible,
@@ -20,8 +21,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tower_service::Service;
-
-static PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// A service behind a gate; made by [`DispatchLayer`](super::DispatchLayer).
 ///
@@ -52,10 +51,12 @@ where
     type Error = Infallible;
     type Future = Attempt<S::Future, R>;
 
+    #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if !self.route.concerns(&request) {
             return if self.ready() {
@@ -64,21 +65,20 @@ where
                 self.pass_when_ready(request)
             };
         }
-        if self.route.looks_closer() || request.headers().contains_key(&PREFER) {
+        let glance = self.route.glance(&request);
+        if self.route.looks_closer() || glance.prefers {
             return self.call_closely(request);
         }
         let Some(ticket) = self.route.gate.admit_plain(self.route.class) else {
             return self.call_closely(request);
         };
         let admitted = Admitted::under(&self.route, ticket);
-        let (request, adoptable) = if self.route.may_adopt() {
-            let (parts, body) = request.into_parts();
-            let adoptable = Adoptable::of(&self.route, &parts, &Prefer::default());
-            (Request::from_parts(parts, body), adoptable)
-        } else {
-            (request, None)
-        };
-        self.start(request, admitted, adoptable)
+        if !self.route.may_adopt() || glance.streams(request.method()) {
+            return self.start(request, admitted, None);
+        }
+        let (parts, body) = request.into_parts();
+        let adoptable = Adoptable::without_wishes(&self.route, &parts);
+        self.start(Request::from_parts(parts, body), admitted, adoptable)
     }
 }
 
@@ -125,7 +125,7 @@ impl<S> Dispatch<S> {
     }
 
     /// Makes an admitted call, at once if the inner service takes it now.
-    #[inline]
+    #[inline(always)]
     fn start<B, R>(
         &mut self,
         request: Request<B>,
@@ -235,7 +235,7 @@ impl<S> Dispatch<S> {
         Attempt::stored(async move { divert(route, request, why).await.map(R::from) })
     }
 
-    fn record<B, R>(&self, request: Request<B>, admitted: Admitted) -> Attempt<S::Future, R>
+    fn record<B, R>(&self, request: Request<B>, mut admitted: Admitted) -> Attempt<S::Future, R>
     where
         S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -246,7 +246,7 @@ impl<S> Dispatch<S> {
     {
         let service = self.inner.clone();
         Attempt::stored(async move {
-            match admitted.into_permit() {
+            match admitted.permit() {
                 Some((route, permit)) => record(route, service, request, permit).await.map(R::from),
                 None => Response::new(R::from(Bytes::new())),
             }

@@ -62,10 +62,17 @@ pub enum Outcome {
 impl Outcome {
     /// What the head of a response says.
     #[must_use]
+    #[inline]
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
-        if !status.is_server_error() {
-            return Self::Success;
+        if status.is_server_error() {
+            Self::of_error(status, headers)
+        } else {
+            Self::Success
         }
+    }
+
+    #[cold]
+    fn of_error(status: StatusCode, headers: &HeaderMap) -> Self {
         let retry_after = || {
             let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
             Some(Duration::from_secs(seconds))

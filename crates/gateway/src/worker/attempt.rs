@@ -16,7 +16,7 @@ use crate::{
     worker::leases::Held,
 };
 use crosspoint_core::{
-    CallState, CloseReason, Code, Delivery, Error, InvocationId, Lease, Reply, Result, Retry, Settle, Settled,
+    CallState, CloseReason, Code, Delivery, Error, Failure, InvocationId, Lease, Reply, Result, Retry, Settle, Settled,
     StopReason, Timestamp,
 };
 use futures_util::FutureExt;
@@ -25,11 +25,19 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
 /// How long an attempt that was not begun waits before its lease is given back, so that a target that refuses single calls
-/// is not hammered. Flows keep their permits meanwhile; a service's gate has its own rest.
+/// is not hammered; by so much longer each time. Flows keep their permits for the first part of it; a service's gate has its
+/// own rest.
 const AFTER_REFUSAL: Duration = Duration::from_millis(250);
 
-/// The longest time for which a `Retry-After` keeps a call from its queue.
+/// The longest time for which a refusal, or its `Retry-After`, keeps a call from its queue.
 const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// How long a call that was not begun stays away from its queue after it has come back so often before.
+pub(super) fn refusal_pause(returned: u32) -> Duration {
+    AFTER_REFUSAL
+        .saturating_mul(returned.saturating_add(1))
+        .min(LONGEST_REST)
+}
 
 /// A leased call and where it goes.
 pub(crate) struct Attempt {
@@ -44,6 +52,8 @@ pub(crate) struct Attempt {
 pub(crate) struct Job {
     pub(crate) id: InvocationId,
     pub(crate) attempt: u32,
+    /// How many deliveries were no attempts.
+    pub(crate) returned: u32,
     pub(crate) created: Timestamp,
     pub(crate) repeatable: bool,
     /// Until when somebody waits for it.
@@ -55,6 +65,14 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Whether it was refused for long and often enough.
+    pub(super) fn is_given_up(&self, inner: &Inner, target: &Target) -> bool {
+        let policy = target.served().map(|served| served.retry.clone()).unwrap_or_default();
+        let age = inner.clock.now().since(self.created);
+        let over = policy.total_ms.is_some_and(|total| age > Duration::from_millis(total));
+        over && self.returned >= policy.max_attempts
+    }
+
     /// Where it stands when it is given back.
     fn queue(&self, inner: &Inner) -> Drain {
         match self.hold_until {
@@ -153,19 +171,22 @@ impl Attempt {
             }
             Ending::Ended(Err(error)) if not_begun(&error) => {
                 tracing::info!(%error, "the attempt was not begun");
-                if error.code() != Code::ShuttingDown {
-                    let draining = self.inner.reached(Stage::Draining);
-                    tokio::select! { () = sleep(AFTER_REFUSAL) => {}, () = draining => {} }
-                }
+                pause(&self.inner, &self.holding, AFTER_REFUSAL).await;
                 drop(permit);
+                let job = self.job();
+                if error.code() != Code::ShuttingDown && job.is_given_up(&self.inner, &self.target) {
+                    let (lease, failure) = (self.lease.reference, Failure::from(&error));
+                    self.end(Settle::Dead { lease, failure }).await;
+                    return self.tell().await;
+                }
+                let rest = refusal_pause(job.returned).saturating_sub(AFTER_REFUSAL);
+                pause(&self.inner, &self.holding, rest).await;
                 self.give_back().await;
             }
             Ending::Ended(Err(error)) => {
                 tracing::info!(%error, "the attempt failed");
                 permit.finish(Outcome::Failed);
-                if self.inner.inbox.is_awaited(id) {
-                    self.inner.look(id).await;
-                }
+                self.tell().await;
             }
             // The lease is not given back, because the work may still run: it runs out, and the store counts the attempt.
             Ending::Panicked => tracing::error!("the handler panicked"),
@@ -174,16 +195,21 @@ impl Attempt {
     }
 
     async fn give_back(&self) {
+        let lease = self.lease.reference;
+        self.end(Settle::Release { lease }).await;
+    }
+
+    /// Somebody else has written the end, if it is one: whoever waits hears of it.
+    async fn tell(&self) {
+        let id = self.lease.reference.id;
+        if self.inner.inbox.is_awaited(id) {
+            self.inner.look(id).await;
+        }
+    }
+
+    async fn end(&self, how: Settle) {
         if !self.holding.is_lost() {
-            let lease = self.lease.reference;
-            settle(
-                &self.inner,
-                &self.target,
-                &self.holding,
-                &self.job(),
-                Settle::Release { lease },
-            )
-            .await;
+            settle(&self.inner, &self.target, &self.holding, &self.job(), how).await;
         }
     }
 
@@ -191,6 +217,7 @@ impl Attempt {
         Job {
             id: self.lease.reference.id,
             attempt: self.lease.attempt,
+            returned: self.lease.returned,
             created: self.lease.envelope.created,
             repeatable: self.lease.envelope.repeatable,
             hold_until: self.lease.envelope.hold_until,
@@ -256,9 +283,17 @@ pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: &
         return;
     }
     let settle_as = match verdict(inner, target, held, job, ending) {
-        Verdict::Settle(settle) => settle,
-        Verdict::NotBegun { retry_after } => {
-            rest(inner, target, held, retry_after).await;
+        Verdict::Settle(settle) => {
+            target.lull.end();
+            settle
+        }
+        Verdict::NotBegun { failure, .. } if job.is_given_up(inner, target) => {
+            tracing::warn!(id = %job.id, "a call that was never begun is given up");
+            let lease = held.lease;
+            Settle::Dead { lease, failure }
+        }
+        Verdict::NotBegun { retry_after, .. } => {
+            rest(inner, target, held, job, retry_after).await;
             Settle::Release { lease: held.lease }
         }
     };
@@ -281,16 +316,26 @@ pub(crate) async fn conclude(inner: &Inner, target: &Target, held: &Held, job: &
     }
 }
 
-/// Waits before a call that was not begun goes back to its queue. While the gate rests, that is pause enough.
-async fn rest(inner: &Inner, target: &Target, held: &Held, retry_after: Option<Duration>) {
-    let pause = match retry_after {
+/// Waits before a call that was not begun goes back to its queue. While the gate lets no queued work through, that is pause
+/// enough; a cool-off in which it does must not become a race from the queue and back.
+async fn rest(inner: &Inner, target: &Target, held: &Held, job: &Job, retry_after: Option<Duration>) {
+    let open = target.gate.may_drain();
+    if open && target.gate.snapshot().state == State::CoolOff {
+        target.lull.refused();
+    }
+    let time = match retry_after {
         Some(told) => told.min(LONGEST_REST),
-        None if target.gate.snapshot().state == State::CoolOff => return,
-        None => AFTER_REFUSAL,
+        None if !open => return,
+        None => refusal_pause(job.returned),
     };
+    pause(inner, held, time).await;
+}
+
+/// Waits, but not on the way out, nor for a lease that is over.
+async fn pause(inner: &Inner, held: &Held, time: Duration) {
     let signal = held.stop.signal();
     tokio::select! {
-        () = sleep(pause) => {}
+        () = sleep(time) => {}
         () = inner.reached(Stage::Draining) => {}
         _ = signal.stopped() => {}
         () = held.lapsed() => {}

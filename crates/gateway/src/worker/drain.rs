@@ -48,6 +48,16 @@ pub(crate) async fn drain_queue(gateway: Weak<Inner>, target: Arc<Target>, which
         sight.tell();
         let wanted = sight.wanted(flying.len());
         let rest = if sight.skipped { AFTER_SKIP } else { poll };
+        let next = async {
+            target.lull.over().await;
+            target.gate.drain(which).await
+        };
+        // The regular look for work of other processes must not push direct calls aside.
+        let look = async {
+            sleep(rest).await;
+            target.lull.over().await;
+            target.gate.try_drain(which)
+        };
         let permit = tokio::select! {
             biased;
             _ = stages.wait_for(|stage| *stage >= Stage::Draining) => return,
@@ -55,13 +65,12 @@ pub(crate) async fn drain_queue(gateway: Weak<Inner>, target: Arc<Target>, which
                 sight.learn(leased.ok());
                 continue;
             }
-            permit = target.gate.drain(which), if wanted > 0 => Some(permit),
+            permit = next, if wanted > 0 => Some(permit),
             () = target.queue(which).notified(), if !sight.backlog => {
                 sight.backlog = true;
                 continue;
             }
-            // The regular look for work of other processes must not push direct calls aside.
-            () = sleep(rest), if flying.is_empty() && !sight.backlog => target.gate.try_drain(which),
+            permit = look, if flying.is_empty() && !sight.backlog => permit,
         };
         let Some(inner) = gateway.upgrade() else { return };
         let Some(permit) = permit else { continue };
@@ -154,7 +163,7 @@ impl<'a> Sight<'a> {
         self.underway = self.underway.saturating_sub(leased.asked);
         self.skipped = leased.skipped;
         self.backlog = leased.more;
-        self.batch = match (leased.more, leased.asked >= self.batch) {
+        self.batch = match (leased.full, leased.asked >= self.batch) {
             (true, true) => (self.batch * 2).min(self.most),
             (true, false) => self.batch,
             (false, _) => 1,
@@ -165,7 +174,9 @@ impl<'a> Sight<'a> {
 /// What a lease has brought.
 struct Leased {
     asked: usize,
-    /// Whether there may be more.
+    /// Whether each permit has found a call.
+    full: bool,
+    /// Whether there may be more: a store may grant less than there is, but nothing only if there is nothing.
     more: bool,
     skipped: bool,
 }
@@ -184,13 +195,14 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
     }
     match under_terms(&inner, &target, &request, &mut permits).await {
         Ok(skips) => {
-            let more = permits.is_empty();
+            let more = permits.len() < asked;
             if !more && which == Drain::Held && target.backlog.waiting() > 0 {
                 // Hopeless ones have gone there.
                 target.announce(Drain::Sideline);
             }
             Leased {
                 asked,
+                full: permits.is_empty(),
                 more,
                 skipped: skips && !more,
             }
@@ -201,6 +213,7 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
             sleep(AFTER_ERROR).await;
             Leased {
                 asked,
+                full: false,
                 more: true,
                 skipped: false,
             }

@@ -158,8 +158,11 @@ impl Leases {
         drop(self.beating.lock().await);
     }
 
+    /// In order, so that they are told things in the same order in every run.
     fn all(&self) -> Vec<Arc<Held>> {
-        self.lock().values().cloned().collect()
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.sort_unstable_by_key(|held| held.lease.token);
+        all
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseRef, Arc<Held>>> {

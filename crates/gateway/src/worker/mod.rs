@@ -6,15 +6,25 @@
 //! after [`Config::suspect_losses`](crate::Config::suspect_losses) losses (2) whoever leases it next does not begin it, but
 //! makes a dead letter of it. Work that may not be repeated ends as unknown at the first loss. So a call that takes its
 //! process down does so twice, not for ever, and a flow at most as often as its `max_attempts` says.
+//!
+//! # Work that is never begun
+//!
+//! A delivery that a target refuses without beginning it is no attempt. The call goes back, after a pause that grows by 250
+//! ms each time, up to 30 s; while the gate lets no queued work through, that is the pause. The total time of the target's
+//! [`RetryPolicy`](crosspoint_core::RetryPolicy) (24 h) holds for it as well: a call that is refused when it is older than
+//! that, and has come back as often as there are attempts, is a dead letter with the code of that refusal. Without a total
+//! time it is tried until somebody cancels it.
 
 mod attempt;
 mod drain;
 mod leases;
+mod lull;
 mod verdict;
 
-pub(crate) use attempt::{Attempt, Ending, Job, conclude, supervise};
+pub(crate) use attempt::{Attempt, Ending, Job, conclude, settle, supervise};
 pub(crate) use drain::{drain_flows, drain_queue};
 pub(crate) use leases::{Held, Holding, Leases};
+pub(crate) use lull::Lull;
 pub(crate) use verdict::outcome_of;
 
 use crate::{gate::Permit, gateway::Inner, inbox::Answer, metric, target::Target, wait::after};

@@ -21,6 +21,8 @@ pub(super) enum Verdict {
     Settle(Settle),
     /// It was not begun: it goes back to its place without having used up an attempt.
     NotBegun {
+        /// What becomes of it if this was the last time.
+        failure: Failure,
         /// When the target wants to be asked again.
         retry_after: Option<Duration>,
     },
@@ -62,16 +64,19 @@ pub(super) fn verdict(inner: &Inner, target: &Target, held: &Held, job: &Job, en
     // A reply is the handler's own, whatever its status. An adopted call has no request to begin again with: what came of
     // it is its end.
     let refused = match &ending {
-        Ending::Ended(Err(error)) if job.kept => Some(verdict_of(error, &target.id)),
+        Ending::Ended(Err(error)) if job.kept => Some((verdict_of(error, &target.id), error)),
         _ => None,
     };
-    if let Some(outcome) = refused.filter(|outcome| outcome.is_not_started()) {
+    if let Some((outcome, error)) = refused.filter(|(outcome, _)| outcome.is_not_started()) {
         tracing::info!(?outcome, "the attempt was not begun");
         let retry_after = match outcome {
             Outcome::Overloaded { retry_after } => retry_after,
             _ => None,
         };
-        return Verdict::NotBegun { retry_after };
+        return Verdict::NotBegun {
+            failure: Failure::from(error),
+            retry_after,
+        };
     }
     Verdict::Settle(match ending {
         Ending::Ended(Ok(reply)) => return replied(inner, target, held, job, reply),

@@ -1,10 +1,14 @@
 //! A direct attempt that outlives the hold.
 
-use crate::site::{HOLD, Site, post};
-use crosspoint_core::CallState;
+use crate::site::{HOLD, Site, post, target};
+use axum::body::Body;
+use crosspoint_core::{CallState, CustomerId};
+use crosspoint_gateway::outcome::{Outcome, Returned};
 use crosspoint_testkit::{Method, When, scope};
-use std::time::Duration;
+use http::{Request, Response};
+use std::{convert::Infallible, time::Duration};
 use tokio::time::Instant;
+use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
 async fn it_goes_on_under_a_durable_record_and_its_reply_is_stored() {
@@ -86,4 +90,57 @@ async fn an_adopted_call_cannot_be_redriven_without_its_request() {
     let status = site.status(&redriven[0].unwrap().to_string()).await;
     assert_eq!(status.state, CallState::Unknown);
     assert_eq!(site.scanner.count(), 1);
+}
+
+/// A proxy that finds nobody to send the request to.
+async fn nobody(request: Request<Body>, took: Duration) -> Result<Response<Body>, Infallible> {
+    tokio::time::sleep(took).await;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+    let returned = Returned::new(Outcome::NotStarted, request);
+    response.extensions_mut().insert(returned);
+    Ok(response)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_back_while_its_record_is_being_stored_or_cannot_be_is_queued() {
+    for fails in [false, true] {
+        let site = Site::new();
+        if fails {
+            site.faults.fail(Method::Enqueue, 1, When::Before);
+        } else {
+            site.faults.delay_all(Method::Enqueue, Duration::from_millis(100));
+        }
+        let layer = site
+            .gateway
+            .layer(target())
+            .customer(|_| CustomerId::new("acme").ok())
+            .boxed();
+        let request = Request::post("/v1/scan/7").body(Body::from("a")).unwrap();
+        let response = layer
+            .layer(service_fn(|request| nobody(request, HOLD + Duration::from_millis(50))))
+            .oneshot(request)
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 202, "fails {fails}");
+        site.scanner.finish(1);
+        site.scanner.begun(1).await;
+        site.until(|stats| stats.ready + stats.leased == 0).await;
+        assert_eq!((site.scanner.count(), site.gate().in_flight), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_back_is_held_for_the_rest_of_the_hold_only() {
+    let site = Site::new();
+    let layer = site
+        .gateway
+        .layer(target())
+        .customer(|_| CustomerId::new("acme").ok())
+        .boxed();
+    let request = Request::post("/v1/scan/7").body(Body::from("a")).unwrap();
+    let began = Instant::now();
+    let proxy = layer.layer(service_fn(|request| nobody(request, HOLD / 2)));
+    assert_eq!(proxy.oneshot(request).await.unwrap().status(), 202);
+    assert_eq!(began.elapsed(), HOLD);
 }

@@ -4,9 +4,9 @@ use crate::{leases::Deaf, site::target};
 use async_trait::async_trait;
 use crosspoint_core::{
     CallState, Code, CustomerId, Envelope, Error, Handler, Invocation, InvocationId, Memory, Meta, Page, Reply, Result,
-    Retry, Store, Submit, Submitted,
+    Retry, RetryPolicy, Store, Submit, Submitted,
 };
-use crosspoint_gateway::{CallPolicy, Config, Gateway, TargetConfig};
+use crosspoint_gateway::{CallPolicy, Config, Gateway, Settles, TargetConfig};
 use crosspoint_testkit::{VirtualClock, envelope, scope};
 use http::Request;
 use std::{
@@ -58,19 +58,17 @@ struct Bench {
 
 impl Bench {
     fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self::with(TargetConfig::default(), answers)
+    }
+
+    fn with(config: TargetConfig, answers: impl IntoIterator<Item = Answer>) -> Self {
         let clock = Arc::new(VirtualClock::new());
         let store: Store = Memory::with_clock(clock.clone()).into();
-        let deaf = Arc::new(AtomicBool::new(false));
-        let hearing = Deaf {
-            inner: store.dispatch.clone(),
-            deaf: deaf.clone(),
-            admin: Arc::default(),
-        };
+        let (hearing, deaf) = Deaf::new(&store);
         let gateway = Gateway::new(Arc::new(hearing), clock.clone(), Config::default());
         let service = Arc::new(Listed::default());
         service.answers.lock().unwrap().extend(answers);
-        let config = TargetConfig::default().permits(4);
-        gateway.register(target(), service.clone(), config).unwrap();
+        gateway.register(target(), service.clone(), config.permits(4)).unwrap();
         Self {
             gateway,
             store,
@@ -133,6 +131,41 @@ async fn what_was_not_begun_uses_up_no_attempt() {
         );
         assert!(took < Duration::from_secs(30), "but not for long: {took:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_never_begun_is_tried_less_and_less_often_and_then_no_more() {
+    for settles in [Settles::Gateway, Settles::Handler] {
+        // Where nothing can be begun the gate sets the pace: a probe after each cool-off.
+        for (code, most) in [(Code::TargetUnavailable, 2000), (Code::TargetSaturated, 400)] {
+            let total = Duration::from_secs(1800);
+            let retry = RetryPolicy::default().with_total(Some(total));
+            let config = TargetConfig::default().retry(retry).settles(settles);
+            let bench = Bench::with(config, (0..9999).map(|_| fails(code)));
+            let call = bench.envelope();
+            let id = call.id();
+            let began = Instant::now();
+            bench.queued(call).await.unwrap_err();
+            assert_eq!(bench.stored(id).await, (CallState::Dead, 1, Some(code)));
+            let took = began.elapsed();
+            assert!(took > total && took < total + Duration::from_secs(120), "{took:?}");
+            assert!((100..most).contains(&bench.calls()), "{} times", bench.calls());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_for_long_is_not_given_up_at_its_first_refusal() {
+    let bench = Bench::new((0..4).map(|_| fails(Code::TargetSaturated)));
+    let mut call = bench.envelope();
+    call.created = call.created.minus(Duration::from_secs(48 * 3600));
+    assert_eq!(bench.queued(call).await.unwrap(), 200);
+    let bench = Bench::new((0..99).map(|_| fails(Code::TargetSaturated)));
+    let mut call = bench.envelope();
+    call.created = call.created.minus(Duration::from_secs(48 * 3600));
+    assert_eq!(bench.queued(call).await.unwrap_err().code(), Code::TargetSaturated);
+    let most = usize::try_from(TargetConfig::default().retry.max_attempts).unwrap();
+    assert_eq!(bench.calls(), most + 1, "and not after the others");
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ pub(crate) struct Work {
     quick: Duration,
     slow: Duration,
     /// By how much everything takes longer, for a reason of its own.
-    factor: AtomicU64,
+    pub(crate) factor: AtomicU64,
     down: AtomicBool,
     pub(crate) direct: AtomicU64,
     pub(crate) replayed: AtomicU64,

@@ -118,6 +118,31 @@ async fn a_sticky_gate_sends_the_next_calls_to_the_queue_and_works_it_off_meanwh
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_target_that_goes_away_in_a_sticky_cool_off_is_not_hammered_by_its_queue() {
+    let sticky = CoolOff::default().sticky(Sticky::default().calls(600).time(Duration::from_secs(600)));
+    let policy = Policy::default()
+        .limit(Limit::Fixed(2))
+        .cool_off(sticky)
+        .patience(Duration::ZERO);
+    let bench = Bench::new(16, &policy);
+    bench.started().await;
+    let first: Vec<_> = (0..3).map(|id| bench.send("quick", id)).collect();
+    bench.until(gate::State::CoolOff).await;
+    assert_eq!(answered(first).await.0, 3);
+    bench.down(true);
+    let held: Vec<_> = (0..40).map(|id| bench.send("quick", id)).collect();
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(bench.gate().state, gate::State::CoolOff);
+    let refused = seen(&bench.work.refused_replayed);
+    assert!((3..=40).contains(&refused), "{refused} in 8 s");
+    bench.down(false);
+    bench.empty().await;
+    assert_eq!(seen(&bench.work.replayed), 41);
+    let (done, later) = answered(held).await;
+    assert_eq!(done + later, 40);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cool_off_rests_the_drain_too() {
     let ten = CoolOff::default()
         .first(Duration::from_secs(10))
@@ -143,6 +168,46 @@ async fn a_cool_off_rests_the_drain_too() {
     bench.empty().await;
     assert_eq!((seen(&bench.work.direct), seen(&bench.work.replayed)), (0, 5));
     drop(held);
+}
+
+/// What hangs from before the cool-off waits for a target that is gone.
+#[tokio::test(start_paused = true)]
+async fn calls_that_hang_from_before_do_not_keep_a_target_out_that_is_back() {
+    for stored in [true, false] {
+        let policy = Policy::default().seed(1).limit(Limit::Fixed(20));
+        let bench = if stored {
+            Bench::new(64, &policy)
+        } else {
+            Bench::nameless(64, &policy)
+        };
+        bench.work.factor.store(600, Ordering::Relaxed);
+        let hung: Vec<_> = (0..17).map(|id| bench.send("quick", id)).collect();
+        sleep(Duration::from_millis(10)).await;
+        bench.work.factor.store(1, Ordering::Relaxed);
+        bench.down(true);
+        for _ in 0..3 {
+            bench.call().await;
+        }
+        assert_eq!(bench.gate().state, gate::State::CoolOff);
+        bench.down(false);
+        bench.until(gate::State::Probing).await;
+        assert_eq!((bench.gate().limit, bench.gate().in_flight), (2, 17));
+        for _ in 0..5 {
+            assert_eq!(bench.call().await, 200);
+        }
+        bench.until(gate::State::Ramping).await;
+        assert_eq!(answered(bench.load(3, 10, None).await).await.0, 30);
+        assert_eq!(bench.gate().state, gate::State::Direct);
+        assert_eq!((bench.gate().limit, bench.gate().in_flight), (20, 17));
+        let direct = seen(&bench.work.direct);
+        let calls: Vec<_> = (0..20).map(|id| bench.send("quick", id)).collect();
+        assert_eq!(answered(calls).await.0, 20);
+        assert_eq!(seen(&bench.work.direct), direct + 20, "the whole limit is free");
+        drop(hung);
+        sleep(Duration::from_secs(150)).await;
+        assert_eq!((bench.gate().limit, bench.gate().in_flight), (20, 0));
+        assert_eq!(bench.call().await, 200);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,10 +58,23 @@ impl Handler for Scripted {
 /// A store whose heartbeats fail while the switch is on.
 #[derive(Debug)]
 pub(crate) struct Deaf {
-    pub(crate) inner: Arc<dyn DispatchStore>,
-    pub(crate) deaf: Arc<AtomicBool>,
+    inner: Arc<dyn DispatchStore>,
+    deaf: Arc<AtomicBool>,
     /// How often somebody wanted to act as an operator.
-    pub(crate) admin: Arc<AtomicUsize>,
+    admin: Arc<AtomicUsize>,
+}
+
+impl Deaf {
+    /// One that hears well, and its switch.
+    pub(crate) fn new(inner: &Store) -> (Self, Arc<AtomicBool>) {
+        let deaf = Self {
+            inner: Arc::clone(&inner.dispatch),
+            deaf: Arc::default(),
+            admin: Arc::default(),
+        };
+        let switch = Arc::clone(&deaf.deaf);
+        (deaf, switch)
+    }
 }
 
 #[async_trait]
@@ -110,13 +123,8 @@ impl Bench {
     fn new(script: Script) -> Self {
         let clock = Arc::new(VirtualClock::new());
         let (store, faults) = Faults::wrap(&Memory::with_clock(clock.clone()).into());
-        let deaf = Arc::new(AtomicBool::new(false));
-        let admin = Arc::default();
-        let hearing = Deaf {
-            inner: store.dispatch.clone(),
-            deaf: deaf.clone(),
-            admin: Arc::clone(&admin),
-        };
+        let (hearing, deaf) = Deaf::new(&store);
+        let admin = Arc::clone(&hearing.admin);
         let gateway = Gateway::new(Arc::new(hearing), clock.clone(), Config::default());
         let stopped = Arc::default();
         let handler = Scripted {

@@ -5,6 +5,7 @@
 mod adopt;
 mod again;
 mod allocations;
+mod call;
 mod callbacks;
 mod clients;
 mod contract;
@@ -22,6 +23,7 @@ mod limits;
 mod outcome;
 mod permits;
 mod quota;
+mod record;
 mod remote;
 mod share;
 mod site;

@@ -73,12 +73,7 @@ impl Bench {
     async fn new() -> Self {
         let clock = Arc::new(VirtualClock::new());
         let store: Store = Memory::with_clock(clock.clone()).into();
-        let deaf = Arc::new(AtomicBool::new(false));
-        let hearing = Deaf {
-            inner: store.dispatch.clone(),
-            deaf: deaf.clone(),
-            admin: Arc::default(),
-        };
+        let (hearing, deaf) = Deaf::new(&store);
         let gateway = Gateway::new(Arc::new(hearing), clock.clone(), Config::default());
         let flows = Arc::new(Stubborn {
             store: store.clone(),

@@ -121,24 +121,21 @@ impl Ward {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_does_not_answer_costs_a_quarter_of_a_second_and_then_nothing() {
+async fn a_store_that_does_not_answer_costs_a_moment_and_then_nothing() {
     let ward = Ward::new().await;
+    let moment = Config::default().enqueue_timeout;
     ward.slow(Duration::from_secs(60));
     for n in 0..5 {
         let began = Instant::now();
         assert_eq!(ward.status(post(2, "")).await, 503);
-        let cost = if n < 3 {
-            Duration::from_millis(250)
-        } else {
-            Duration::ZERO
-        };
+        let cost = if n < 3 { moment } else { Duration::ZERO };
         assert_eq!(began.elapsed(), cost, "call {n}");
     }
     // One probe a second.
     sleep(Duration::from_secs(1)).await;
     let began = Instant::now();
     let (first, second) = tokio::join!(ward.status(post(3, "")), ward.status(post(4, "")));
-    assert_eq!((first, second, began.elapsed()), (503, 503, Duration::from_millis(250)));
+    assert_eq!((first, second, began.elapsed()), (503, 503, moment));
     ward.slow(Duration::ZERO);
     assert_eq!(ward.status(post(5, "")).await, 503, "still closed");
     sleep(Duration::from_secs(1)).await;
@@ -160,13 +157,14 @@ async fn a_store_that_does_not_answer_costs_a_quarter_of_a_second_and_then_nothi
 #[tokio::test(start_paused = true)]
 async fn a_keyed_call_that_was_stored_too_late_is_kept_for_its_client() {
     let ward = Ward::new().await;
-    ward.slow(Duration::from_secs(1));
+    let too_long = Config::default().enqueue_timeout * 2;
+    ward.slow(too_long);
     let keyed = || {
         let request = from_ann("POST", "/v1/scan/2").header("idempotency-key", "k");
         request.body(Body::empty()).unwrap()
     };
     assert_eq!(ward.status(keyed()).await, 503);
-    sleep(Duration::from_secs(2)).await;
+    sleep(too_long).await;
     assert_eq!(ward.ready().await, 1);
     ward.slow(Duration::ZERO);
     ward.go.notify_one();

@@ -70,11 +70,13 @@ cases! {
 
 #[test]
 fn the_same_seed_gives_the_same_report_and_another_one_does_not() {
-    // With several customers or a gateway that dies, runs differ a little: see the README.
-    let case = small("w02-one-customer");
-    let one = run(&case, 5).expect("it runs").fingerprint();
-    assert_eq!(one, run(&case, 5).expect("it runs").fingerprint());
-    assert_ne!(one, run(&case, 6).expect("it runs").fingerprint());
+    // One customer, many that take turns and are watched, a gateway that dies.
+    for name in ["w02-one-customer", "w08-noisy", "w09"] {
+        let case = small(name);
+        let one = run(&case, 5).expect("it runs").fingerprint();
+        assert_eq!(one, run(&case, 5).expect("it runs").fingerprint(), "{name}");
+        assert_ne!(one, run(&case, 6).expect("it runs").fingerprint(), "{name}");
+    }
 }
 
 #[test]

@@ -228,16 +228,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// A row of this lane has become ready.
+    /// A row of this lane has become ready: it is in the queue by now.
     pub(super) fn activate(&mut self, lane: i64) -> Result<(), Fail> {
         let (target, pass, active) = self.lane_state(lane)?;
-        if active {
-            return Ok(());
-        }
         let known = self.target(target)?;
-        known.active += 1;
         let vtime = known.vtime;
-        self.set_lane(lane, pass.max(vtime), true)
+        if !active {
+            known.active += 1;
+            return self.set_lane(lane, pass.max(vtime), true);
+        }
+        // Only a lane that is passed over falls behind. If it has emptied meanwhile, no lease has noticed.
+        if pass < vtime && !self.db.prepare_cached(sql::LANE_SECOND)?.exists([lane])? {
+            self.set_lane(lane, vtime, true)?;
+        }
+        Ok(())
     }
 
     fn deactivate(&mut self, lane: i64) -> Result<(), Fail> {

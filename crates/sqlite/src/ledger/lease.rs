@@ -50,10 +50,21 @@ impl RawLease {
         let (since, until) = (Timestamp::from_millis(self.since), Timestamp::from_millis(self.until));
         let mut lease = Lease::new(envelope, reference, attempt, since, until);
         lease.lost = Note::read(self.note.as_deref()).lost();
+        // Each delivery takes a fence, and only attempts are counted.
+        let before = self.fence - i64::from(self.close != 0) - self.attempt;
+        lease.returned = u32::try_from(before.max(0)).unwrap_or(u32::MAX);
         lease.begun = self.begun;
         lease.close = close_reason(self.close);
         Ok(lease)
     }
+}
+
+/// What a lease has brought.
+#[derive(Debug, Default)]
+pub(crate) struct Granted {
+    pub(crate) leases: Vec<RawLease>,
+    /// Whether it ended before it had seen all that is ready: the rest is for the next group.
+    pub(crate) cut_short: bool,
 }
 
 /// A ready row with its call.
@@ -89,10 +100,10 @@ impl Ready {
 
 impl Ledger {
     /// Leases up to as many rows as asked for, in turns between customers.
-    pub(crate) fn lease(&mut self, request: &LeaseRequest) -> Result<Vec<RawLease>, Fail> {
-        let mut leases = Vec::new();
+    pub(crate) fn lease(&mut self, request: &LeaseRequest) -> Result<Granted, Fail> {
+        let mut granted = Granted::default();
         let Some(target) = self.find_target(&request.target)? else {
-            return Ok(leases);
+            return Ok(granted);
         };
         let lines: &[i64] = match request.queue {
             Queue::Held => &[-target],
@@ -100,21 +111,22 @@ impl Ledger {
             _ => &[-target, target],
         };
         for line in lines {
-            if leases.len() < request.max && self.has_active(*line)? {
+            if granted.leases.len() < request.max && !granted.cut_short && self.has_active(*line)? {
                 let terms = self.terms(target, &request.customers)?;
-                self.lease_line(*line, request, &terms, &mut leases)?;
+                granted.cut_short = self.lease_line(*line, request, &terms, &mut granted.leases)?;
             }
         }
-        Ok(leases)
+        Ok(granted)
     }
 
+    /// Leases from one line. Answers whether it was cut short.
     fn lease_line(
         &mut self,
         line: i64,
         request: &LeaseRequest,
         terms: &Terms,
         leases: &mut Vec<RawLease>,
-    ) -> Result<(), Fail> {
+    ) -> Result<bool, Fail> {
         let now = self.now();
         let mut moved = 0;
         // Each round serves a row, moves or ends one, or finds a lane dry, so this comes to an end.
@@ -122,7 +134,7 @@ impl Ledger {
             if moved >= MOVES {
                 // The others of the group wait: go on in the next one.
                 self.timer(now);
-                break;
+                return Ok(true);
             }
             let turns = self.turns(line, request.max - leases.len(), terms)?;
             if turns.is_empty() {
@@ -158,7 +170,7 @@ impl Ledger {
                 self.ran_dry(lane)?;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn ready(&self, lane: i64, limit: usize) -> Result<VecDeque<Ready>, Fail> {

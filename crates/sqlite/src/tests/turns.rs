@@ -82,7 +82,11 @@ async fn a_start_that_nobody_hears_of_waits_for_a_worker() {
 async fn leases_that_nobody_took_come_back_uncounted() {
     let (_folder, clock, store) = store().await;
     store.enqueue(vec![queued(&clock, "t", "acme")]).await.unwrap();
-    let lost = store.write(|ledger| ledger.lease(&request("t", 1))).await.unwrap();
+    let lost = store
+        .write(|ledger| ledger.lease(&request("t", 1)))
+        .await
+        .unwrap()
+        .leases;
     assert!(store.lease(request("t", 1)).await.unwrap().is_empty());
     let back: Vec<_> = lost.iter().map(|lease| (lease.seq, lease.fence)).collect();
     store.write(move |ledger| ledger.give_back(&back)).await.unwrap();

@@ -43,10 +43,12 @@ impl LeaseCall {
             return Tried::Left;
         }
         match ledger.lease(&self.request) {
-            Ok(leases) if leases.is_empty() => {
+            // Not even whoever does not want to wait is told that there is nothing before all was looked at.
+            Ok(granted) if granted.leases.is_empty() && granted.cut_short => Tried::Waits(self),
+            Ok(granted) if granted.leases.is_empty() => {
                 let waits = !self.request.wait.is_zero() && !self.withdrawn.load(Ordering::Acquire);
                 if !waits {
-                    return Tried::Answered(answer(self.tell, leases, back.clone()));
+                    return Tried::Answered(answer(self.tell, granted.leases, back.clone()));
                 }
                 if let Some(parked) = self.parked.take() {
                     // If nobody listens, the next attempt notices.
@@ -54,7 +56,7 @@ impl LeaseCall {
                 }
                 Tried::Waits(self)
             }
-            Ok(leases) => Tried::Answered(answer(self.tell, leases, back.clone())),
+            Ok(granted) => Tried::Answered(answer(self.tell, granted.leases, back.clone())),
             Err(Fail::Refused(error)) => Tried::Answered(self.refused(error)),
             Err(Fail::Group(error)) => Tried::Spoilt(shared(&error), self.refused(error)),
         }

@@ -101,6 +101,16 @@ pub async fn a_hold_that_is_over_is_sidelined(h: &Harness) {
     assert_eq!(leased(h, from(Queue::Sideline, 9)).await, [late]);
 }
 
+/// However many are moved away first: nothing is answered only when nothing is ready.
+pub async fn many_hopeless_calls_hide_no_other(h: &Harness) {
+    let hopeless = (0..2000).map(|_| Enqueue::queued(held(h, "acme", Duration::from_secs(2))));
+    h.store.dispatch.enqueue(hopeless.collect()).await.unwrap();
+    let good = h.queue(held(h, "acme", HOLD)).await;
+    let mut request = from(Queue::Held, 9);
+    request.hopeless = Duration::from_secs(2);
+    assert_eq!(leased(h, request).await, [good]);
+}
+
 /// On demand the held call that came last goes first, within its customer and its priority; the sideline keeps its order.
 pub async fn the_newest_held_call_goes_first(h: &Harness) {
     let mut ids = Vec::new();

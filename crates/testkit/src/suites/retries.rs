@@ -33,9 +33,9 @@ pub async fn a_release_does_not_count(h: &Harness) {
     let mut work = h.service(T, "acme");
     work.max_attempts = 1;
     let id = h.queue(work).await;
-    for _ in 0..5 {
+    for returned in 0..5 {
         let lease = h.take(T).await;
-        assert_eq!(lease.attempt, 1);
+        assert_eq!((lease.attempt, lease.returned), (1, returned));
         let lease = lease.reference;
         assert_eq!(h.settle(Settle::Release { lease }).await, Settled::Applied);
         let status = h.status(id).await;
@@ -145,7 +145,12 @@ pub async fn losses_are_counted_apart_from_failures(h: &Harness) {
     assert_eq!((lease.attempt, lease.lost), (4, 1), "a failure is no loss");
     let lease = lease.reference;
     assert_eq!(h.settle(Settle::Release { lease }).await, Settled::Applied);
-    assert_eq!(h.take(T).await.lost, 1);
+    let lease = h.take(T).await;
+    assert_eq!(
+        (lease.lost, lease.returned),
+        (1, 1),
+        "losses and failures were attempts"
+    );
     h.expire_leases();
     assert_eq!(h.take(T).await.lost, 2);
 }

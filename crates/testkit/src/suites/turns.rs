@@ -5,7 +5,7 @@ use super::{
     held::{HOLD, from, held, leased, name},
 };
 use crate::Harness;
-use crosspoint_core::{CustomerId, CustomerTerms, Enqueue, Envelope, LeaseRequest, Queue};
+use crosspoint_core::{Cancel, CustomerId, CustomerTerms, Enqueue, Envelope, LeaseRequest, Queue};
 use std::{collections::HashMap, time::Duration};
 
 const BOTH: [Queue; 2] = [Queue::Held, Queue::Sideline];
@@ -164,6 +164,31 @@ pub async fn an_idle_customer_saves_nothing_up(h: &Harness) {
         let got = shares(h, &from(queue, 1), 10).await;
         let globex = share(&got, "globex");
         assert!((4..=6).contains(&globex), "{globex} of 10 from {queue:?}");
+    }
+}
+
+/// Nor one that was passed over while its calls went away: it begins anew, in either queue.
+pub async fn nor_does_one_that_was_passed_over(h: &Harness) {
+    if !fair(h) {
+        return;
+    }
+    for queue in BOTH {
+        let gone = h.queue(of(h, queue, "acme")).await;
+        for _ in 0..60 {
+            h.queue(of(h, queue, "globex")).await;
+        }
+        let mut request = from(queue, 1);
+        request.customers = [CustomerTerms::new(name("acme")).skipped()].into();
+        shares(h, &request, 15).await;
+        assert_eq!(h.cancel(gone).await, Cancel::Cancelled);
+        shares(h, &request, 15).await;
+        for _ in 0..30 {
+            h.queue(of(h, queue, "acme")).await;
+        }
+        let got = shares(h, &from(queue, 1), 10).await;
+        let acme = share(&got, "acme");
+        assert!((4..=6).contains(&acme), "{acme} of 10 from {queue:?}");
+        while !shares(h, &from(queue, 99), 1).await.is_empty() {}
     }
 }
 

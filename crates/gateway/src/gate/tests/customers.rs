@@ -81,7 +81,10 @@ async fn a_slow_customer_is_seen_capped_and_kept_out_of_the_histograms() {
 
 /// Cells by customer, of customers with one call each.
 fn cells(seed: Option<u64>) -> Vec<u16> {
-    let gate = Arc::new(Gate::seeded(100, seed));
+    let gate = Arc::new(Gate::new(100));
+    if let Some(seed) = seed {
+        gate.seed(seed);
+    }
     gate.set_watch(true);
     let names = ["acme", "bolt", "cope", "dyne"];
     names

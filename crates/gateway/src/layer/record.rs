@@ -1,0 +1,185 @@
+//! The direct way under a record that is stored first.
+
+use super::{
+    Route,
+    divert::{Why, arrived, beside},
+};
+use crate::{
+    accept::{Entrance, first},
+    callback,
+    gate::Permit,
+    http::Prefer,
+    later::Completion,
+    replay::{self, Sent},
+    room::Room,
+    wait::after,
+    worker::{Holding, Job, conclude, settle, supervise},
+    write::{Teller, ends_of, give_up},
+};
+use bytes::Bytes;
+use crosspoint_core::{BoxError, Code, Enqueue, Enqueued, Envelope, Error, Reply, Settle};
+use http::{Request, Response};
+use http_body::Body;
+use std::{convert::Infallible, future::poll_fn, sync::Arc};
+use tokio::time::Instant;
+use tower_service::Service;
+
+/// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)).
+pub(super) async fn record<S, B, R>(route: Arc<Route>, service: S, request: Request<B>, permit: Permit) -> Reply
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + From<Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let prefer = Prefer::of(&parts.headers);
+    let held = prefer.hold(route.most_direct());
+    let mut ride = None;
+    let accepted = async {
+        let Some(caller) = route.caller(&parts) else {
+            return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
+        };
+        let inner = &route.gateway.inner;
+        inner.intake.ask()?;
+        let (body, room) = inner.read(body, route.max_body, Some(&caller.customer)).await?;
+        let wanted = route.wanted(&parts)?;
+        let mut envelope = route.stored(caller, parts.clone(), body.clone())?;
+        let pass = inner.intake.enter()?;
+        ride = beside(wanted, &mut envelope, held)?;
+        let request = Request::from_parts(parts, B::from(body));
+        let seat = inner.seats.take(Some(envelope.customer()));
+        let until = seat.as_ref().map_or_else(Instant::now, |_| after(began, held));
+        let waiter = inner.inbox.register(envelope.id());
+        let (teller, listener) = ends_of(&envelope, Entrance::Diverted(route.on_disconnect));
+        let running = inner.loops.subscribe();
+        let recording = Recording {
+            route: Arc::clone(&route),
+            permit,
+            room,
+            teller,
+        };
+        tokio::spawn(async move {
+            if let Some(begun) = recording.store(envelope).await {
+                drop(running);
+                begun.run(service, request).await;
+            }
+        });
+        let enqueued = listener.acknowledged(inner.config.enqueue_timeout, Some(pass)).await?;
+        inner.wait(waiter, enqueued, until).await
+    };
+    let accepted = accepted.await;
+    let accepted = arrived(ride, &route, accepted).await;
+    route.answer(Why::Recorded, &prefer, began, accepted)
+}
+
+/// A call that is being recorded.
+struct Recording {
+    route: Arc<Route>,
+    permit: Permit,
+    /// Until it is stored.
+    room: Room,
+    teller: Teller,
+}
+
+/// A call that is recorded as started.
+struct Begun {
+    route: Arc<Route>,
+    permit: Permit,
+    holding: Holding,
+    job: Job,
+}
+
+impl Recording {
+    /// Records the call as started; from then on it no longer depends on its client. `None`: it is not to be made here and
+    /// now.
+    async fn store(self, envelope: Envelope) -> Option<Begun> {
+        let Self {
+            route,
+            permit,
+            room: _room,
+            mut teller,
+        } = self;
+        let inner = Arc::clone(&route.gateway.inner);
+        let job = |attempt, returned| Job {
+            id: envelope.id(),
+            attempt,
+            returned,
+            created: envelope.created,
+            repeatable: envelope.repeatable,
+            hold_until: None,
+            kept: true,
+            route: Arc::clone(&envelope.invocation.meta.route_class),
+        };
+        let sent = Instant::now();
+        let items = callback::batch(Enqueue::adopted(envelope.clone(), inner.terms()));
+        let mut storing = inner.store.enqueue(items);
+        let (stored, permit) = tokio::select! {
+            biased;
+            stored = &mut storing => (stored, Some(permit)),
+            () = teller.left() => {
+                // A store that hangs keeps nobody else from the target.
+                drop(permit);
+                (storing.await, None)
+            }
+        };
+        let lease = match stored.and_then(first) {
+            Ok(Enqueued::New(Some(lease))) if teller.is_unwanted() => {
+                give_up(&inner, *lease).await;
+                return None;
+            }
+            Ok(Enqueued::New(Some(lease))) => lease,
+            other => {
+                teller.tell(&inner, other);
+                return None;
+            }
+        };
+        let holding = inner.hold_lease(&lease, sent);
+        let job = job(lease.attempt, lease.returned);
+        let Some(permit) = permit else {
+            // Its client may come back for it: it waits for its turn like any other.
+            let release = Settle::Release { lease: holding.lease };
+            settle(&inner, &route.target, &holding, &job, release).await;
+            return None;
+        };
+        teller.tell(&inner, Ok(Enqueued::New(None)));
+        Some(Begun {
+            route,
+            permit,
+            holding,
+            job,
+        })
+    }
+}
+
+impl Begun {
+    async fn run<S, B, R>(self, mut service: S, mut request: Request<B>)
+    where
+        S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send,
+        S::Future: Send,
+        B: Send,
+        R: Body<Data = Bytes> + Send,
+        R::Error: Into<BoxError>,
+    {
+        let Self {
+            route,
+            permit,
+            holding,
+            job,
+        } = self;
+        let inner = &route.gateway.inner;
+        request.extensions_mut().insert(Completion::under(holding.lease));
+        request.extensions_mut().insert(Sent(job.id));
+        let work = async {
+            let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
+            let Ok(response) = service.call(request).await;
+            replay::collect(response, inner.config.max_reply, &route.target.id).await
+        };
+        let ending = supervise(work, &holding, None, Some(inner.config.stop_grace)).await;
+        permit.finish(ending.outcome(&route.target.id));
+        conclude(inner, &route.target, &holding, &job, ending).await;
+    }
+}
