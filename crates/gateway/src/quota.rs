@@ -20,6 +20,9 @@ use tokio::time::{Instant, timeout};
 /// How long a count of one customer's calls is believed.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How long a call waits for a count: it is a precaution, and the call has its own wait for the store before it.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// More counts than this are looked through for old ones.
 const MANY: usize = 1024;
 
@@ -235,9 +238,9 @@ impl Inner {
         };
         let known = match self.waiting.look(target, customer, most) {
             Known::Ask => {
-                // A store without that side cannot count, and one that does not answer takes no call either.
+                // A store without that side cannot count, and one that is in trouble says so when it is to take the call.
                 let Some(admin) = self.store.admin() else { return Ok(()) };
-                let counted = timeout(self.config.enqueue_timeout, admin.lane(target, customer)).await;
+                let counted = timeout(PATIENCE, admin.lane(target, customer)).await;
                 let Ok(Ok(waits)) = counted else { return Ok(()) };
                 self.waiting.saw(target, customer, waits);
                 most.known(waits)
