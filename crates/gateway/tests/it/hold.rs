@@ -43,11 +43,13 @@ async fn a_client_that_leaves_while_it_waits_in_memory_leaves_nothing_behind() {
     let site = Site::with(|layer| layer.patience(Duration::from_secs(5)));
     let first = site.send(post(1, "a"));
     site.scanner.begun(1).await;
+    // As many may wait as there are permits.
     let left = site.send(post(2, "b"));
-    let patient = site.send(post(3, "c"));
     sleep(Duration::from_millis(50)).await;
     left.abort();
     assert!(left.await.unwrap_err().is_cancelled());
+    let patient = site.send(post(3, "c"));
+    sleep(Duration::from_millis(50)).await;
     site.scanner.finish(2);
     assert_eq!(first.await.unwrap().body, "1 a direct");
     assert_eq!(patient.await.unwrap().body, "3 c direct", "its place is the next one's");
