@@ -43,6 +43,7 @@ async fn a_client_that_leaves_while_it_waits_in_memory_leaves_nothing_behind() {
     let site = Site::with(|layer| layer.patience(Duration::from_secs(5)));
     let first = site.send(post(1, "a"));
     site.scanner.begun(1).await;
+    // As many may wait as there are permits.
     let left = site.send(post(2, "b"));
     sleep(Duration::from_millis(50)).await;
     left.abort();
