@@ -182,7 +182,7 @@ impl Gate {
     fn note_closely(&self, ticket: &Ticket, outcome: Outcome, mode: Mode) {
         let fresh = mode.generation() == ticket.generation;
         let ended = if fresh { Ended::of(outcome) } else { Some(Ended::Stale) };
-        self.recorder.count(ended, ticket.drained && fresh);
+        self.recorder.count(ended);
         let took = ticket.start.map(|start| start.elapsed());
         if let Some(cell) = ticket.cell {
             let telling = fresh && matches!(outcome, Outcome::Success | Outcome::Failed);

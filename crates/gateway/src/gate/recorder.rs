@@ -46,9 +46,6 @@ pub(crate) struct Readings {
     pub(crate) unknown: u64,
     pub(crate) not_started: u64,
     pub(crate) overloaded: u64,
-    /// Of these completions, those of calls that came from the queue.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests look at it so far"))]
-    pub(crate) drained: u64,
     /// Direct calls that came, whether they were admitted or not.
     pub(crate) arrived: u64,
     /// Of these, those that were not admitted.
@@ -101,7 +98,6 @@ impl Ended {
 #[repr(align(128))]
 struct Shard {
     ended: [AtomicU64; ENDED],
-    drained: AtomicU64,
 }
 
 struct Class {
@@ -127,7 +123,6 @@ pub(super) struct Totals {
     pub(super) arrived: u64,
     pub(super) diverted: u64,
     pub(super) ended: [u64; ENDED],
-    pub(super) drained: u64,
     pub(super) succeeded: u64,
 }
 
@@ -136,7 +131,6 @@ impl Recorder {
         Self {
             shards: std::array::from_fn(|_| Shard {
                 ended: Default::default(),
-                drained: AtomicU64::new(0),
             }),
             // The class of calls whose route has no name.
             names: Mutex::new(vec![Arc::from("")]),
@@ -167,13 +161,10 @@ impl Recorder {
     }
 
     /// Counts the end of a call; must come before its permit is given back, or it is taken for a success for a while.
-    pub(super) fn count(&self, ended: Option<Ended>, drained: bool) {
+    pub(super) fn count(&self, ended: Option<Ended>) {
         let Some(shard) = self.shards.get(slot()) else { return };
         if let Some(counter) = ended.and_then(|ended| shard.ended.get(ended as usize)) {
             counter.fetch_add(1, Ordering::Relaxed);
-        }
-        if drained {
-            shard.drained.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -216,7 +207,6 @@ impl Recorder {
             for (sum, counter) in now.ended.iter_mut().zip(&shard.ended) {
                 *sum += counter.load(Ordering::Relaxed);
             }
-            now.drained += shard.drained.load(Ordering::Relaxed);
         }
         // Calls that end right now may have been counted here and not yet in `completed`: they catch up next time.
         let others: u64 = now.ended.iter().sum();
@@ -234,7 +224,6 @@ impl Recorder {
             unknown: ended(Ended::Unknown),
             not_started: ended(Ended::NotStarted),
             overloaded: ended(Ended::Overloaded),
-            drained: now.drained - last.drained,
             arrived: now.arrived.saturating_sub(last.arrived),
             diverted: now.diverted - last.diverted,
             ..Readings::default()
@@ -334,16 +323,16 @@ mod tests {
     #[test]
     fn successes_are_what_ended_in_no_other_way() {
         let recorder = Recorder::new();
-        recorder.count(Some(Ended::Failed), true);
-        recorder.count(Some(Ended::Stale), false);
+        recorder.count(Some(Ended::Failed));
+        recorder.count(Some(Ended::Stale));
         let completed = |completed| Totals {
             completed,
             ..Totals::default()
         };
         let readings = recorder.take(completed(10));
-        assert_eq!((readings.succeeded, readings.failed, readings.drained), (8, 1, 1));
+        assert_eq!((readings.succeeded, readings.failed), (8, 1));
         // Counted, but its permit is not back yet.
-        recorder.count(Some(Ended::Unknown), false);
+        recorder.count(Some(Ended::Unknown));
         let readings = recorder.take(completed(10));
         assert_eq!((readings.succeeded, readings.unknown), (0, 1));
         let readings = recorder.take(completed(12));
