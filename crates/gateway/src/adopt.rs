@@ -48,7 +48,7 @@ pub(crate) trait Judged: Sized {
     /// Whether the call may be made again, so that this is no answer yet. Only for calls whose request is kept.
     fn again(&self, envelope: &Envelope) -> bool;
 
-    /// The same answer once more, for a record; empty if it is a stream for its client.
+    /// The same answer once more, for a record; only its status if it is a stream for its client.
     fn copy(&self) -> Result<Reply>;
 }
 
@@ -71,7 +71,13 @@ impl<R> Judged for Result<Response<R>, Infallible> {
     }
 
     fn copy(&self) -> Result<Reply> {
-        Ok(Reply::default())
+        let response = match self {
+            Ok(response) => response,
+            Err(never) => match *never {},
+        };
+        let mut reply = Reply::default();
+        *reply.status_mut() = response.status();
+        Ok(reply)
     }
 }
 

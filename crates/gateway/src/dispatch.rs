@@ -51,8 +51,9 @@ impl Gateway {
     ///
     /// # Errors
     /// The handler's own error on the direct way; [`Code::SetupInvalid`] when the target is not served by this process
-    /// or is one of flows; [`Code::Expired`] when the deadline has passed; the store's error when the call could not be
-    /// stored, in which case it was not begun.
+    /// or is one of flows; [`Code::Expired`] when the deadline has passed; [`Code::RateLimited`] when it has to wait and as
+    /// many of its customer's calls wait as may; the store's error when the call could not be stored. In all these cases it
+    /// was not begun, or may be repeated.
     pub async fn call(&self, invocation: Invocation, policy: CallPolicy) -> Result<Submitted> {
         let inner = &self.inner;
         let target = inner.known(&invocation.meta.target);
@@ -116,8 +117,14 @@ impl Gateway {
         let hold = until.saturating_duration_since(began);
         self.start_tasks();
         let entrance = Entrance::Diverted(policy.on_disconnect);
-        let accepted = self.inner.accept(envelope, entrance, hold, None).await;
-        let submitted = accepted.and_then(|accepted| self.inner.submitted(accepted));
+        let submitted = async {
+            let (customer, bytes) = (envelope.customer(), envelope.invocation.request.body().len());
+            self.inner.may_wait(&target.id, customer).await?;
+            self.inner.waiting.comes(&target.id, customer, bytes);
+            let accepted = self.inner.accept(envelope, entrance, hold, None).await?;
+            self.inner.submitted(accepted)
+        };
+        let submitted = submitted.await;
         record(target, why, began, &submitted);
         submitted
     }

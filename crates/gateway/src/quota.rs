@@ -2,8 +2,9 @@
 //!
 //! Calls that wait are counted by the store, for all processes together. Asking it for every diverted call would cost a read
 //! each, so it is asked only about customers who could have reached their quota: while everything that waits for a target
-//! is less than one customer may have, nobody has. What has been stored since the last count is added, so that a quota is
-//! passed by what several processes store within a second, and not by more.
+//! is less than one customer may have, nobody has. What this process has stored since the last count is added. What others
+//! have is seen with the next count of all (every 15 s) or, once a customer is asked about, within a second: by so much a quota
+//! may be passed.
 
 use crate::{gateway::Inner, http::whole_seconds};
 use crosspoint_core::{Code, CustomerId, Error, LaneStats, Result, TargetId, TargetStats};

@@ -68,8 +68,9 @@ pub struct Config {
     /// How many bytes of one customer's bodies are read at once; further calls of it are refused with 429. Default 16 MiB.
     pub max_buffered_per_customer: usize,
     /// How many calls of one customer may wait in the queue of one target, over all processes; further ones are refused with
-    /// 429. The store is asked at most once a second for each customer, and not at all while fewer calls wait in all, so
-    /// that what is stored within a second may pass it. Calls that run directly, and what [`Submit`](crosspoint_core::Submit)
+    /// 429. The store is asked at most once a second for each customer, and not at all while fewer calls wait in all, as far
+    /// as this process knows: what other processes have stored since the last count (every 15 s) may pass it. Calls that run
+    /// directly, and what [`Submit`](crosspoint_core::Submit)
     /// stores, are not refused. Default 100 000.
     pub max_queued_per_customer: u64,
     /// How many bytes the requests of one customer that wait for one target may take up, in the same way. Default 1 GiB.

@@ -327,7 +327,11 @@ where
         let Some(caller) = eligible else {
             return Err(route.has_no_way(&parts, why));
         };
-        let again = route.may_repeat(&parts.method, &parts.headers);
+        let begun = matches!(why, Why::Returned(outcome) if !outcome.is_not_started());
+        if begun && !(route.may_repeat(&parts.method, &parts.headers) && route.target.max_attempts() > 1) {
+            // Whatever stands in the way of another attempt: it must not be taken for a call that was not begun.
+            return Err(Error::new(Code::OutcomeUnknown, Code::OutcomeUnknown.title()));
+        }
         let inner = &route.gateway.inner;
         inner.intake.ask()?;
         inner.may_wait(&route.target.id, &caller.customer).await?;
@@ -335,13 +339,8 @@ where
         inner.waiting.comes(&route.target.id, &caller.customer, body.len());
         let wanted = route.wanted(&parts)?;
         let mut envelope = route.stored(caller, parts, body)?;
-        if matches!(why, Why::Returned(outcome) if !outcome.is_not_started()) {
-            // It may have been carried out: that was an attempt.
-            envelope.max_attempts -= 1;
-            if !again || envelope.max_attempts == 0 {
-                return Err(Error::new(Code::OutcomeUnknown, Code::OutcomeUnknown.title()));
-            }
-        }
+        // If it may have been carried out, that was an attempt.
+        envelope.max_attempts -= u32::from(begun);
         ride = beside(wanted, &mut envelope, held)?;
         tracing::debug!(target = %route.target.id, id = %envelope.id(), reason = why.as_str(), "diverted");
         route.gateway.start_tasks();

@@ -6,7 +6,7 @@ use crosspoint_core::{CallState, CustomerId};
 use crosspoint_gateway::outcome::{Outcome, Returned};
 use crosspoint_testkit::{Method, When, scope};
 use http::{Request, Response};
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, future::ready, time::Duration};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -95,11 +95,41 @@ async fn an_adopted_call_cannot_be_redriven_without_its_request() {
 /// A proxy that finds nobody to send the request to.
 async fn nobody(request: Request<Body>, took: Duration) -> Result<Response<Body>, Infallible> {
     tokio::time::sleep(took).await;
+    gives_back(request, Outcome::NotStarted)
+}
+
+/// A proxy that has got no answer.
+fn gives_back(request: Request<Body>, why: Outcome) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = http::StatusCode::BAD_GATEWAY;
-    let returned = Returned::new(Outcome::NotStarted, request);
-    response.extensions_mut().insert(returned);
+    response.extensions_mut().insert(Returned::new(why, request));
     Ok(response)
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_stands_in_the_way_of_the_queue_a_call_that_may_have_run_is_not_refused() {
+    let site = Site::new();
+    let layer = site
+        .gateway
+        .layer(target())
+        .customer(|_| CustomerId::new("acme").ok())
+        .max_body(3);
+    for (method, why, status) in [
+        ("POST", Outcome::Unknown, 504),
+        // What may be repeated, and what did not begin, may be sent again, if not like this.
+        ("PUT", Outcome::Unknown, 413),
+        ("POST", Outcome::NotStarted, 413),
+    ] {
+        let request = Request::builder().method(method).uri("/v1/scan/7");
+        let response = layer
+            .clone()
+            .boxed()
+            .layer(service_fn(move |request| ready(gives_back(request, why))))
+            .oneshot(request.body(Body::from("more than three")).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(response.status(), status, "{method} {why:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

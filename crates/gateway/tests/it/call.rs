@@ -61,12 +61,23 @@ impl Bench {
     }
 
     fn with(steps: impl IntoIterator<Item = Step>, config: TargetConfig) -> Self {
+        Self::configured(steps, config, Config::default())
+    }
+
+    /// With so many waiting calls for each customer.
+    fn limited(most: u64) -> Self {
+        let mut config = Config::default();
+        config.max_queued_per_customer = most;
+        Self::configured([], TargetConfig::default().permits(4), config)
+    }
+
+    fn configured(steps: impl IntoIterator<Item = Step>, target_config: TargetConfig, config: Config) -> Self {
         let clock = Arc::new(VirtualClock::new());
         let (store, faults) = Faults::wrap(&Memory::with_clock(clock.clone()).into());
-        let gateway = Gateway::new(store.dispatch.clone(), clock.clone(), Config::default());
+        let gateway = Gateway::new(store.dispatch.clone(), clock.clone(), config);
         let service = Arc::new(Listed::default());
         service.steps.lock().unwrap().extend(steps);
-        gateway.register(target(), service.clone(), config).unwrap();
+        gateway.register(target(), service.clone(), target_config).unwrap();
         Self {
             gateway,
             store,
@@ -148,6 +159,28 @@ fn accepted(submitted: Result<Submitted>) -> InvocationId {
 
 fn code(submitted: Result<Submitted>) -> Code {
     submitted.unwrap_err().code()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_of_whom_enough_waits_is_told_so() {
+    let bench = Bench::limited(2);
+    bench.gateway.set_available(&target(), false);
+    let policy = CallPolicy::default().hold(Duration::ZERO);
+    for _ in 0..2 {
+        accepted(bench.gateway.call(bench.invocation("x"), policy).await);
+    }
+    // By then everything has been counted.
+    sleep(16 * SECOND).await;
+    let refused = bench.gateway.call(bench.invocation("x"), policy).await;
+    assert_eq!(code(refused), Code::RateLimited);
+    bench.gateway.set_available(&target(), true);
+    sleep(SECOND).await;
+    assert_eq!(
+        text(bench.call(bench.invocation("x")).await),
+        "made",
+        "who need not wait is not refused"
+    );
+    assert_eq!(bench.begun(), 3);
 }
 
 #[tokio::test(start_paused = true)]
