@@ -116,18 +116,12 @@ impl Recording {
         };
         let sent = Instant::now();
         let items = callback::batch(Enqueue::adopted(envelope.clone(), inner.terms()));
-        let mut storing = inner.store.enqueue(items);
-        let (stored, permit) = tokio::select! {
-            biased;
-            stored = &mut storing => (stored, Some(permit)),
-            () = teller.left() => {
-                // A store that hangs keeps nobody else from the target.
-                drop(permit);
-                (storing.await, None)
-            }
-        };
+        let storing = inner.store.enqueue(items);
+        let most = inner.config.enqueue_timeout;
+        let (stored, permit) = teller.under(storing, Some(permit), most).await;
         let lease = match stored.and_then(first) {
             Ok(Enqueued::New(Some(lease))) if teller.is_unwanted() => {
+                drop(permit);
                 give_up(&inner, *lease).await;
                 return None;
             }
@@ -143,6 +137,7 @@ impl Recording {
             // Its client may come back for it: it waits for its turn like any other.
             let release = Settle::Release { lease: holding.lease };
             settle(&inner, &route.target, &holding, &job, release).await;
+            teller.tell(&inner, Ok(Enqueued::New(None)));
             return None;
         };
         teller.tell(&inner, Ok(Enqueued::New(None)));
