@@ -2,7 +2,7 @@
 
 use super::{
     Route,
-    divert::{Why, arrived, beside},
+    divert::{Caller, Why, arrived, beside, divert_within},
 };
 use crate::{
     accept::{Entrance, first},
@@ -17,15 +17,16 @@ use crate::{
     write::{Teller, ends_of, give_up},
 };
 use bytes::Bytes;
-use crosspoint_core::{BoxError, Code, Enqueue, Enqueued, Envelope, Error, Reply, Settle};
-use http::{Request, Response};
+use crosspoint_core::{BoxError, Code, Enqueue, Enqueued, Envelope, Error, Reply, Result, Settle};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use std::{convert::Infallible, future::poll_fn, sync::Arc};
 use tokio::time::Instant;
 use tower_service::Service;
 
-/// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)).
-pub(super) async fn record<S, B, R>(route: Arc<Route>, service: S, request: Request<B>, permit: Permit) -> Reply
+/// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)). Its body is
+/// read before it is admitted: one that trickles keeps nobody else from the target.
+pub(super) async fn record<S, B, R>(route: Arc<Route>, service: S, request: Request<B>, prefer: Prefer) -> Reply
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -36,16 +37,27 @@ where
 {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
-    let prefer = Prefer::of(&parts.headers);
+    let (caller, body, room) = match read(&route, &parts, body).await {
+        Ok(read) => read,
+        Err(error) => return route.answer(Why::Recorded, &prefer, began, Err(error)),
+    };
+    let most = prefer.hold(route.most()).saturating_sub(began.elapsed());
+    let patience = most.min(route.patience());
+    let admitted = route.gate.admit_within(route.class, Some(&caller.customer), patience);
+    let permit = match admitted.await {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            // It takes room of its own.
+            drop(room);
+            let most = prefer.hold(route.most()).saturating_sub(began.elapsed());
+            let request = Request::from_parts(parts, B::from(body));
+            return divert_within(route, request, Why::Refused(refusal), most).await;
+        }
+    };
     let held = prefer.hold(route.most_direct());
     let mut ride = None;
     let accepted = async {
-        let Some(caller) = route.caller(&parts) else {
-            return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
-        };
         let inner = &route.gateway.inner;
-        inner.intake.ask()?;
-        let (body, room) = inner.read(body, route.max_body, Some(&caller.customer)).await?;
         let wanted = route.wanted(&parts)?;
         let mut envelope = route.stored(caller, parts.clone(), body.clone())?;
         let pass = inner.intake.enter()?;
@@ -74,6 +86,21 @@ where
     let accepted = accepted.await;
     let accepted = arrived(ride, &route, accepted).await;
     route.answer(Why::Recorded, &prefer, began, accepted)
+}
+
+/// Whose request it is, and its body.
+async fn read<B>(route: &Route, parts: &Parts, body: B) -> Result<(Caller, Bytes, Room)>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let Some(caller) = route.caller(parts) else {
+        return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
+    };
+    let inner = &route.gateway.inner;
+    inner.intake.ask()?;
+    let (body, room) = inner.read(body, route.max_body, Some(&caller.customer)).await?;
+    Ok((caller, body, room))
 }
 
 /// A call that is being recorded.
