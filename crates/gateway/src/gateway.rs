@@ -14,6 +14,7 @@ use crate::{
     worker::{self, Leases},
 };
 use crosspoint_core::{Clock, Code, Deliver, DispatchStore, Error, FleetScope, Handler, Result, StopReason, TargetId};
+use futures_util::future::join_all;
 use std::{
     collections::HashMap,
     sync::{
@@ -252,9 +253,11 @@ impl Gateway {
         }
         inner.enter(Stage::Closing);
         inner.inbox.close();
-        for target in inner.all() {
-            control::remember(inner.store.as_ref(), &target.id, &target.control).await;
-        }
+        let targets = inner.all();
+        let store = inner.store.as_ref();
+        // All at once: each may take its time if the store hangs.
+        let notes = targets.iter();
+        join_all(notes.map(|target| control::remember(store, &target.id, &target.control))).await;
         inner.publish();
     }
 
