@@ -3,11 +3,11 @@
 use crate::{
     OnDisconnect,
     accept::{Entrance, first},
+    budget::Part,
     callback,
     gate::{Drain, Permit},
     gateway::Inner,
     intake::Pass,
-    room::Room,
     target::Target,
     worker,
 };
@@ -136,7 +136,7 @@ pub(crate) struct Write {
     pub(crate) target: Arc<Target>,
     pub(crate) class: Drain,
     /// Until the envelope is stored.
-    pub(crate) room: Option<Room>,
+    pub(crate) room: Option<Part>,
     pub(crate) teller: Teller,
 }
 

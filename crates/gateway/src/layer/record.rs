@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     accept::{Entrance, first},
+    budget::Part,
     callback,
     gate::Permit,
     http::Prefer,
     later::Completion,
     replay::{self, Sent},
-    room::Room,
     wait::after,
     worker::{Holding, Job, conclude, settle, supervise},
     write::{Teller, ends_of, give_up},
@@ -63,8 +63,12 @@ where
         let pass = inner.intake.enter()?;
         ride = beside(wanted, &mut envelope, held)?;
         let request = Request::from_parts(parts, B::from(body));
-        let seat = inner.seats.take(Some(envelope.customer()));
-        let until = seat.as_ref().map_or_else(Instant::now, |_| after(began, held));
+        let seat = inner.seats.take(1, Some(envelope.customer()));
+        let until = if seat.is_ok() {
+            after(began, held)
+        } else {
+            Instant::now()
+        };
         let waiter = inner.inbox.register(envelope.id());
         let (teller, listener) = ends_of(&envelope, Entrance::Diverted(route.on_disconnect));
         let running = inner.loops.subscribe();
@@ -89,7 +93,7 @@ where
 }
 
 /// Whose request it is, and its body.
-async fn read<B>(route: &Route, parts: &Parts, body: B) -> Result<(Caller, Bytes, Room)>
+async fn read<B>(route: &Route, parts: &Parts, body: B) -> Result<(Caller, Bytes, Part)>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
@@ -108,7 +112,7 @@ struct Recording {
     route: Arc<Route>,
     permit: Permit,
     /// Until it is stored.
-    room: Room,
+    room: Part,
     teller: Teller,
 }
 
