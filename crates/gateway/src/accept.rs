@@ -19,11 +19,10 @@
 use crate::{
     OnDisconnect,
     backlog::Place,
+    budget::Part,
     gate::Drain,
     gateway::{Inner, Stage},
     inbox::{Answer, Waiter},
-    room::Room,
-    seats::Seat,
     target::Target,
     wait::from_now,
     write::{Listener, Write, ends_of, ends_with_client},
@@ -61,7 +60,7 @@ impl Inner {
         mut envelope: Envelope,
         entrance: Entrance,
         hold: Duration,
-        room: Option<Room>,
+        room: Option<Part>,
     ) -> Result<Accepted> {
         let target = self.target(&envelope.invocation.meta.target);
         let id = envelope.id();
@@ -101,11 +100,11 @@ impl Inner {
         envelope: &Envelope,
         entrance: Entrance,
         hold: Duration,
-    ) -> Option<(Place, Seat)> {
+    ) -> Option<(Place, Part)> {
         if hold.is_zero() || self.stage() != Stage::Running {
             return None;
         }
-        let seat = self.seats.take(Some(envelope.customer()))?;
+        let seat = self.seats.take(1, Some(envelope.customer())).ok()?;
         // Who submits has said how long to wait.
         let submitted = matches!(entrance, Entrance::Submitted);
         let may = |ahead| submitted || target.may_hold(ahead, hold);
@@ -155,7 +154,7 @@ impl Inner {
     /// Waits for an answer until `until`, or until the process shuts down, if there is a seat left for this customer. `None`:
     /// not in time.
     pub(crate) async fn hold(&self, customer: &CustomerId, waiter: &mut Waiter, until: Instant) -> Option<Answer> {
-        let _seat = self.seats.take(Some(customer))?;
+        let _seat = self.seats.take(1, Some(customer)).ok()?;
         self.until(waiter, until).await
     }
 
@@ -175,7 +174,7 @@ impl Inner {
         envelope: Envelope,
         entrance: Entrance,
         alone: bool,
-        room: Option<Room>,
+        room: Option<Part>,
     ) -> Listener {
         let class = if envelope.hold_until.is_some() {
             Drain::Held

@@ -1,19 +1,20 @@
 //! The gateway of one process: its targets, its leases and whoever waits in it.
 
 use crate::{
-    Config, Limit, Policy, Settles, TargetConfig, control,
+    Config, Limit, Policy, Settles, TargetConfig,
+    budget::Budget,
+    control,
     gate::{Drain, Snapshot},
     inbox::Inbox,
     intake::Intake,
     metric, purge,
     quota::Waiting,
-    room::Rooms,
-    seats::Seats,
     target::Target,
     wait::from_now,
     worker::{self, Leases},
 };
 use crosspoint_core::{Clock, Code, Deliver, DispatchStore, Error, FleetScope, Handler, Result, StopReason, TargetId};
+use futures_util::future::join_all;
 use std::{
     collections::HashMap,
     sync::{
@@ -68,11 +69,11 @@ pub(crate) struct Inner {
     pub(crate) leases: Leases,
     pub(crate) stage: watch::Sender<Stage>,
     /// The places of clients that are kept waiting.
-    pub(crate) seats: Arc<Seats>,
+    pub(crate) seats: Arc<Budget>,
     /// Whether diverted calls are written to the store.
     pub(crate) intake: Intake,
     /// Room for bodies that are read to be queued.
-    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) rooms: Arc<Budget>,
     /// What waits in the queue, for the quotas of customers.
     pub(crate) waiting: Waiting,
     /// Ends when the last lease loop has dropped its clone.
@@ -106,9 +107,9 @@ impl Gateway {
         let fleet = FleetScope::trusted();
         Self {
             inner: Arc::new(Inner {
-                seats: Seats::new(config.max_held, config.max_held_per_customer),
+                seats: Budget::new(config.max_held, config.max_held_per_customer),
                 intake: Intake::default(),
-                rooms: Rooms::new(config.max_buffered, config.max_buffered_per_customer),
+                rooms: Budget::new(config.max_buffered, config.max_buffered_per_customer),
                 waiting: Waiting::default(),
                 store,
                 clock,
@@ -252,9 +253,11 @@ impl Gateway {
         }
         inner.enter(Stage::Closing);
         inner.inbox.close();
-        for target in inner.all() {
-            control::remember(inner.store.as_ref(), &target.id, &target.control).await;
-        }
+        let targets = inner.all();
+        let store = inner.store.as_ref();
+        // All at once: each may take its time if the store hangs.
+        let notes = targets.iter();
+        join_all(notes.map(|target| control::remember(store, &target.id, &target.control))).await;
         inner.publish();
     }
 

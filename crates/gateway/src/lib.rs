@@ -4,6 +4,7 @@
 mod accept;
 mod adopt;
 mod backlog;
+mod budget;
 pub mod callback;
 mod config;
 mod control;
@@ -26,7 +27,6 @@ pub mod remote;
 mod replay;
 mod reply;
 mod room;
-mod seats;
 mod status;
 mod target;
 mod wait;

@@ -3,16 +3,17 @@
 use crate::{
     OnDisconnect,
     accept::{Entrance, first},
+    budget::Part,
     callback,
     gate::{Drain, Permit},
     gateway::Inner,
     intake::Pass,
-    room::Room,
     target::Target,
     worker,
 };
 use crosspoint_core::{Code, Enqueue, Enqueued, Envelope, Error, InvocationId, Lease, Result, Scope, Settle};
 use std::{
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -100,9 +101,21 @@ impl Teller {
         self.ends_with_client || self.may_be_refused && self.refused.load(Ordering::Acquire)
     }
 
-    /// Resolves when nobody listens any more.
-    pub(crate) async fn left(&mut self) {
-        self.tell.closed().await;
+    /// Waits for the store. A permit is kept only while somebody listens, and for at most `most`: a store that hangs keeps
+    /// nobody else from the target.
+    pub(crate) async fn under<T>(
+        &mut self,
+        storing: impl Future<Output = T> + Send,
+        permit: Option<Permit>,
+        most: Duration,
+    ) -> (T, Option<Permit>) {
+        let mut storing = pin!(storing);
+        tokio::select! {
+            biased;
+            stored = &mut storing => return (stored, permit),
+            _ = timeout(most, self.tell.closed()) => drop(permit),
+        }
+        (storing.await, None)
     }
 
     /// Says how the write has ended. What may have been stored and is unwanted is cancelled.
@@ -123,7 +136,7 @@ pub(crate) struct Write {
     pub(crate) target: Arc<Target>,
     pub(crate) class: Drain,
     /// Until the envelope is stored.
-    pub(crate) room: Option<Room>,
+    pub(crate) room: Option<Part>,
     pub(crate) teller: Teller,
 }
 
@@ -140,17 +153,22 @@ impl Write {
             target,
             class,
             room: _room,
-            teller,
+            mut teller,
         } = self;
         let sent = Instant::now();
         let item = match permit {
             Some(_) => Enqueue::leased(envelope, inner.terms()),
             None => Enqueue::queued(envelope),
         };
-        let stored = inner.store.enqueue(callback::batch(item)).await.and_then(first);
+        let storing = inner.store.enqueue(callback::batch(item));
+        let (stored, permit) = teller.under(storing, permit, inner.config.enqueue_timeout).await;
+        let stored = stored.and_then(first);
         let queued = matches!(&stored, Ok(Enqueued::New(None)));
         let stored = match stored {
-            Ok(Enqueued::New(Some(lease))) if teller.is_unwanted() => return give_up(&inner, *lease).await,
+            Ok(Enqueued::New(Some(lease))) if teller.is_unwanted() => {
+                drop(permit);
+                return give_up(&inner, *lease).await;
+            }
             Ok(Enqueued::New(Some(lease))) => {
                 target.control.backlog().stored(1);
                 worker::start(&inner, &target, *lease, sent, permit);

@@ -53,7 +53,8 @@ pub struct Config {
     /// How long the store may take to acknowledge a call that is diverted, or recorded before it is tried, before its
     /// client is refused with 503. After three failures in a row calls are refused at once for a second. Default 2 s, a
     /// fifth of the hold: a store that works answers within milliseconds, but a shared disk may need a quarter of a second
-    /// for a sync, and with several processes on one SQLite file a call waits for a sync of each of them.
+    /// for a sync, and with several processes on one SQLite file a call waits for a sync of each of them. Neither a write nor
+    /// a lease keeps permits for longer.
     #[serde(rename = "enqueue_timeout_ms", with = "millis")]
     #[schemars(with = "u64")]
     pub enqueue_timeout: Duration,

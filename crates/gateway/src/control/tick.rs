@@ -362,7 +362,9 @@ fn seed(policy: &super::Policy, target: &TargetId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CoolOff, Policy, outcome::Outcome};
+    use crate::{Config, CoolOff, Gateway, Policy, outcome::Outcome};
+    use crosspoint_core::{Memory, SystemClock};
+    use crosspoint_testkit::{Faults, Method};
 
     fn ticker(policy: Policy) -> Ticker {
         let target = Arc::new(Target::new(TargetId::new("scan").unwrap_or_else(|_| unreachable!())));
@@ -408,5 +410,20 @@ mod tests {
             "{until:?}"
         );
         assert!(ticker.next <= Instant::now() + PERIOD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_waits_for_a_store_that_hangs_once_and_not_for_each_target() {
+        let (store, faults) = Faults::wrap(&Memory::new().into());
+        let gateway = Gateway::new(store.dispatch, Arc::new(SystemClock::new()), Config::default());
+        for name in ["scan", "print", "send"] {
+            let target = TargetId::new(name).map(|id| gateway.inner.target(&id));
+            let note = Note::new(16.0, std::collections::BTreeMap::new());
+            assert!(target.map(|target| target.control.learnt(note)).is_ok());
+        }
+        faults.delay_all(Method::Remember, NOTE_TIMEOUT * 2);
+        let began = Instant::now();
+        gateway.drain(Duration::ZERO).await;
+        assert_eq!((faults.calls(Method::Remember), began.elapsed()), (3, NOTE_TIMEOUT));
     }
 }

@@ -2,30 +2,31 @@
 
 use super::{
     Route,
-    divert::{Why, arrived, beside},
+    divert::{Caller, Why, arrived, beside, divert_within},
 };
 use crate::{
     accept::{Entrance, first},
+    budget::Part,
     callback,
     gate::Permit,
     http::Prefer,
     later::Completion,
     replay::{self, Sent},
-    room::Room,
     wait::after,
     worker::{Holding, Job, conclude, settle, supervise},
     write::{Teller, ends_of, give_up},
 };
 use bytes::Bytes;
-use crosspoint_core::{BoxError, Code, Enqueue, Enqueued, Envelope, Error, Reply, Settle};
-use http::{Request, Response};
+use crosspoint_core::{BoxError, Code, Enqueue, Enqueued, Envelope, Error, Reply, Result, Settle};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use std::{convert::Infallible, future::poll_fn, sync::Arc};
 use tokio::time::Instant;
 use tower_service::Service;
 
-/// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)).
-pub(super) async fn record<S, B, R>(route: Arc<Route>, service: S, request: Request<B>, permit: Permit) -> Reply
+/// Tries a request directly, but under a record that is stored first ([`Keys::Gateway`](super::Keys::Gateway)). Its body is
+/// read before it is admitted: one that trickles keeps nobody else from the target.
+pub(super) async fn record<S, B, R>(route: Arc<Route>, service: S, request: Request<B>, prefer: Prefer) -> Reply
 where
     S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -36,23 +37,38 @@ where
 {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
-    let prefer = Prefer::of(&parts.headers);
+    let (caller, body, room) = match read(&route, &parts, body).await {
+        Ok(read) => read,
+        Err(error) => return route.answer(Why::Recorded, &prefer, began, Err(error)),
+    };
+    let most = prefer.hold(route.most()).saturating_sub(began.elapsed());
+    let patience = most.min(route.patience());
+    let admitted = route.gate.admit_within(route.class, Some(&caller.customer), patience);
+    let permit = match admitted.await {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            // It takes room of its own.
+            drop(room);
+            let most = prefer.hold(route.most()).saturating_sub(began.elapsed());
+            let request = Request::from_parts(parts, B::from(body));
+            return divert_within(route, request, Why::Refused(refusal), most).await;
+        }
+    };
     let held = prefer.hold(route.most_direct());
     let mut ride = None;
     let accepted = async {
-        let Some(caller) = route.caller(&parts) else {
-            return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
-        };
         let inner = &route.gateway.inner;
-        inner.intake.ask()?;
-        let (body, room) = inner.read(body, route.max_body, Some(&caller.customer)).await?;
         let wanted = route.wanted(&parts)?;
         let mut envelope = route.stored(caller, parts.clone(), body.clone())?;
         let pass = inner.intake.enter()?;
         ride = beside(wanted, &mut envelope, held)?;
         let request = Request::from_parts(parts, B::from(body));
-        let seat = inner.seats.take(Some(envelope.customer()));
-        let until = seat.as_ref().map_or_else(Instant::now, |_| after(began, held));
+        let seat = inner.seats.take(1, Some(envelope.customer()));
+        let until = if seat.is_ok() {
+            after(began, held)
+        } else {
+            Instant::now()
+        };
         let waiter = inner.inbox.register(envelope.id());
         let (teller, listener) = ends_of(&envelope, Entrance::Diverted(route.on_disconnect));
         let running = inner.loops.subscribe();
@@ -76,12 +92,27 @@ where
     route.answer(Why::Recorded, &prefer, began, accepted)
 }
 
+/// Whose request it is, and its body.
+async fn read<B>(route: &Route, parts: &Parts, body: B) -> Result<(Caller, Bytes, Part)>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let Some(caller) = route.caller(parts) else {
+        return Err(Error::new(Code::TargetSaturated, Code::TargetSaturated.title()));
+    };
+    let inner = &route.gateway.inner;
+    inner.intake.ask()?;
+    let (body, room) = inner.read(body, route.max_body, Some(&caller.customer)).await?;
+    Ok((caller, body, room))
+}
+
 /// A call that is being recorded.
 struct Recording {
     route: Arc<Route>,
     permit: Permit,
     /// Until it is stored.
-    room: Room,
+    room: Part,
     teller: Teller,
 }
 
@@ -116,18 +147,12 @@ impl Recording {
         };
         let sent = Instant::now();
         let items = callback::batch(Enqueue::adopted(envelope.clone(), inner.terms()));
-        let mut storing = inner.store.enqueue(items);
-        let (stored, permit) = tokio::select! {
-            biased;
-            stored = &mut storing => (stored, Some(permit)),
-            () = teller.left() => {
-                // A store that hangs keeps nobody else from the target.
-                drop(permit);
-                (storing.await, None)
-            }
-        };
+        let storing = inner.store.enqueue(items);
+        let most = inner.config.enqueue_timeout;
+        let (stored, permit) = teller.under(storing, Some(permit), most).await;
         let lease = match stored.and_then(first) {
             Ok(Enqueued::New(Some(lease))) if teller.is_unwanted() => {
+                drop(permit);
                 give_up(&inner, *lease).await;
                 return None;
             }
@@ -143,6 +168,7 @@ impl Recording {
             // Its client may come back for it: it waits for its turn like any other.
             let release = Settle::Release { lease: holding.lease };
             settle(&inner, &route.target, &holding, &job, release).await;
+            teller.tell(&inner, Ok(Enqueued::New(None)));
             return None;
         };
         teller.tell(&inner, Ok(Enqueued::New(None)));

@@ -102,14 +102,14 @@ impl<S> Dispatch<S> {
         if prefer.respond_async && self.route.may_store(&parts) {
             return self.divert(Request::from_parts(parts, body), Why::ClientAsked);
         }
+        if self.is_recorded(&parts) {
+            return self.record(Request::from_parts(parts, body), prefer);
+        }
         let admitted = match Admitted::new(&self.route, &parts) {
             Ok(admitted) => admitted,
             Err(Refusal::Saturated) => return self.wait(Request::from_parts(parts, body), prefer),
             Err(refusal) => return self.divert(Request::from_parts(parts, body), Why::Refused(refusal)),
         };
-        if self.is_recorded(&parts) {
-            return self.record(Request::from_parts(parts, body), admitted);
-        }
         let adoptable = Adoptable::of(&self.route, &parts, &prefer);
         let request = Request::from_parts(parts, body);
         self.start(request, admitted, adoptable)
@@ -207,13 +207,9 @@ impl<S> Dispatch<S> {
                     return divert(route, request, Why::Refused(refusal)).await.map(R::from);
                 }
             };
-            let attempt = if service.is_recorded(&parts) {
-                service.record(Request::from_parts(parts, body), admitted)
-            } else {
-                let adoptable = Adoptable::of(&route, &parts, &prefer);
-                service.start(Request::from_parts(parts, body), admitted, adoptable)
-            };
-            let Ok(response) = attempt.await;
+            let adoptable = Adoptable::of(&route, &parts, &prefer);
+            let request = Request::from_parts(parts, body);
+            let Ok(response) = service.start(request, admitted, adoptable).await;
             response
         })
     }
@@ -235,7 +231,7 @@ impl<S> Dispatch<S> {
         Attempt::stored(async move { divert(route, request, why).await.map(R::from) })
     }
 
-    fn record<B, R>(&self, request: Request<B>, mut admitted: Admitted) -> Attempt<S::Future, R>
+    fn record<B, R>(&self, request: Request<B>, prefer: Prefer) -> Attempt<S::Future, R>
     where
         S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -244,12 +240,7 @@ impl<S> Dispatch<S> {
         R: Body<Data = Bytes> + From<Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let service = self.inner.clone();
-        Attempt::stored(async move {
-            match admitted.permit() {
-                Some((route, permit)) => record(route, service, request, permit).await.map(R::from),
-                None => Response::new(R::from(Bytes::new())),
-            }
-        })
+        let (route, service) = (Arc::clone(&self.route), self.inner.clone());
+        Attempt::stored(async move { record(route, service, request, prefer).await.map(R::from) })
     }
 }

@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{
     Gateway, Settles, TargetConfig,
+    budget::Part,
     gateway::Inner,
     http::{KeyScope, idempotency_key, problem},
     outcome::{Outcome, verdict_of},
     replay::WITHOUT_REQUEST,
-    room::Room,
     target::Target,
     worker::outcome_of,
 };
@@ -230,7 +230,7 @@ impl Door {
     }
 
     /// The call as the handler gets it from either door, and the room that its body takes.
-    async fn invocation(&self, request: Request<Body>) -> Result<(Invocation, Room)> {
+    async fn invocation(&self, request: Request<Body>) -> Result<(Invocation, Part)> {
         let now = self.inner.clock.now();
         let (mut parts, body) = request.into_parts();
         let context = Context::read(&parts.headers);

@@ -115,15 +115,18 @@ impl Attempt {
             },
         };
         let Some(served) = self.target.served() else {
+            drop(permit);
             return self.give_back().await;
         };
         let lease = &self.lease;
         if let (Some(reason), Settles::Gateway) = (lease.close, served.settles) {
+            drop(permit);
             let ending = Ending::Ended(Err(Error::new(closed(reason), "delivered only to be closed")));
             return conclude(&self.inner, &self.target, &self.holding, &self.job(), ending).await;
         }
         if served.settles == Settles::Gateway && lease.lost >= self.inner.config.suspect_losses.max(1) {
             let times = lease.lost;
+            drop(permit);
             tracing::error!(times, "the call is not begun again: its worker was lost each time");
             let message = format!("its worker was lost {times} times while it ran; it is not begun again by itself");
             let ending = Ending::Ended(Err(Error::new(Code::LeaseStale, message).with_retry(Retry::Never)));

@@ -3,7 +3,8 @@
 //! A service has two, one for each queue, so that calls that somebody waits for and calls of the sideline ask the gate for
 //! permits of their own kind. Permits come first: queued work of a service is leased only under permits that are already
 //! in hand, so that nothing counts as begun that could not start. While a lease is on its way to the store the next permits
-//! are asked for, as long as more held calls are known to wait; otherwise direct calls would overtake them in that time.
+//! are asked for, as long as more held calls are known to wait; otherwise direct calls would overtake them in that time. A
+//! store that hangs has them for [`Config::enqueue_timeout`](crate::Config::enqueue_timeout) only.
 //!
 //! Flows have one loop for both queues. Nothing but the drain calls them and all of their work may be repeated: the loop
 //! waits in the store's own `lease`, which notices at once what schedules, events and other processes have stored.
@@ -22,7 +23,7 @@ use std::{
 };
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// How long a loop rests after the store failed to lease.
@@ -194,15 +195,15 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
         Drain::Sideline => request.queue = Queue::Sideline,
     }
     match under_terms(&inner, &target, &request, &mut permits).await {
-        Ok(skips) => {
-            let more = permits.len() < asked;
+        Ok((granted, skips)) => {
+            let more = granted > 0;
             if !more && which == Drain::Held && target.backlog.waiting() > 0 {
                 // Hopeless ones have gone there.
                 target.announce(Drain::Sideline);
             }
             Leased {
                 asked,
-                full: permits.is_empty(),
+                full: granted >= asked,
                 more,
                 skipped: skips && !more,
             }
@@ -222,14 +223,15 @@ async fn lease(inner: Arc<Inner>, target: Arc<Target>, which: Drain, mut permits
 }
 
 /// Leases as many calls as there are permits and starts them, the first alone if it may be a slow customer's. Answers
-/// whether customers were passed over.
+/// how many, and whether customers were passed over.
 async fn under_terms(
     inner: &Arc<Inner>,
     target: &Arc<Target>,
     request: &LeaseRequest,
     permits: &mut Vec<Permit>,
-) -> crosspoint_core::Result<bool> {
+) -> crosspoint_core::Result<(usize, bool)> {
     let mut may_scout = true;
+    let mut granted = 0;
     loop {
         let mut request = request.clone();
         let terms = target.gate.customer_terms(may_scout);
@@ -237,18 +239,38 @@ async fn under_terms(
         request.max = if alone { 1 } else { permits.len() };
         request.customers = terms.customers;
         let skips = request.customers.iter().any(|terms| terms.skip);
-        let sent = Instant::now();
         let wanted = request.max;
-        let leases = inner.store.lease(request).await?;
-        let enough = leases.len() >= wanted;
-        for lease in leases {
-            start(inner, target, lease, sent, permits.pop());
-        }
+        let started = lease_under(inner, target, request, permits).await?;
+        granted += started;
         may_scout = false;
-        if !alone || !enough || permits.is_empty() {
-            return Ok(skips);
+        if !alone || started < wanted || permits.is_empty() {
+            return Ok((granted, skips));
         }
     }
+}
+
+/// Leases and starts what comes; answers how many. A store that hangs does not keep the permits: what it grants later waits
+/// for permits of its own.
+async fn lease_under(
+    inner: &Arc<Inner>,
+    target: &Arc<Target>,
+    request: LeaseRequest,
+    permits: &mut Vec<Permit>,
+) -> crosspoint_core::Result<usize> {
+    let sent = Instant::now();
+    let mut leasing = inner.store.lease(request);
+    let leases = match timeout(inner.config.enqueue_timeout, &mut leasing).await {
+        Ok(leases) => leases?,
+        Err(_) => {
+            permits.clear();
+            leasing.await?
+        }
+    };
+    let started = leases.len();
+    for lease in leases {
+        start(inner, target, lease, sent, permits.pop());
+    }
+    Ok(started)
 }
 
 /// Leases a target's flows and starts their attempts until the gateway shuts down or is gone.
@@ -297,15 +319,8 @@ async fn lease_flows(inner: Arc<Inner>, target: &Arc<Target>, first: Option<Perm
         }
         request.max = permits.len();
     }
-    let sent = Instant::now();
-    match inner.store.lease(request).await {
-        Ok(leases) => {
-            let any = !leases.is_empty();
-            for lease in leases {
-                start(&inner, target, lease, sent, permits.pop());
-            }
-            any
-        }
+    match lease_under(&inner, target, request, &mut permits).await {
+        Ok(started) => started > 0,
         Err(error) => {
             tracing::warn!(%error, target = %target.id, "leasing failed");
             drop(permits);

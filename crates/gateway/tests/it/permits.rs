@@ -8,6 +8,7 @@ use crosspoint_gateway::{
     gate::State,
     outcome::{Outcome, Returned},
 };
+use crosspoint_testkit::Method;
 use futures_util::{FutureExt, stream};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -40,6 +41,35 @@ async fn a_short_lack_of_permits_is_waited_out_in_memory() {
     assert_eq!(first.await.unwrap().status, 201);
     assert_eq!(second.await.unwrap().body, "2 b direct");
     assert_eq!((site.stats().await.ready, site.gate().admitted), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_hangs_gives_its_permits_back_and_is_worked_on_under_another() {
+    let moment = Config::default().enqueue_timeout;
+    let site = Site::with(|layer| layer.adopt(false));
+    site.faults.delay_all(Method::Lease, 7 * moment);
+    tokio::time::sleep(MS).await;
+    assert_eq!(site.gate().in_flight, 1, "the store is asked under the only permit");
+    for n in 0..3 {
+        tokio::time::sleep(moment).await;
+        assert_eq!(site.gate().in_flight, 0, "call {n}");
+        site.scanner.finish(1);
+        assert_eq!(site.call(post(n, "a")).await.body, format!("{n} a direct"));
+    }
+    let direct = site.send(post(3, "a"));
+    site.scanner.begun(4).await;
+    let held = site.send(post(4, "a"));
+    site.until(|stats| stats.ready == 1).await;
+    tokio::time::sleep(4 * moment + MS).await;
+    assert_eq!(site.stats().await.leased, 1, "granted late");
+    assert_eq!(
+        (site.gate().in_flight, site.scanner.count()),
+        (1, 4),
+        "it waits its turn"
+    );
+    site.scanner.finish(2);
+    assert_eq!(direct.await.unwrap().status, 201);
+    assert_eq!(held.await.unwrap().body, "4 a acme/ann/1");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,12 @@
 //! Calls that are recorded before they are tried, while the store is in trouble.
 
-use crate::site::{Site, from_ann, post, put};
-use axum::body::Body;
+use crate::site::{HOLD, Site, from_ann, post, put};
+use axum::body::{Body, Bytes};
 use crosspoint_gateway::{Config, Keys, OnDisconnect};
 use crosspoint_testkit::{Method, When};
+use futures_util::stream;
 use http::Request;
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep};
 
 fn keyed() -> Request<Body> {
@@ -42,6 +43,41 @@ async fn a_store_that_hangs_keeps_neither_the_client_nor_the_permit() {
     nothing_is_left(&site).await;
     site.scanner.finish(1);
     assert_eq!(site.call(post(2, "y")).await.body, "2 y direct");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_keeps_nobody_from_the_target() {
+    let takes = Duration::from_secs(3);
+    let trickling = |id: u32| {
+        let body = Body::from_stream(stream::once(async move {
+            sleep(takes).await;
+            Ok::<_, Infallible>(Bytes::from_static(b"x"))
+        }));
+        from_ann("PUT", &format!("/v1/scan/{id}")).body(body).unwrap()
+    };
+    let site = Site::with(|layer| layer.recorded(true));
+    let slow = site.send(trickling(1));
+    sleep(takes / 2).await;
+    assert_eq!(site.gate().in_flight, 0);
+    site.scanner.finish(2);
+    assert_eq!(site.call(post(2, "y")).await.body, "2 y direct");
+    assert_eq!(slow.await.unwrap().body, "1 x direct");
+    // Those that find no permit when they have come are queued, and held no longer for that.
+    let began = Instant::now();
+    let slow = [site.send(trickling(3)), site.send(trickling(4))];
+    let busy = site.send(post(5, "y"));
+    sleep(HOLD / 2).await;
+    assert_eq!((site.gate().in_flight, site.scanner.count()), (1, 3));
+    let stats = site.stats().await;
+    assert_eq!((stats.ready, stats.leased), (2, 1));
+    for slow in slow {
+        assert_eq!(slow.await.unwrap().status, 202);
+    }
+    assert_eq!(began.elapsed(), HOLD);
+    site.scanner.finish(3);
+    assert_eq!(busy.await.unwrap().status, 202, "it has begun, and its hold has passed");
+    site.until(|stats| stats.leased + stats.ready == 0).await;
+    nothing_is_left(&site).await;
 }
 
 #[tokio::test(start_paused = true)]

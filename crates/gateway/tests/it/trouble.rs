@@ -6,10 +6,10 @@ use axum::{Router, body::Body, routing::any};
 use bytes::Bytes;
 use crosspoint_core::{
     CallStatus, Cancel, Capabilities, Code, CustomerId, DispatchAdmin, DispatchStore, Enqueue, Enqueued, Error,
-    Extended, InvocationId, Lease, LeaseRef, LeaseRequest, Memory, Result, Scope, Settle, Settled,
+    Extended, InvocationId, Lease, LeaseRef, LeaseRequest, Memory, Result, Scope, Settle, Settled, Submit, Submitted,
 };
 use crosspoint_gateway::{Config, Eligible, Gateway};
-use crosspoint_testkit::VirtualClock;
+use crosspoint_testkit::{Method, VirtualClock, envelope};
 use futures_util::stream;
 use http::Request;
 use std::{
@@ -190,6 +190,52 @@ async fn direct_calls_do_not_notice_that_the_store_is_ill() {
     let id = InvocationId::derive(&["any"]);
     let poll = from_ann("GET", &format!("/requests/{id}")).body(Body::empty());
     assert_eq!(ward.status(poll.unwrap()).await, 503, "not 404");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_hangs_gives_its_permit_back_when_its_client_is_refused() {
+    let moment = Config::default().enqueue_timeout;
+    let site = Site::with(|layer| layer.permits(2));
+    site.faults.delay_all(Method::Enqueue, moment * 30);
+    for n in 0..8 {
+        let prefer = ["respond-async", "respond-async, wait=3"][n % 2];
+        let asked = from_ann("PUT", "/v1/scan/1").header("prefer", prefer);
+        let call = site.send(asked.body(Body::empty()).unwrap());
+        if n == 0 {
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(site.gate().in_flight, 1, "it would have begun at once");
+        }
+        assert_eq!(call.await.unwrap().status, 503);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(site.gate().in_flight, 0, "call {n}");
+    }
+    site.scanner.finish(1);
+    assert_eq!(site.call(post(2, "y")).await.body, "2 y direct");
+    site.faults.up();
+    sleep(moment * 60).await;
+    let stats = site.stats().await;
+    assert_eq!((stats.ready, stats.delayed, stats.leased), (0, 0, 0));
+    assert_eq!(site.scanner.count(), 1, "nobody runs what was refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_write_however_long_it_takes_does_so_without_a_permit() {
+    let moment = Config::default().enqueue_timeout;
+    let site = Site::new();
+    site.faults.delay(Method::Enqueue, 1, moment * 3);
+    let gateway = site.gateway.clone();
+    let mut stored = envelope::service(&*site.clock, "scan", "acme");
+    stored.invocation.request = post(1, "x").map(|_| Bytes::from_static(b"x"));
+    let submit = tokio::spawn(async move { gateway.submit(stored, moment * 6).await });
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(site.gate().in_flight, 1);
+    sleep(moment).await;
+    assert_eq!(site.gate().in_flight, 0);
+    site.scanner.finish(1);
+    assert_eq!(site.call(post(2, "y")).await.body, "2 y direct");
+    site.scanner.finish(1);
+    assert!(matches!(submit.await.unwrap(), Ok(Submitted::Answered(_))));
+    assert_eq!(site.gate().in_flight, 0);
 }
 
 #[tokio::test(start_paused = true)]
