@@ -7,9 +7,9 @@ use super::{
     Refusal, State,
     left_over::LeftOver,
     mode::{Mode, ModeWord},
-    sync::{Line, Mutex, MutexGuard},
+    sync::{AtomicU64, Line, Mutex, MutexGuard, Ordering},
     waiters::{Answer, Waiters},
-    word::{Class, MAX_LIMIT, Word},
+    word::{Class, MAX_LIMIT, Reading, Word},
 };
 use std::{
     future::poll_fn,
@@ -23,6 +23,8 @@ pub(super) struct Admission {
     waiters: Mutex<Waiters>,
     /// Locked before the waiters, where both are.
     left_over: Mutex<LeftOver>,
+    /// How many calls that are, for those who do not wait for the lock.
+    left: AtomicU64,
 }
 
 impl Admission {
@@ -32,6 +34,7 @@ impl Admission {
             word: Line(Word::new(limit)),
             waiters: Mutex::new(Waiters::default()),
             left_over: Mutex::new(LeftOver::new(limit)),
+            left: AtomicU64::new(0),
         }
     }
 
@@ -43,6 +46,16 @@ impl Admission {
     #[inline]
     pub(super) fn word(&self) -> &Word {
         &self.word.0
+    }
+
+    /// The word without calls that are left over.
+    pub(super) fn present(&self) -> Reading {
+        let left = self.left.load(Ordering::Relaxed);
+        self.word.0.read().without(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    fn tell(&self, left: &LeftOver) {
+        self.left.store(u64::from(left.calls()), Ordering::Relaxed);
     }
 
     /// Gives a permit back, or to whoever waits for it.
@@ -58,6 +71,7 @@ impl Admission {
     pub(super) fn release_old(&self, generation: u64) {
         let mut left = self.lock_left_over();
         let over = left.end(generation);
+        self.tell(&left);
         if over && self.word.0.try_shrink() {
             drop(left);
             // There is as much room as before, but an idle target may take what a busy one may not.
@@ -172,6 +186,7 @@ impl Admission {
         if changed && matches!(state, State::Probing | State::Ramping) {
             left.count(in_flight, self.mode.0.read().generation());
             self.word.0.set_limit(left.limit());
+            self.tell(&left);
         }
         drop(left);
         self.changed(changed)
@@ -196,6 +211,7 @@ impl Admission {
         left.set_permits(limit.min(MAX_LIMIT), now.in_flight());
         let limit = left.limit().min(MAX_LIMIT);
         self.word.0.set_limit(limit);
+        self.tell(&left);
         drop(left);
         // Wakes whoever waits, so only when it is a change.
         self.changed(limit != now.limit());

@@ -90,16 +90,17 @@ impl Gate {
         let word = self.admission.word();
         let customer = if mode.is_watched() { customer() } else { None };
         let cell = customer.and_then(|customer| self.customers.cell(&customer));
-        if cell.is_some_and(|cell| !self.customers.enter(cell, Some(word.read()))) {
-            return Err(Refusal::CustomerShare);
-        }
+        let entry = match cell.map(|cell| self.customers.enter(cell, Some(self.admission.present()))) {
+            Some(None) => return Err(Refusal::CustomerShare),
+            entered => entered.flatten(),
+        };
         let admitted = if probing {
             word.try_alone(self.admission.permits().1)
         } else {
             word.try_direct()
         };
         let Some(word) = admitted else {
-            cell.inspect(|cell| self.customers.undo(*cell));
+            entry.inspect(|entry| self.customers.undo(*entry));
             return Err(if probing { Refusal::CoolOff } else { self.run_out() });
         };
         let mut ticket = self.ticket(mode, class, word);
@@ -107,7 +108,7 @@ impl Gate {
             ticket.start.get_or_insert_with(Instant::now);
             ticket.weight = 1;
         }
-        ticket.cell = cell;
+        ticket.entry = entry;
         Ok(ticket)
     }
 
@@ -144,7 +145,7 @@ impl Gate {
 
     /// How many calls of a customer may run while permits are scarce.
     pub(crate) fn share(&self, customer: &CustomerId) -> u32 {
-        self.customers.share(customer, self.admission.word().read())
+        self.customers.share(customer, self.admission.present())
     }
 
     /// Gives back what [`Gate::admit`] has given, and says how the call ended.
@@ -160,7 +161,7 @@ impl Gate {
     pub(crate) fn note(&self, ticket: &Ticket, outcome: Outcome) {
         let mode = self.admission.mode();
         let now = mode.read();
-        let unmarked = ticket.start.is_none() && ticket.cell.is_none() && !ticket.drained;
+        let unmarked = ticket.start.is_none() && ticket.entry.is_none() && !ticket.drained;
         let fresh = now.generation() == ticket.generation;
         if !(unmarked && fresh && matches!(outcome, Outcome::Success) && !mode.has_streak()) {
             self.note_closely(ticket, outcome, now);
@@ -184,17 +185,17 @@ impl Gate {
         let ended = if fresh { Ended::of(outcome) } else { Some(Ended::Stale) };
         self.recorder.count(ended);
         let took = ticket.start.map(|start| start.elapsed());
-        if let Some(cell) = ticket.cell {
+        if let Some(entry) = ticket.entry {
             let telling = fresh && matches!(outcome, Outcome::Success | Outcome::Failed);
             let latency = took.filter(|_| telling).zip(self.recorder.baseline(ticket.class));
-            self.customers.leave(cell, took.unwrap_or_default(), latency);
+            self.customers.leave(entry, took.unwrap_or_default(), latency);
         }
         if !fresh {
             return;
         }
         match outcome {
             Outcome::Success => {
-                let excluded = ticket.cell.is_some_and(|cell| self.customers.is_excluded(cell));
+                let excluded = ticket.entry.is_some_and(|entry| self.customers.is_excluded(entry.cell));
                 if let Some(took) = took.filter(|_| !excluded) {
                     self.recorder.sample(ticket.class, took, u32::from(ticket.weight));
                     if ticket.drained {

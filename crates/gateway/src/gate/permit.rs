@@ -1,6 +1,6 @@
 //! The right to one concurrent call.
 
-use super::{Gate, RouteClass};
+use super::{Gate, RouteClass, customers::Entry};
 use crate::outcome::Outcome;
 use crosspoint_core::CustomerId;
 use std::{fmt, sync::Arc};
@@ -14,7 +14,8 @@ pub(crate) struct Ticket {
     pub(super) generation: u64,
     /// When the clock was started, if it was.
     pub(super) start: Option<Instant>,
-    pub(super) cell: Option<u16>,
+    /// Of its customer, while customers are watched.
+    pub(super) entry: Option<Entry>,
     pub(super) class: RouteClass,
     pub(super) drained: bool,
     /// For how many calls its latency stands.
@@ -26,7 +27,7 @@ impl Ticket {
         Self {
             generation,
             start: None,
-            cell: None,
+            entry: None,
             class,
             drained: false,
             weight: 1,

@@ -43,24 +43,22 @@ impl Gate {
         ticket.class = class;
         ticket.start = Some(Instant::now());
         ticket.weight = 1;
-        if ticket.cell.is_none() && self.admission.mode().read().is_watched() {
-            ticket.cell = self.customers.cell(customer);
-            if let Some(cell) = ticket.cell {
-                self.customers.enter(cell, None);
-            }
+        if ticket.entry.is_none() && self.admission.mode().read().is_watched() {
+            let cell = self.customers.cell(customer);
+            ticket.entry = cell.and_then(|cell| self.customers.enter(cell, None));
         }
     }
 
     /// The customers that a lease has to treat in a special way: at their cap, or slow. Only a scout brings calls of slow
     /// ones.
     pub(crate) fn customer_terms(&self, may_scout: bool) -> ForLease<'_> {
-        self.customers.terms(self.admission.word().read(), may_scout)
+        self.customers.terms(self.admission.present(), may_scout)
     }
 
     /// Whether a customer has not yet its share of the calls in flight.
     pub(crate) fn may_begin(&self, customer: &CustomerId) -> bool {
         let watched = self.admission.mode().read().is_watched();
-        !watched || self.customers.may_begin(customer, self.admission.word().read())
+        !watched || self.customers.may_begin(customer, self.admission.present())
     }
 
     /// Whether queued work may run.

@@ -82,6 +82,9 @@ impl Gate {
     /// Changes the state. Starts a new generation if that is a change.
     pub(crate) fn set_state(&self, state: State) {
         if self.admission.set_state(state) {
+            if matches!(state, State::Probing | State::Ramping) {
+                self.customers.leave_over();
+            }
             self.changed.notify_waiters();
         }
     }

@@ -54,6 +54,13 @@ impl Reading {
         ((self.0 / CALL) & LIMIT) as u32
     }
 
+    /// The same gate without so many calls that are in flight beside the limit.
+    pub(super) const fn without(self, calls: u32) -> Self {
+        let limit = self.limit().saturating_sub(calls) as u64;
+        let in_flight = self.in_flight().saturating_sub(calls) as u64;
+        Self(self.0 & !(LIMIT | LIMIT * CALL) | limit | in_flight * CALL)
+    }
+
     pub(super) const fn count(self) -> u64 {
         self.0 / ADMISSION
     }

@@ -25,8 +25,8 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
 /// How long an attempt that was not begun waits before its lease is given back, so that a target that refuses single calls
-/// is not hammered; by so much longer each time. Flows keep their permits for the first part of it; a service's gate has its
-/// own rest.
+/// is not hammered; by so much longer each time. Flows, and calls that a service has turned away, keep their permits for the
+/// first part of it: that bounds how fast the queue is tried, and how much of it is here at once.
 const AFTER_REFUSAL: Duration = Duration::from_millis(250);
 
 /// The longest time for which a refusal, or its `Retry-After`, keeps a call from its queue.
@@ -154,7 +154,7 @@ impl Attempt {
         let mut ending = supervise(work, &self.holding, left, grace).await;
         match served.settles {
             Settles::Gateway => {
-                permit.finish(ending.outcome(&self.target.id));
+                finish(permit, ending.outcome(&self.target.id));
                 if let Ending::Ended(Ok(reply)) = &mut ending {
                     stamp(reply.headers_mut(), queued, began.elapsed());
                 }
@@ -228,6 +228,19 @@ impl Attempt {
             route: Arc::clone(&self.lease.envelope.invocation.meta.route_class),
         }
     }
+}
+
+/// Gives the permit of a queued call back; after a while if the target has turned the call away. It answers that at once,
+/// and the next permit would bring it the next call of the queue in the same moment.
+fn finish(permit: Permit, outcome: Outcome) {
+    if !matches!(outcome, Outcome::Overloaded { .. }) {
+        return permit.finish(outcome);
+    }
+    // The call itself does not wait for it: its client is answered, or its lease has a rest of its own.
+    tokio::spawn(async move {
+        sleep(AFTER_REFUSAL).await;
+        permit.finish(outcome);
+    });
 }
 
 /// Runs `work` until it ends, or until it was told to stop and did not within the grace; without a grace, until its lease

@@ -194,6 +194,25 @@ async fn a_target_that_turns_calls_away_gets_fewer_and_is_not_left_alone() {
     drop(calls);
 }
 
+/// It says so at once each time, and a queue has always one more.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_turns_everything_away_is_not_hammered_by_its_queue() {
+    let policy = Policy::default().seed(1).limit(Limit::Fixed(20));
+    let bench = Bench::new(0, &policy);
+    bench.work.full.store(true, Ordering::Relaxed);
+    for _ in 0..20 {
+        assert_eq!(bench.call().await, 503);
+    }
+    bench.until(gate::State::CoolOff).await;
+    let calls: Vec<_> = (0..400).map(|id| bench.send("quick", id)).collect();
+    bench.until(gate::State::Probing).await;
+    bench.until(gate::State::CoolOff).await;
+    sleep(Duration::from_secs(8)).await;
+    let refused = seen(&bench.work.refused_replayed);
+    assert!((10..=60).contains(&refused), "{refused} in 9 s");
+    drop(calls);
+}
+
 /// What hangs from before the cool-off waits for a target that is gone.
 #[tokio::test(start_paused = true)]
 async fn calls_that_hang_from_before_do_not_keep_a_target_out_that_is_back() {

@@ -97,8 +97,23 @@ pub(super) struct Results {
 }
 
 impl Results {
+    const fn add(&mut self, later: &Self) {
+        self.succeeded += later.succeeded;
+        self.failed += later.failed;
+        self.unknown += later.unknown;
+        self.not_started += later.not_started;
+        self.overloaded += later.overloaded;
+    }
+
     const fn lost(&self) -> u64 {
         self.unknown + self.not_started
+    }
+
+    /// Of no use to anybody. Being turned away is a failure only where nobody gets through: a target that works on as much
+    /// as it can needs a lower limit, which it gets, and not to be left alone.
+    const fn useless(&self) -> u64 {
+        let turned_away = if self.succeeded > 0 { 0 } else { self.overloaded };
+        self.failed + turned_away
     }
 }
 
@@ -231,11 +246,12 @@ impl States {
     }
 
     fn look_probing(&mut self, now: Duration, results: &Results, limit: f64) -> Option<Transition> {
-        self.collect(results);
+        self.step.add(results);
         if self.step.lost() > 0 {
             return Some(self.cool(now, Reason::Unavailable, limit));
         }
-        if self.step.failed >= GOOD_PROBES && self.step.failed > self.step.succeeded {
+        let useless = self.step.useless();
+        if useless >= GOOD_PROBES && useless > self.step.succeeded {
             return Some(self.cool(now, Reason::Errors, limit));
         }
         (self.step.succeeded >= GOOD_PROBES).then(|| {
@@ -245,7 +261,7 @@ impl States {
     }
 
     fn look_ramping(&mut self, now: Duration, results: &Results, limit: f64) -> Option<Transition> {
-        self.collect(results);
+        self.step.add(results);
         let step = self.step;
         if step.lost() * RAMP_BAD_SHARE > step.succeeded + 1 {
             self.step = Results::default();
@@ -270,25 +286,18 @@ impl States {
         })
     }
 
-    fn collect(&mut self, results: &Results) {
-        self.step.succeeded += results.succeeded;
-        self.step.failed += results.failed;
-        self.step.unknown += results.unknown;
-        self.step.not_started += results.not_started;
-    }
-
-    /// Whether most calls of the last second failed. Being turned away is a failure only where nobody gets through: a target
-    /// that works on as much as it can needs a lower limit, which it gets, and not to be left alone.
+    /// Whether most calls of the last second failed.
     fn is_failing(&mut self, seconds: f64, results: &Results) -> bool {
         self.recent.push_back((seconds, *results));
         while self.recent.iter().skip(1).map(|(seconds, _)| seconds).sum::<f64>() > ERROR_SPAN - 1e-9 {
             self.recent.pop_front();
         }
-        let sum = |of: fn(&Results) -> u64| self.recent.iter().map(|(_, results)| of(results)).sum::<u64>();
-        let good = sum(|results| results.succeeded);
-        let turned_away = if good > 0 { 0 } else { sum(|results| results.overloaded) };
-        let bad = sum(|results| results.failed + results.lost()) + turned_away;
-        let all = bad + good;
+        let mut sum = Results::default();
+        for (_, results) in &self.recent {
+            sum.add(results);
+        }
+        let bad = sum.useless() + sum.lost();
+        let all = bad + sum.succeeded;
         matches!(self.state, State::Direct | State::Ramping)
             && all >= ERROR_CALLS
             && bad as f64 > ERROR_SHARE * all as f64

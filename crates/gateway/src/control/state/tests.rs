@@ -232,6 +232,26 @@ fn a_target_that_only_answers_errors_does_not_pass_its_probes() {
 }
 
 #[test]
+fn a_target_that_turns_every_probe_away_is_left_alone_again() {
+    let turned_away = |calls: u64| Results {
+        overloaded: calls,
+        ..Results::default()
+    };
+    let mut states = states();
+    states.tripped(Duration::ZERO, 40.0);
+    states.cooled(Duration::ZERO);
+    let steps = [turned_away(2), turned_away(2), turned_away(1)];
+    assert_eq!(run(&mut states, 0, &steps), [(200, State::CoolOff, Reason::Errors)]);
+    states.cooled(Duration::from_secs(1));
+    let steps = [turned_away(4), good(1), turned_away(9), good(4)];
+    assert_eq!(
+        run(&mut states, 1000, &steps),
+        [(1300, State::Ramping, Reason::Answered)],
+        "some get through"
+    );
+}
+
+#[test]
 fn sticky_goes_straight_back() {
     let sticky = CoolOff::default().sticky(Sticky::default().calls(7).time(Duration::from_secs(2)));
     let mut states = States::new(sticky, false, 1, 40.0);

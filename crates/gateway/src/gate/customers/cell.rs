@@ -28,7 +28,9 @@ const PAUSES: (u64, u64) = (16, 64);
 pub(super) struct Cell {
     /// Whose it is: never 0, which is nobody.
     owner: AtomicU64,
-    in_flight: AtomicU32,
+    /// Low 32 bits: how many calls of an epoch are in flight. High 32: the epoch. Calls of earlier ones are left over and
+    /// no longer counted.
+    in_flight: AtomicU64,
     /// Bits of an `f32`: EWMA of latency by baseline; 0 before the first sample.
     ratio: AtomicU32,
     /// Nanoseconds after the origin: the last end of a call, or the begin of the only one.
@@ -57,11 +59,14 @@ impl Cell {
 
     /// Gives the cell of a customer without calls back, unless there is something to remember of it, or it had one since.
     /// A call that begins in this moment counts for whoever has the cell next, which is what sharing one would do.
-    pub(super) fn give_back(&self, unless_since: u64) -> bool {
+    pub(super) fn give_back(&self, epoch: u32, unless_since: u64) -> bool {
         let owned = self.owner.load(Ordering::Relaxed) != 0;
         let long_ago = self.mark.load(Ordering::Relaxed) <= unless_since;
-        let worthless =
-            owned && long_ago && self.in_flight() == 0 && self.flags() == Flags::default() && self.ratio() < ORDINARY;
+        let worthless = owned
+            && long_ago
+            && self.in_flight(epoch) == 0
+            && self.flags() == Flags::default()
+            && self.ratio() < ORDINARY;
         if worthless {
             self.owner.store(0, Ordering::Relaxed);
             self.ratio.store(0, Ordering::Relaxed);
@@ -92,8 +97,10 @@ impl Cell {
         }
     }
 
-    pub(super) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+    /// How many calls are in flight that are not left over from before an epoch.
+    pub(super) fn in_flight(&self, epoch: u32) -> u32 {
+        let (of, calls) = unpack(self.in_flight.load(Ordering::Relaxed));
+        if of < epoch { 0 } else { calls }
     }
 
     pub(super) fn ratio(&self) -> f32 {
@@ -101,8 +108,8 @@ impl Cell {
     }
 
     /// For how long none of the calls in flight has ended; nothing without any.
-    pub(super) fn silent(&self, now: u64) -> u64 {
-        if self.in_flight() == 0 {
+    pub(super) fn silent(&self, epoch: u32, now: u64) -> u64 {
+        if self.in_flight(epoch) == 0 {
             return 0;
         }
         now.saturating_sub(self.mark.load(Ordering::Relaxed))
@@ -139,34 +146,37 @@ impl Cell {
         }
     }
 
-    /// Counts a call in if `may` says so of those that are in flight.
-    pub(super) fn enter(&self, now: u64, may: impl Fn(u32) -> bool) -> bool {
-        let one_more = |own: u32| may(own).then(|| own.saturating_add(1));
-        let entered = self
+    /// Counts a call in if `may` says so of those that are in flight. Answers the epoch of which it is one.
+    pub(super) fn enter(&self, epoch: u32, now: u64, may: impl Fn(u32) -> bool) -> Option<u32> {
+        let one_more = |word: u64| {
+            let (of, calls) = unpack(word);
+            let (of, own) = if of < epoch { (epoch, 0) } else { (of, calls) };
+            may(own).then(|| pack(of, own.saturating_add(1)))
+        };
+        let before = self
             .in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        if entered == Ok(0) {
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
+        let (of, calls) = unpack(before);
+        if calls == 0 || of < epoch {
             self.mark.store(now, Ordering::Relaxed);
         }
-        entered.is_ok()
+        Some(of.max(epoch))
     }
 
     /// Counts a call in that goes beyond the cap because a trial is due; `overdue` is for how long the calls may be silent.
-    pub(super) fn try_out(&self, now: u64, overdue: u64) -> bool {
+    pub(super) fn try_out(&self, epoch: u32, now: u64, overdue: u64) -> Option<u32> {
         let due = self.next_trial.load(Ordering::Relaxed);
         // Who is known to be slow has nothing to show.
-        if now < due || self.silent(now) <= overdue || self.ratio() > PROVEN {
-            return false;
+        if now < due || self.silent(epoch, now) <= overdue || self.ratio() > PROVEN {
+            return None;
         }
         let times = if due == 0 { PAUSES.0 } else { PAUSES.1 };
         let next = now.saturating_add(overdue.saturating_mul(times));
         let first = self
             .next_trial
             .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
-        if first.is_ok() {
-            self.in_flight.fetch_add(1, Ordering::Relaxed);
-        }
-        first.is_ok()
+        first.ok().and_then(|_| self.enter(epoch, now, |_| true))
     }
 
     fn end_trials(&self) {
@@ -175,8 +185,21 @@ impl Cell {
         }
     }
 
-    /// Counts a call out. `latency` is that of a call that says something about its customer, with the baseline.
-    pub(super) fn leave(&self, now: u64, took: Duration, latency: Option<(Duration, Duration)>, overdue: u64) {
+    /// Counts a call of an epoch out. `latency` is that of a call that says something about its customer, with the baseline.
+    pub(super) fn leave(
+        &self,
+        epoch: u32,
+        now: u64,
+        took: Duration,
+        latency: Option<(Duration, Duration)>,
+        overdue: u64,
+    ) {
+        if self.undo(epoch) {
+            self.learn(now, took, latency, overdue);
+        }
+    }
+
+    fn learn(&self, now: u64, took: Duration, latency: Option<(Duration, Duration)>, overdue: u64) {
         self.mark.store(now, Ordering::Relaxed);
         self.busy.fetch_add(nanos(took), Ordering::Relaxed);
         if let Some((latency, baseline)) = latency {
@@ -202,12 +225,18 @@ impl Cell {
                 self.end_trials();
             }
         }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes an entry back whose call was not admitted after all.
-    pub(super) fn undo(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// Takes an entry back. Answers whether it counted: one of an earlier epoch does not, and says nothing of its customer.
+    pub(super) fn undo(&self, epoch: u32) -> bool {
+        let one_less = |word: u64| {
+            let (of, calls) = unpack(word);
+            (of == epoch).then(|| pack(of, calls.saturating_sub(1)))
+        };
+        let undone = self
+            .in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        undone.is_ok()
     }
 
     /// Lets the ratio of a customer that has no calls go back to 1 by so much of what is left: nothing else would ever
@@ -220,4 +249,13 @@ impl Cell {
             self.ratio.store(faded.to_bits(), Ordering::Relaxed);
         }
     }
+}
+
+const fn pack(epoch: u32, calls: u32) -> u64 {
+    ((epoch as u64) << 32) | calls as u64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "each half has 32 bits")]
+const fn unpack(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
 }

@@ -35,7 +35,7 @@ impl Customers {
         let names = self.names();
         let now = self.table.get().map_or(0, Table::now);
         let has_place = |id: u16, cell: &Cell| {
-            let own = cell.in_flight();
+            let own = self.in_flight(cell);
             own < self.cap(id, cell, own, gate, now)
         };
         let place = may_scout

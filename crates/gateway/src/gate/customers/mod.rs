@@ -67,6 +67,13 @@ impl Flags {
     }
 }
 
+/// A call that was counted in at a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) cell: u16,
+    epoch: u32,
+}
+
 /// One cell: a customer, or several whose ids fall together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CustomerReading {
@@ -110,6 +117,8 @@ pub(crate) struct Customers {
     /// How many scans in a row saw nobody else. Calls that were admitted before customers were watched have no cell, so
     /// one look proves nothing.
     alone_for: AtomicU32,
+    /// Rises whenever the calls in flight are left over from then on.
+    epoch: AtomicU32,
 }
 
 /// What a slow customer has of a target.
@@ -133,7 +142,22 @@ impl Customers {
             alone: AtomicU16::new(SEVERAL),
             alone_for: AtomicU32::new(0),
             overdue: AtomicU64::new(0),
+            epoch: AtomicU32::new(0),
         }
+    }
+
+    /// Counts no call any more that is in flight now. Those that hang from before a cool-off would leave their customers no
+    /// share of what a target that comes back can take.
+    pub(super) fn leave_over(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    fn in_flight(&self, cell: &Cell) -> u32 {
+        cell.in_flight(self.epoch())
     }
 
     /// Has customers told apart by a seed, unless they are already.
@@ -150,13 +174,14 @@ impl Customers {
         let since = Duration::from_nanos(now.saturating_sub(table.scanned.swap(now, Ordering::Relaxed)));
         let left = (-since.as_secs_f32() / FADE_TAU).exp();
         let overdue = self.overdue.load(Ordering::Relaxed);
+        let epoch = self.epoch();
         let mut given_back = Vec::new();
         let cells = (0_u16..).zip(&table.cells);
         let readings = cells.map(|(id, cell)| {
-            let (in_flight, stalled, busy) = (cell.in_flight(), cell.silent(now), cell.take_busy());
+            let (in_flight, stalled, busy) = (cell.in_flight(epoch), cell.silent(epoch, now), cell.take_busy());
             if in_flight == 0 && busy == 0 {
                 cell.fade(left);
-                if cell.give_back(now.saturating_sub(nanos(KEEP))) {
+                if cell.give_back(epoch, now.saturating_sub(nanos(KEEP))) {
                     given_back.push(id);
                 }
             } else if busy > 0 && stalled <= overdue && !cell.flags().slow {
@@ -230,7 +255,7 @@ impl Customers {
     /// known it gets no further calls: by the time that the first slow call has ended, many more would be under way.
     fn is_overdue(&self, cell: &Cell, gate: Reading, now: u64) -> bool {
         let overdue = self.overdue.load(Ordering::Relaxed);
-        overdue > 0 && gate.in_flight() > cell.in_flight() && cell.silent(now) > overdue
+        overdue > 0 && gate.in_flight() > self.in_flight(cell) && cell.silent(self.epoch(), now) > overdue
     }
 
     /// Sets how long a customer's calls may be silent; zero: for ever.
@@ -305,7 +330,7 @@ impl Customers {
         let Some(table) = self.table.get() else { return true };
         let cell = self.find(self.owner(customer)).and_then(|id| Some((id, self.at(id)?)));
         cell.is_none_or(|(id, cell)| {
-            let own = cell.in_flight();
+            let own = self.in_flight(cell);
             own < self.cap(id, cell, own, gate, table.now())
         })
     }
@@ -329,34 +354,37 @@ impl Customers {
     ///
     /// A customer that is silent and not known to be slow has one call beyond its share now and then: it shows whether the
     /// silence is that of a single replica.
-    pub(super) fn enter(&self, id: u16, gate: Option<Reading>) -> bool {
-        let (Some(table), Some(cell)) = (self.table.get(), self.at(id)) else {
-            return true;
-        };
-        let now = table.now();
+    pub(super) fn enter(&self, id: u16, gate: Option<Reading>) -> Option<Entry> {
+        let (table, cell) = (self.table.get()?, self.at(id)?);
+        let (now, epoch) = (table.now(), self.epoch());
+        let entry = |epoch: u32| Entry { cell: id, epoch };
         let Some(gate) = gate else {
-            return cell.enter(now, |_| true);
+            return cell.enter(epoch, now, |_| true).map(entry);
         };
         let noisy = cell.flags().noisy;
         let may = |own: u32| {
             let turn = noisy && self.contended(id, own, gate);
             !turn && own < self.cap(id, cell, own, gate, now)
         };
-        let trial = || self.is_overdue(cell, gate, now) && cell.try_out(now, self.overdue.load(Ordering::Relaxed));
-        cell.enter(now, may) || trial()
+        let trial = || {
+            let due = self.is_overdue(cell, gate, now);
+            due.then(|| cell.try_out(epoch, now, self.overdue.load(Ordering::Relaxed)))?
+        };
+        cell.enter(epoch, now, may).or_else(trial).map(entry)
     }
 
     /// Counts a call out. `latency` is that of a call that says something about its customer.
-    pub(super) fn leave(&self, cell: u16, took: Duration, latency: Option<(Duration, Duration)>) {
-        if let (Some(table), Some(cell)) = (self.table.get(), self.at(cell)) {
-            cell.leave(table.now(), took, latency, self.overdue.load(Ordering::Relaxed));
+    pub(super) fn leave(&self, entry: Entry, took: Duration, latency: Option<(Duration, Duration)>) {
+        if let (Some(table), Some(cell)) = (self.table.get(), self.at(entry.cell)) {
+            let overdue = self.overdue.load(Ordering::Relaxed);
+            cell.leave(entry.epoch, table.now(), took, latency, overdue);
         }
     }
 
     /// Takes back an [`Customers::enter`] whose call was not admitted after all.
-    pub(super) fn undo(&self, cell: u16) {
-        if let Some(cell) = self.at(cell) {
-            cell.undo();
+    pub(super) fn undo(&self, entry: Entry) {
+        if let Some(cell) = self.at(entry.cell) {
+            cell.undo(entry.epoch);
         }
     }
 

@@ -245,3 +245,49 @@ async fn a_customer_alone_may_have_every_permit_and_beside_others_a_share() {
     assert_eq!(admit("acme").unwrap_err(), Refusal::CustomerShare);
     drop(other);
 }
+
+/// What hangs from before a cool-off is nothing that a customer has of a target that comes back.
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_left_over_are_not_counted_against_their_customers() {
+    let (gate, class) = watched(20);
+    let admit = |name: &'static str| {
+        gate.admit(class, || Some(customer(name)))
+            .map(|ticket| gate.permit(ticket))
+    };
+    let hung: Vec<_> = (0..14).map(|at| admit(["acme", "bolt"][at % 2]).unwrap()).collect();
+    assert_eq!(admit("acme").unwrap_err(), Refusal::CustomerShare, "30 % of twenty");
+    gate.customers().set_overdue(40 * MS);
+    tokio::time::advance(100 * MS).await;
+    gate.set_state(State::CoolOff);
+    gate.set_limit(2);
+    gate.set_state(State::Probing);
+    let skipped = || {
+        gate.customer_terms(true)
+            .customers
+            .iter()
+            .filter(|terms| terms.skip)
+            .count()
+    };
+    assert_eq!(skipped(), 0, "the drain may bring them");
+    gate.set_limit(10);
+    gate.set_state(State::Ramping);
+    assert_eq!(skipped(), 0);
+    assert!(gate.customers().scan().iter().all(|one| one.stalled.is_zero()));
+    let mut next: Vec<_> = (0..7).map(|_| admit("acme").unwrap()).collect();
+    assert_eq!(next.len(), 7, "less than 70 % of ten before it");
+    next.truncate(6);
+    next.push(admit("bolt").unwrap());
+    assert_eq!(
+        admit("acme").unwrap_err(),
+        Refusal::CustomerShare,
+        "30 % of ten, and not of 22"
+    );
+    drop(hung);
+    assert!(
+        !gate.may_begin(&customer("acme")),
+        "what is left over takes nothing along"
+    );
+    drop(next);
+    let idle = gate.customers().scan();
+    assert!(idle.iter().all(|one| one.in_flight == 0), "{idle:?}");
+}
