@@ -338,14 +338,8 @@ impl Record {
 
     fn job(&self, lease: &Lease) -> Job {
         Job {
-            id: self.envelope.id(),
-            attempt: lease.attempt,
-            returned: lease.returned,
-            created: self.envelope.created,
-            repeatable: self.envelope.repeatable,
-            hold_until: None,
             kept: self.kept,
-            route: Arc::clone(&self.envelope.invocation.meta.route_class),
+            ..Job::of(lease)
         }
     }
 }

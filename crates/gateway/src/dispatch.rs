@@ -4,7 +4,7 @@ use crate::{
     CallPolicy, Gateway, Settles,
     accept::{Accepted, Entrance},
     adopt::{Adopted, Adoption, Judged},
-    gate::{Drain, Permit, Refusal, RouteClass},
+    gate::{Drain, Permit, RouteClass},
     gateway::{Inner, Stage},
     inbox::Answer,
     later, metric,
@@ -136,15 +136,11 @@ async fn enter(target: &Arc<Target>, envelope: &Envelope, most: Duration) -> Res
         return Err("ordered");
     }
     let class = RouteClass::default();
-    let customer = envelope.customer();
-    let permit = match target.gate.admit(class, || Some(customer.clone())) {
-        Ok(ticket) => Ok(target.gate.permit(ticket)),
-        Err(Refusal::Saturated) => {
-            let patience = target.patience().min(most);
-            target.gate.admit_within(class, Some(customer), patience).await
-        }
-        Err(refusal) => Err(refusal),
-    };
+    let patience = target.patience().min(most);
+    let permit = target
+        .gate
+        .admit_within(class, Some(envelope.customer()), patience)
+        .await;
     permit.map_err(|refusal| {
         target.gate.note_divert(refusal);
         refusal.as_str()

@@ -135,18 +135,8 @@ impl Recording {
             mut teller,
         } = self;
         let inner = Arc::clone(&route.gateway.inner);
-        let job = |attempt, returned| Job {
-            id: envelope.id(),
-            attempt,
-            returned,
-            created: envelope.created,
-            repeatable: envelope.repeatable,
-            hold_until: None,
-            kept: true,
-            route: Arc::clone(&envelope.invocation.meta.route_class),
-        };
         let sent = Instant::now();
-        let items = callback::batch(Enqueue::adopted(envelope.clone(), inner.terms()));
+        let items = callback::batch(Enqueue::adopted(envelope, inner.terms()));
         let storing = inner.store.enqueue(items);
         let most = inner.config.enqueue_timeout;
         let (stored, permit) = teller.under(storing, Some(permit), most).await;
@@ -163,7 +153,7 @@ impl Recording {
             }
         };
         let holding = inner.hold_lease(&lease, sent);
-        let job = job(lease.attempt, lease.returned);
+        let job = Job::of(&lease);
         let Some(permit) = permit else {
             // Its client may come back for it: it waits for its turn like any other.
             let release = Settle::Release { lease: holding.lease };

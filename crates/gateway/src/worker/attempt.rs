@@ -65,6 +65,21 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// The call of a lease, with its request.
+    pub(crate) fn of(lease: &Lease) -> Self {
+        let envelope = &lease.envelope;
+        Self {
+            id: lease.reference.id,
+            attempt: lease.attempt,
+            returned: lease.returned,
+            created: envelope.created,
+            repeatable: envelope.repeatable,
+            hold_until: envelope.hold_until,
+            kept: true,
+            route: Arc::clone(&envelope.invocation.meta.route_class),
+        }
+    }
+
     /// Whether it was refused for long and often enough.
     pub(super) fn is_given_up(&self, inner: &Inner, target: &Target) -> bool {
         let policy = target.served().map(|served| served.retry.clone()).unwrap_or_default();
@@ -217,16 +232,7 @@ impl Attempt {
     }
 
     fn job(&self) -> Job {
-        Job {
-            id: self.lease.reference.id,
-            attempt: self.lease.attempt,
-            returned: self.lease.returned,
-            created: self.lease.envelope.created,
-            repeatable: self.lease.envelope.repeatable,
-            hold_until: self.lease.envelope.hold_until,
-            kept: true,
-            route: Arc::clone(&self.lease.envelope.invocation.meta.route_class),
-        }
+        Job::of(&self.lease)
     }
 }
 
