@@ -173,7 +173,7 @@ impl Gate {
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
     pub(crate) fn give_back(&self, ticket: Ticket) {
         if ticket.generation == self.admission.mode().read().generation() {
-            self.admission.release();
+            self.admission.release(ticket.generation);
         } else {
             self.admission.release_old(ticket.generation);
         }
