@@ -221,12 +221,7 @@ impl Gate {
             State::CoolOff => false,
         };
         if too_many && self.admission.trip(ticket.generation) {
-            let trip = Trip {
-                from: mode.state(),
-                outcome,
-                generation: ticket.generation + 1,
-            };
-            *self.trip.lock().unwrap_or_else(PoisonError::into_inner) = Some(trip);
+            *self.trip.lock().unwrap_or_else(PoisonError::into_inner) = Some(Trip { outcome });
             self.tripped.notify_one();
         }
     }
