@@ -230,7 +230,7 @@ impl Inner {
             counter!(REQUESTS, "target" => name(), "path" => "direct", "reason" => "").absolute(gate.admitted);
             gauge!(IN_FLIGHT, "target" => name()).set(f64::from(gate.in_flight));
             gauge!(LIMIT, "target" => name()).set(f64::from(gate.limit));
-            gauge!(UTILIZATION, "target" => name()).set(f64::from(gate.in_flight) / f64::from(gate.limit.max(1)));
+            gauge!(UTILIZATION, "target" => name()).set(f64::from(gate.counted()) / f64::from(gate.limit.max(1)));
             gauge!(DEMAND, "target" => name()).set(target.control.demand());
             for state in State::ALL {
                 let on = f64::from(u8::from(*state == gate.state));

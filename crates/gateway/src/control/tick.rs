@@ -201,13 +201,13 @@ impl Ticker {
             return;
         }
         tracing::debug!(target = %self.target.id, outcome = ?trip.outcome, "calls do not reach the target");
-        let transition = self.brain.states.tripped(self.now(), self.brain.limit());
+        let transition = self.brain.tripped(self.now());
         self.enter(transition);
     }
 
     fn cooled(&mut self) {
         self.target.gate.set_cool_off_calls(None);
-        if let Some(transition) = self.brain.states.cooled(self.now()) {
+        if let Some(transition) = self.brain.cooled(self.now()) {
             self.enter(transition);
         }
     }
@@ -291,7 +291,6 @@ impl Ticker {
     /// Puts the gate into the state that the brain has come to. The permits are set first, so that a state never has
     /// those of another; the closing of a gate that has tripped is only confirmed.
     fn enter(&mut self, transition: Transition) {
-        self.brain.interrupted(transition);
         let gate = &self.target.gate;
         let states = &self.brain.states;
         gate.set_drained_in_cool_off(states.is_sticky());

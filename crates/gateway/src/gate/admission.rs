@@ -58,11 +58,24 @@ impl Admission {
         self.left.store(u64::from(left.calls()), Ordering::Relaxed);
     }
 
-    /// Gives a permit back, or to whoever waits for it.
+    /// Gives the permit of a call back, or to whoever waits for it.
     #[inline]
-    pub(super) fn release(&self) {
-        if !self.word.0.try_release() {
-            self.hand_over();
+    pub(super) fn release(&self, generation: u64) {
+        let after = self.word.0.try_release().unwrap_or_else(|| self.hand_over());
+        // Whoever counts what is left over changes the mode first and then the word. So a call that was counted sees the
+        // change here, having found that word.
+        if self.mode.0.generation() != generation {
+            self.released_late(generation, after);
+        }
+    }
+
+    /// A call may have been counted as left over while its permit was given back.
+    #[cold]
+    fn released_late(&self, generation: u64, after: Reading) {
+        let mut left = self.lock_left_over();
+        if left.end_late(generation, after) {
+            self.word.0.set_limit(left.limit());
+            self.tell(&left);
         }
     }
 
@@ -79,25 +92,27 @@ impl Admission {
             return;
         }
         drop(left);
-        self.release();
+        self.release(generation);
     }
 
     #[cold]
-    fn hand_over(&self) {
+    fn hand_over(&self) -> Reading {
         let mut woken = Vec::new();
         let mut waiters = self.lock();
         waiters.freed();
         let (mode, now) = (self.mode.0.read(), self.word.0.read());
-        match waiters.choose(mode, now.in_flight().saturating_sub(1), now.limit()) {
+        let after = match waiters.choose(mode, now.in_flight().saturating_sub(1), now.limit()) {
             Some((class, _)) => {
-                self.word.0.pass_on();
+                let after = self.word.0.pass_on();
                 waiters.grant(class, mode, &self.word.0, &mut woken);
+                after
             }
             None => self.word.0.release(),
-        }
+        };
         self.settle(&mut waiters, &mut woken);
         drop(waiters);
         wake(woken);
+        after
     }
 
     /// Gives out what is free: after a change of limit, state or reserve, and when somebody has joined or left.
@@ -181,11 +196,11 @@ impl Admission {
     /// Sets the state; in those in which a target comes back, calls that it has not answered yet are left over.
     pub(super) fn set_state(&self, state: State) -> bool {
         let mut left = self.lock_left_over();
-        let in_flight = self.word.0.read().in_flight();
+        let before = self.word.0.read();
         let changed = self.mode.0.set_state(state);
         if changed && matches!(state, State::Probing | State::Ramping) {
-            left.count(in_flight, self.mode.0.read().generation());
-            self.word.0.set_limit(left.limit());
+            let now = self.word.0.leave_over(left.permits(), before);
+            left.count(now.older_than(before), self.mode.0.generation(), now);
             self.tell(&left);
         }
         drop(left);
@@ -299,8 +314,8 @@ impl Drop for Place<'_> {
         admission.settle(&mut waiters, &mut woken);
         drop(waiters);
         wake(woken);
-        if granted {
-            admission.release();
+        if let Some(mode) = granted {
+            admission.release(mode.generation());
         }
     }
 }

@@ -173,7 +173,7 @@ impl Gate {
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is given back once")]
     pub(crate) fn give_back(&self, ticket: Ticket) {
         if ticket.generation == self.admission.mode().read().generation() {
-            self.admission.release();
+            self.admission.release(ticket.generation);
         } else {
             self.admission.release_old(ticket.generation);
         }
@@ -221,12 +221,7 @@ impl Gate {
             State::CoolOff => false,
         };
         if too_many && self.admission.trip(ticket.generation) {
-            let trip = Trip {
-                from: mode.state(),
-                outcome,
-                generation: ticket.generation + 1,
-            };
-            *self.trip.lock().unwrap_or_else(PoisonError::into_inner) = Some(trip);
+            *self.trip.lock().unwrap_or_else(PoisonError::into_inner) = Some(Trip { outcome });
             self.tripped.notify_one();
         }
     }

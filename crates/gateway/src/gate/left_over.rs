@@ -4,12 +4,16 @@
 //! wait for connections that are dead. Counted against the few permits of probes and ramp they would keep everybody out
 //! until the last of them has timed out. So each of them has a permit beside the limit, which ends with it.
 
+use super::word::Reading;
+
 /// How many calls are left over, and the limit without them.
 #[derive(Debug)]
 pub(super) struct LeftOver {
     calls: u32,
     /// Calls of earlier generations than this one are left over.
     before: u64,
+    /// The word when they were counted.
+    counted: Option<Reading>,
     permits: u32,
 }
 
@@ -18,6 +22,7 @@ impl LeftOver {
         Self {
             calls: 0,
             before: 0,
+            counted: None,
             permits,
         }
     }
@@ -41,13 +46,21 @@ impl LeftOver {
         self.calls = self.calls.min(in_flight);
     }
 
-    /// All that were in flight before a generation are left over.
-    pub(super) const fn count(&mut self, in_flight: u32, before: u64) {
-        self.calls = in_flight;
+    /// So many calls of earlier generations than one were in flight when the word was `now`.
+    pub(super) const fn count(&mut self, calls: u32, before: u64, now: Reading) {
+        self.calls = calls;
         self.before = before;
+        self.counted = Some(now);
     }
 
-    /// A call of a generation has ended. Answers whether its permit is to end with it.
+    /// A call of a generation has given its permit back, after which the word was `now`, and only then learnt that it may
+    /// have been counted. Answers whether it was.
+    pub(super) fn end_late(&mut self, generation: u64, now: Reading) -> bool {
+        let counted = self.counted.is_some_and(|counted| now.is_released_after(counted));
+        counted && self.end(generation)
+    }
+
+    /// A call of a generation ends. Answers whether its permit is to end with it.
     pub(super) const fn end(&mut self, generation: u64) -> bool {
         let one = generation < self.before && self.calls > 0;
         if one {

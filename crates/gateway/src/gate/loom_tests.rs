@@ -50,7 +50,7 @@ fn never_more_in_flight_than_the_limit() {
                 if enter(&admission) {
                     assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
                     inside.fetch_sub(1, Ordering::Relaxed);
-                    admission.release();
+                    admission.release(0);
                 }
             }
         };
@@ -71,12 +71,12 @@ fn a_release_reaches_whoever_waits() {
             assert!(admission.word().try_direct().is_some());
             let releaser = {
                 let admission = admission.clone();
-                thread::spawn(move || admission.release())
+                thread::spawn(move || admission.release(0))
             };
             assert!(wait(&admission, class).is_ok());
             releaser.join().unwrap();
             assert_eq!(in_flight(&admission), 1);
-            admission.release();
+            admission.release(0);
             assert_eq!(in_flight(&admission), 0);
         });
     }
@@ -92,13 +92,13 @@ fn two_waiters_and_one_permit_take_turns() {
             thread::spawn(move || {
                 assert!(wait(&admission, Class::Held).is_ok());
                 assert_eq!(in_flight(&admission), 1, "granted once");
-                admission.release();
+                admission.release(0);
             })
         };
-        admission.release();
+        admission.release(0);
         assert!(wait(&admission, Class::Sideline).is_ok());
         assert_eq!(in_flight(&admission), 1, "granted once");
-        admission.release();
+        admission.release(0);
         other.join().unwrap();
         assert_eq!(in_flight(&admission), 0);
     });
@@ -115,7 +115,7 @@ fn a_waiter_that_gives_up_hands_its_permit_on() {
         assert!(admission.poll_wait(Class::Held, &mut first, &cx).is_pending());
         let releaser = {
             let admission = admission.clone();
-            thread::spawn(move || admission.release())
+            thread::spawn(move || admission.release(0))
         };
         let second = {
             let admission = admission.clone();
@@ -125,7 +125,7 @@ fn a_waiter_that_gives_up_hands_its_permit_on() {
         releaser.join().unwrap();
         second.join().unwrap();
         assert_eq!(in_flight(&admission), 1);
-        admission.release();
+        admission.release(0);
         assert_eq!(in_flight(&admission), 0);
     });
 }
@@ -139,15 +139,15 @@ fn a_limit_that_is_lowered_and_raised_again_forgets_nobody() {
             let admission = admission.clone();
             thread::spawn(move || {
                 admission.set_limit(1);
-                admission.release();
-                admission.release();
+                admission.release(0);
+                admission.release(0);
             })
         };
         assert!(wait(&admission, Class::Held).is_ok());
         other.join().unwrap();
         assert_eq!(in_flight(&admission), 1);
         assert!(admission.word().try_direct().is_none(), "the limit is 1");
-        admission.release();
+        admission.release(0);
     });
 }
 
@@ -160,7 +160,7 @@ fn patient_calls_are_told_of_a_trip_or_get_a_permit() {
             let admission = admission.clone();
             thread::spawn(move || {
                 assert!(admission.trip(0));
-                admission.release();
+                admission.release(0);
             })
         };
         let answer = wait(&admission, Class::Patient);
@@ -229,7 +229,53 @@ fn what_is_left_over_ends_beside_the_limit() {
         assert!(admission.try_drain(Class::Held).is_none(), "but only one");
         ends.join().unwrap();
         assert_eq!((in_flight(&admission), admission.word().read().limit()), (1, 1));
-        admission.release();
+        admission.release(0);
         assert_eq!(in_flight(&admission), 0);
     });
+}
+
+/// As [`Gate::give_back`](super::Gate) does it.
+fn end(admission: &Admission, generation: u64) {
+    if admission.mode().read().generation() == generation {
+        admission.release(generation);
+    } else {
+        admission.release_old(generation);
+    }
+}
+
+/// A call that ends at this moment is left over or not, but is not counted after it has ended. One that is admitted at this
+/// moment may end as if it were left over: that costs a permit until the last of the others has ended, and gives nobody one
+/// too many.
+#[test]
+fn a_call_that_ends_while_the_state_changes_leaves_nothing_behind() {
+    for waits in [false, true] {
+        model(3, move || {
+            let admission = Arc::new(Admission::new(2));
+            assert!(admission.word().try_direct().is_some() && admission.word().try_direct().is_some());
+            let ends = {
+                let admission = admission.clone();
+                thread::spawn(move || end(&admission, 0))
+            };
+            let mut place = None;
+            let cx = Context::from_waker(Waker::noop());
+            let first = waits.then(|| admission.poll_wait(Class::Held, &mut place, &cx));
+            assert!(admission.set_state(State::Ramping));
+            ends.join().unwrap();
+            if let Some(first) = first {
+                let answer = match first {
+                    Poll::Ready(answer) => Poll::Ready(answer),
+                    Poll::Pending => admission.poll_wait(Class::Held, &mut place, &cx),
+                };
+                let Poll::Ready(Ok(mode)) = answer else {
+                    panic!("{answer:?}");
+                };
+                end(&admission, mode.generation());
+            }
+            let limit = admission.word().read().limit();
+            assert_eq!(in_flight(&admission), 1);
+            assert!(limit == 3 || (waits && limit == 2), "{limit}");
+            end(&admission, 0);
+            assert_eq!((in_flight(&admission), admission.word().read().limit()), (0, 2));
+        });
+    }
 }

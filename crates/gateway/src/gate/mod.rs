@@ -126,12 +126,14 @@ impl Gate {
         let (all, word) = self.admissions();
         let (held, sideline, abandoned) = self.admission.look();
         let mode = self.admission.mode().read();
+        let (limit, left_over) = self.admission.permits();
         Snapshot {
             state: mode.state(),
             available: mode.is_available(),
             generation: mode.generation(),
-            limit: self.admission.permits().0,
+            limit,
             in_flight: word.in_flight(),
+            left_over,
             waiting: u32::try_from(held + sideline).unwrap_or(u32::MAX),
             admitted: self.direct(all, abandoned),
         }

@@ -74,12 +74,8 @@ pub(crate) enum Drain {
 /// The hot path has put the gate into [`State::CoolOff`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trip {
-    /// The state it was in.
-    pub(crate) from: State,
     /// How the last call ended.
     pub(crate) outcome: Outcome,
-    /// The generation of the cool-off that it began.
-    pub(crate) generation: u64,
 }
 
 /// How a gate stands at one moment.
@@ -92,13 +88,21 @@ pub struct Snapshot {
     pub available: bool,
     /// Rises with every change of the two; permits carry it, so that a late result cannot speak for a later state.
     pub generation: u64,
-    /// How many calls may be in flight.
+    /// How many calls may be in flight besides those that are left over.
     pub limit: u32,
-    /// How many are, direct and drained together. Those that were not answered before a cool-off are counted here, and not
-    /// against the limit.
+    /// How many are, direct and drained together, with those that are left over.
     pub in_flight: u32,
+    /// How many of these were not answered before a cool-off. They do not count against the limit.
+    pub left_over: u32,
     /// How many pieces of queued work wait for a permit.
     pub waiting: u32,
     /// How many direct calls were admitted since the start.
     pub admitted: u64,
+}
+
+impl Snapshot {
+    /// How many calls are in flight that count against the limit.
+    pub(crate) const fn counted(&self) -> u32 {
+        self.in_flight.saturating_sub(self.left_over)
+    }
 }

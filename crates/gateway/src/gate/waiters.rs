@@ -77,17 +77,17 @@ impl Waiters {
         answer
     }
 
-    /// Forgets a waiter that gave up; answers whether it had got a permit, which is now the caller's.
-    pub(super) fn forget(&mut self, class: Class, id: u64, word: &Word) -> bool {
+    /// Forgets a waiter that gave up; answers the mode in which it got a permit, which is now the caller's.
+    pub(super) fn forget(&mut self, class: Class, id: u64, word: &Word) -> Option<Mode> {
         if let Some(answer) = self.take_answer(id) {
             self.abandoned += u64::from(answer.is_ok());
-            return answer.is_ok();
+            return answer.ok();
         }
         self.queue(class).retain(|waiter| waiter.id != id);
         if self.queue(class).is_empty() {
             word.set_waiting(class, false);
         }
-        false
+        None
     }
 
     fn take_answer(&mut self, id: u64) -> Option<Answer> {

@@ -58,11 +58,28 @@ impl Reading {
     pub(super) const fn without(self, calls: u32) -> Self {
         let limit = self.limit().saturating_sub(calls) as u64;
         let in_flight = self.in_flight().saturating_sub(calls) as u64;
-        Self(self.0 & !(LIMIT | LIMIT * CALL) | limit | in_flight * CALL)
+        Self((self.0 & !(LIMIT | (LIMIT * CALL))) | limit | (in_flight * CALL))
     }
 
     pub(super) const fn count(self) -> u64 {
         self.0 / ADMISSION
+    }
+
+    /// How many permits were given back or handed on so far, as far as that fits: of two readings it tells the later one.
+    const fn released(self) -> u64 {
+        self.count().wrapping_sub(self.in_flight() as u64) & COUNT
+    }
+
+    /// Whether permits were given back between an earlier reading and this one.
+    pub(super) const fn is_released_after(self, earlier: Self) -> bool {
+        let more = self.released().wrapping_sub(earlier.released()) & COUNT;
+        more > 0 && more <= COUNT / 2
+    }
+
+    /// Of the calls in flight those that were at an earlier reading, if all that came since still are.
+    pub(super) fn older_than(self, earlier: Self) -> u32 {
+        let came = self.count().wrapping_sub(earlier.count()) & COUNT;
+        self.in_flight().saturating_sub(u32::try_from(came).unwrap_or(u32::MAX))
     }
 
     /// Whether somebody waits to whom a new direct call would have to give way.
@@ -114,15 +131,15 @@ impl Word {
         self.take(|now| fits(now.in_flight(), now.limit(), spare)).is_some()
     }
 
-    /// Gives a permit back, unless somebody waits: then it is still the caller's, who hands it on.
+    /// Gives a permit back, unless somebody waits: then it is still the caller's, who hands it on. Answers the word after it.
     #[inline]
-    pub(super) fn try_release(&self) -> bool {
-        self.change(|now| (!now.has_waiters()).then(|| now.0 - CALL)).is_some()
+    pub(super) fn try_release(&self) -> Option<Reading> {
+        self.change(|now| (!now.has_waiters()).then(|| now.0 - CALL))
     }
 
-    /// Gives a permit back whoever waits.
-    pub(super) fn release(&self) {
-        self.0.fetch_sub(CALL, Ordering::AcqRel);
+    /// Gives a permit back whoever waits. Answers the word after it.
+    pub(super) fn release(&self) -> Reading {
+        Reading(self.0.fetch_sub(CALL, Ordering::AcqRel).wrapping_sub(CALL))
     }
 
     /// Gives a permit back that ends with it: the limit is one less as well, unless that is nothing already.
@@ -130,9 +147,9 @@ impl Word {
         self.change(|now| (now.limit() > 0).then(|| now.0 - CALL - 1)).is_some()
     }
 
-    /// Counts the admission of a call that goes on under the permit of one that ended.
-    pub(super) fn pass_on(&self) {
-        self.0.fetch_add(ADMISSION, Ordering::AcqRel);
+    /// Counts the admission of a call that goes on under the permit of one that ended. Answers the word after it.
+    pub(super) fn pass_on(&self) -> Reading {
+        Reading(self.0.fetch_add(ADMISSION, Ordering::AcqRel).wrapping_add(ADMISSION))
     }
 
     /// Notes whether anybody of a class waits.
@@ -148,6 +165,14 @@ impl Word {
     pub(super) fn set_limit(&self, limit: u32) {
         let limit = u64::from(limit.min(MAX_LIMIT));
         self.change(|now| Some((now.0 & !LIMIT) | limit));
+    }
+
+    /// Sets the limit to so many permits besides the calls that have been in flight since an earlier reading. Answers the
+    /// word after it.
+    pub(super) fn leave_over(&self, permits: u32, earlier: Reading) -> Reading {
+        let limit = |now: Reading| permits.saturating_add(now.older_than(earlier)).min(MAX_LIMIT);
+        let set = self.change(|now| Some((now.0 & !LIMIT) | u64::from(limit(now))));
+        set.unwrap_or(earlier)
     }
 
     #[inline]
@@ -188,12 +213,12 @@ mod tests {
         assert_eq!(parts(&word), (MAX_LIMIT, 1, 0), "the count has wrapped");
         for class in [Class::Held, Class::Patient, Class::Sideline] {
             word.set_waiting(class, true);
-            assert!(!word.try_release(), "{class:?}");
+            assert!(word.try_release().is_none(), "{class:?}");
             assert_eq!(parts(&word), (MAX_LIMIT, 1, 0));
             word.set_waiting(class, false);
         }
         word.set_limit(u32::MAX);
-        assert!(word.try_release());
+        assert!(word.try_release().is_some());
         assert_eq!(parts(&word), (MAX_LIMIT, 0, 0));
     }
 

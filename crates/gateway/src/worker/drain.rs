@@ -308,7 +308,7 @@ async fn lease_flows(inner: Arc<Inner>, target: &Arc<Target>, first: Option<Perm
     request.customers = target.gate.customer_terms(true).customers;
     if permits.is_empty() {
         let gate = target.gate.snapshot();
-        let room = usize::try_from(gate.limit.saturating_sub(gate.in_flight)).unwrap_or(1);
+        let room = usize::try_from(gate.limit.saturating_sub(gate.counted())).unwrap_or(1);
         request.max = room.clamp(1, batch);
         request.wait = inner.config.poll;
     } else {

@@ -139,11 +139,6 @@ impl Brain {
         }
     }
 
-    /// What the algorithm says.
-    pub(super) const fn limit(&self) -> f64 {
-        self.limit
-    }
-
     /// What the next process should know; `None` while nothing is certain.
     pub(super) fn note(&self, names: &[Arc<str>]) -> Option<Note> {
         let named = |(class, latency): (u8, f64)| Some((names.get(usize::from(class))?.to_string(), latency));
@@ -170,8 +165,24 @@ impl Brain {
         }
     }
 
+    /// The hot path has closed the gate.
+    pub(super) fn tripped(&mut self, now: Duration) -> Transition {
+        let transition = self.states.tripped(now, self.limit);
+        self.interrupted(transition);
+        transition
+    }
+
+    /// So many calls were diverted that the cool-off is over.
+    pub(super) fn cooled(&mut self, now: Duration) -> Option<Transition> {
+        let transition = self.states.cooled(now);
+        if let Some(transition) = transition {
+            self.interrupted(transition);
+        }
+        transition
+    }
+
     /// The gate has left its state. Nothing that was begun counts any more.
-    pub(super) fn interrupted(&mut self, transition: Transition) {
+    fn interrupted(&mut self, transition: Transition) {
         self.gather.restart();
         self.degraded.forget();
         if let Some(before) = self.startup.interrupt() {

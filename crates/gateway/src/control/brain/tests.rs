@@ -101,7 +101,7 @@ impl Bench {
     }
 
     fn limit(&self) -> f64 {
-        self.brain.limit()
+        self.brain.limit
     }
 }
 

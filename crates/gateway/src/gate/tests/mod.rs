@@ -272,7 +272,8 @@ async fn three_calls_in_a_row_that_could_not_be_started_trip() {
     assert_eq!(gate.snapshot().state, State::CoolOff);
     assert_eq!(gate.enter().unwrap_err(), Refusal::CoolOff);
     let trip = gate.tripped().now_or_never().unwrap();
-    assert_eq!((trip.from, trip.generation), (State::Direct, 1));
+    assert_eq!(trip.outcome, Outcome::NotStarted);
+    assert_eq!(gate.snapshot().generation, 1);
     assert!(gate.tripped().now_or_never().is_none(), "told once");
     // Of before: it neither heals nor counts as a success.
     late.finish(Outcome::Success);
