@@ -83,8 +83,19 @@ async fn a_refusal_concerns_only_its_caller() {
 
 #[tokio::test]
 async fn a_spoilt_group_leaves_nothing_and_the_next_one_works() {
+    // A group also ends when applying it has taken long; a busy machine may part the two, so there are several tries.
+    for _ in 0..20 {
+        if two_in_one_spoilt_group().await {
+            return;
+        }
+    }
+    panic!("the two were never in one group");
+}
+
+/// Whether the call that was lost and the write that spoilt its group were in one.
+async fn two_in_one_spoilt_group() -> bool {
     let (_folder, clock, store) = store().await;
-    // While the first is in the writer's hands, the others gather behind it: one group, with it or, if it took long, without.
+    // While the first is in the writer's hands, the others gather behind it.
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let blocked = store.write(move |_| {
         held.recv().unwrap_or_default();
@@ -98,14 +109,14 @@ async fn a_spoilt_group_leaves_nothing_and_the_next_one_works() {
     let release = async move { drop(hold) };
     let (_, lost, spoilt, ()) = tokio::join!(biased; blocked, lost, spoilt, release);
     assert_eq!(spoilt.unwrap_err().code(), Code::StoreUnavailable);
-    assert_eq!(
-        lost.unwrap_err().code(),
-        Code::StoreUnavailable,
-        "the whole group is told"
-    );
+    let Err(lost) = lost else {
+        return false;
+    };
+    assert_eq!(lost.code(), Code::StoreUnavailable, "the whole group is told");
     assert!(store.lease(request("t", 2)).await.unwrap().is_empty());
     store.enqueue(vec![queued(&clock, "t", "acme")]).await.unwrap();
     assert_eq!(store.lease(request("t", 2)).await.unwrap().len(), 1);
+    true
 }
 
 #[tokio::test]
