@@ -42,9 +42,9 @@ pub use execution::{
 };
 pub use id::{ConnectionId, CustomerId, Fence, InstallationId, InvocationId, RunKey, TargetId, WorkerId};
 pub use integration::{
-    ActionCall, AnyIntegration, CheckConfig, Config, ConnectionSlot, DynFlow, Event, Flow, FlowContext, FlowDefinition,
-    FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Registry, ScheduleSpec, Script,
-    ScriptSource, Source, Tick, Trigger,
+    ActionCall, AnyIntegration, CheckConfig, Config, ConnectionSlot, DynFlow, Egress, Event, Flow, FlowContext,
+    FlowDefinition, FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Protocol, Registry,
+    ScheduleSpec, Script, ScriptSource, Source, Tick, Trigger,
 };
 pub use memory::Memory;
 pub use page::{Page, Paged};
@@ -57,7 +57,10 @@ pub use ports::{
     ReplayOptions, Submit, Submitted, Timetable,
 };
 pub use retry::{Jitter, RetryBudget, RetryPolicy};
-pub use runner::{FollowUp, Isolation, IsolationReport, Limits, RunEnd, RunHandle, RunOutcome, RunSpec, Runner, Work};
+pub use runner::{
+    Checkpoint, FollowUp, Isolation, IsolationReport, Limits, RunEnd, RunHandle, RunMode, RunOutcome, RunSpec, Runner,
+    Usage, Work,
+};
 pub use scope::{CustomerScope, FleetScope, Scope};
 pub use secret::{
     CredentialFields, ExposeSecret, KeyWrap, SealContext, Sealed, SecretBox, SecretBytes, SecretRef, SecretString,

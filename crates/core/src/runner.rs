@@ -73,8 +73,13 @@ pub struct Limits {
     pub wall_ms: u64,
     /// How long before the end it is asked to stop, in milliseconds (10 seconds).
     pub grace_ms: u64,
-    /// Memory of each process, in bytes (1 GiB).
+    /// Processor time of all its processes, in milliseconds (15 minutes).
+    pub cpu_ms: u64,
+    /// Memory in bytes (1 GiB): of the whole run where a control group can be had, else of each process and, looked at
+    /// several times a second, of all of them together.
     pub memory: u64,
+    /// What it may write to files, in bytes (256 MiB); at [`Isolation::Sandboxed`] they are in memory and count there too.
+    pub disk: u64,
     /// Processes and threads at once (256).
     pub processes: u32,
     /// Open files of each process (256).
@@ -92,7 +97,9 @@ impl Default for Limits {
         Self {
             wall_ms: 15 * 60 * 1000,
             grace_ms: 10_000,
+            cpu_ms: 15 * 60 * 1000,
             memory: 1 << 30,
+            disk: 256 << 20,
             processes: 256,
             open_files: 256,
             log_bytes: 8 << 20,
@@ -172,6 +179,10 @@ pub struct RunSpec {
     pub connections: BTreeMap<String, ConnectionClient>,
     /// Secrets of the configuration that the code may read, by name.
     pub secrets: Arc<BTreeMap<String, SecretString>>,
+    /// Whether to do the work or to answer a question about it.
+    pub mode: RunMode,
+    /// Where to keep state before the end; none for a flow without state.
+    pub checkpoint: Option<Arc<dyn Checkpoint>>,
     /// Limits.
     pub limits: Limits,
     /// The weakest isolation it may run at.
@@ -209,6 +220,8 @@ impl RunSpec {
             stateful: true,
             connections: BTreeMap::new(),
             secrets: Arc::default(),
+            mode: RunMode::Normal,
+            checkpoint: None,
             limits: Limits::default(),
             require: Isolation::Trusted,
             deadline,
@@ -249,6 +262,48 @@ impl FollowUp {
     }
 }
 
+/// What a run consumed. Zero where the level it ran at cannot tell.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Processor time of all its processes, in milliseconds.
+    pub cpu_ms: u64,
+    /// The most memory that was resident at once, in bytes.
+    pub peak_memory: u64,
+    /// Bytes that left through the broker or the proxy.
+    pub sent: u64,
+    /// Bytes that came in through the broker or the proxy.
+    pub received: u64,
+}
+
+/// Whether a script does its work or answers a question about itself.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RunMode {
+    /// It does its work.
+    #[default]
+    Normal,
+    /// Somebody is setting the installation up: it answers with choices for the fields of its configuration, and changes
+    /// nothing.
+    Init,
+}
+
+/// Keeps what a run has got done so far, so that the next attempt can go on from there.
+///
+/// Written under the fence of the attempt: after the lease was lost it fails with
+/// [`Code::LeaseStale`](crate::Code::LeaseStale) and nothing is written.
+#[async_trait]
+pub trait Checkpoint: Send + Sync + fmt::Debug + 'static {
+    /// Replaces the state; it is durable when this answers. The new version.
+    async fn save(&self, state: Value) -> Result<u64>;
+}
+
 /// What a run leaves behind.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -269,6 +324,8 @@ pub struct RunOutcome {
     pub run: Duration,
     /// Bytes of log output that were dropped for being too much.
     pub log_dropped: u64,
+    /// What it consumed.
+    pub usage: Usage,
 }
 
 impl RunOutcome {
@@ -284,6 +341,12 @@ impl RunOutcome {
             setup: Duration::ZERO,
             run: Duration::ZERO,
             log_dropped: 0,
+            usage: Usage {
+                cpu_ms: 0,
+                peak_memory: 0,
+                sent: 0,
+                received: 0,
+            },
         }
     }
 }

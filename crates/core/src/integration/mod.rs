@@ -9,7 +9,7 @@ mod trigger;
 pub use context::{ActionCall, FlowContext, Journal};
 pub use flow::{DynFlow, Flow, FlowOptions};
 pub use registry::Registry;
-pub use script::{Script, ScriptSource};
+pub use script::{Egress, Protocol, Script, ScriptSource};
 pub use trigger::{Event, Missed, Overlap, ScheduleSpec, Source, Tick, Trigger};
 
 use crate::{Code, Data, Error, Problem, Result, Work};

@@ -19,6 +19,54 @@ pub struct Script {
     env_prefix: String,
     env: BTreeMap<String, String>,
     secrets: bool,
+    protocol: Protocol,
+    egress: Option<Egress>,
+}
+
+/// How a script and its supervisor talk: the bindings of `crosspoint/1` (see `docs/protocol.md`).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Protocol {
+    /// Environment variables, files and exit codes: nothing but the language itself is needed.
+    #[default]
+    Plain,
+    /// Messages, one JSON object a line: in on standard input, out on a descriptor of their own. Logs with levels,
+    /// progress, and state that is durable as soon as it is acknowledged.
+    Framed,
+}
+
+/// What a script may reach over the network. From little to much.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Egress {
+    /// Nothing.
+    None,
+    /// The connections of its installation, through a broker that adds the credential outside: the secret never enters.
+    #[default]
+    Broker,
+    /// Its connections as with [`Egress::Broker`], and these hosts through a proxy that resolves their names itself and
+    /// refuses addresses that are not public. Each is a name with or without a port (443 unless given); `*.example.com`
+    /// means every name below.
+    Allow(Vec<String>),
+    /// Whatever the host itself can reach. Below [`Isolation::Confined`] nothing less can be enforced.
+    Open,
+}
+
+impl Egress {
+    /// As in records and reports.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Broker => "broker",
+            Self::Allow(_) => "allow",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// Where the program comes from.
@@ -68,6 +116,8 @@ impl Script {
             env_prefix: "XP".to_owned(),
             env: BTreeMap::new(),
             secrets: false,
+            protocol: Protocol::Plain,
+            egress: None,
         }
     }
 
@@ -105,6 +155,19 @@ impl Script {
         self
     }
 
+    /// How the script and its supervisor talk; [`Protocol::Plain`] unless set.
+    pub const fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// What the script may reach over the network: [`Egress::Broker`] unless set, or [`Egress::Open`] for a script that
+    /// is content with less than [`Isolation::Confined`]. Where the machine cannot enforce it, the script is refused.
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.egress = Some(egress);
+        self
+    }
+
     /// Where the program comes from.
     #[must_use]
     pub const fn source(&self) -> &ScriptSource {
@@ -124,6 +187,20 @@ impl Script {
     #[must_use]
     pub const fn environment(&self) -> &BTreeMap<String, String> {
         &self.env
+    }
+    /// How the script and its supervisor talk.
+    #[must_use]
+    pub const fn spoken(&self) -> Protocol {
+        self.protocol
+    }
+    /// What it may reach over the network when it runs at this isolation.
+    #[must_use]
+    pub fn reachable(&self, isolation: Isolation) -> Egress {
+        match &self.egress {
+            Some(egress) => egress.clone(),
+            None if isolation < Isolation::Confined => Egress::Open,
+            None => Egress::Broker,
+        }
     }
     /// Whether it declared that it needs raw secrets.
     #[must_use]
