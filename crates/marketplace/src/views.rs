@@ -1,8 +1,8 @@
 //! What the API answers and takes, as types: the schemas of the document come from here.
 
 use crosspoint_core::{
-    AuthScheme, ConnectionId, Failure, Health, InstallationId, InstallationState, InvocationId, Permission,
-    Schedule, ScheduleSpec, Ticks, Timestamp, Timetable,
+    AuthScheme, ConnectionId, Failure, Health, InstallationId, InstallationState, InvocationId, Permission, Schedule,
+    ScheduleSpec, Ticks, Timestamp, Timetable,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -104,7 +104,12 @@ impl Runtime {
     }
 
     /// Those ticks since `read` that count, in order, and the one after now.
-    fn ticks(&self, spec: &ScheduleSpec, read: Timestamp, now: Timestamp) -> Result<(Vec<Timestamp>, Option<Timestamp>)> {
+    fn ticks(
+        &self,
+        spec: &ScheduleSpec,
+        read: Timestamp,
+        now: Timestamp,
+    ) -> Result<(Vec<Timestamp>, Option<Timestamp>)> {
         let next = self.timetable.next(spec, now)?;
         let most = match spec.missed {
             Missed::FireAll { max } => usize::from(max.max(1)),
@@ -183,7 +188,10 @@ impl Runtime {
             Overlap::CoalesceOne if active == 1 => {
                 let filter = unfinished(installation, &schedule.flow);
                 let found = executions.list((&fleet).into(), &filter, Page::first(1)).await?;
-                let waits = found.items.iter().any(|execution| execution.status == ExecutionStatus::Queued);
+                let waits = found
+                    .items
+                    .iter()
+                    .any(|execution| execution.status == ExecutionStatus::Queued);
                 usize::from(!waits)
             }
             _ => usize::from(active == 0),
@@ -196,12 +204,7 @@ impl Runtime {
         let filter = unfinished(installation, flow);
         let mut page = Page::first(100);
         loop {
-            let found = self
-                .inner
-                .store
-                .executions
-                .list((&fleet).into(), &filter, page)
-                .await?;
+            let found = self.inner.store.executions.list((&fleet).into(), &filter, page).await?;
             for execution in found.items {
                 self.cancel(&scope, execution.id).await?;
             }

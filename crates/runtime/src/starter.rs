@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use crosspoint_core::{
     AnyIntegration, Clock, Code, Envelope, Error, ErrorExt, FlowDefinition, FlowRef, FollowUp, Installation,
-    InstallationState, Invocation, InvocationId, Meta, Registry, Result, Schedule, Overlap, Source, TargetId, Tick, Timestamp,
-    TriggerKind, Work,
+    InstallationState, Invocation, InvocationId, Meta, Overlap, Registry, Result, Schedule, Source, TargetId, Tick,
+    Timestamp, TriggerKind, Work,
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};

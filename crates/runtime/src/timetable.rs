@@ -62,7 +62,9 @@ impl Timetable for CronTimetable {
             }
             Ticks::Every(time) => {
                 let step = step(*time)?;
-                let next = (after.as_millis().div_euclid(step)).checked_add(1).and_then(|n| n.checked_mul(step));
+                let next = (after.as_millis().div_euclid(step))
+                    .checked_add(1)
+                    .and_then(|n| n.checked_mul(step));
                 Ok(next.map(Timestamp::from_millis))
             }
             _ => Err(unknown()),
@@ -80,7 +82,9 @@ fn unknown() -> Error {
 
 /// Milliseconds from tick to tick.
 fn step(time: Duration) -> Result<i64> {
-    let bad = || invalid("the time between two ticks is at least a second and at most a year").with("time", format!("{time:?}"));
+    let bad = || {
+        invalid("the time between two ticks is at least a second and at most a year").with("time", format!("{time:?}"))
+    };
     let step = i64::try_from(time.as_millis()).map_err(|_| bad())?;
     if (1000..=i64::try_from(crate::FAR.as_millis()).unwrap_or(i64::MAX)).contains(&step) {
         Ok(step)
@@ -92,8 +96,7 @@ fn step(time: Duration) -> Result<i64> {
 fn read(expression: &str, timezone: &str, at: Timestamp) -> Result<(Cron, DateTime<Tz>)> {
     // Case is not folded: in the IANA database it matters.
     let zone: Tz = timezone.parse().map_err(|_| {
-        invalid("the time zone is not a name of the IANA database, such as `Europe/Berlin`")
-            .with("zone", timezone)
+        invalid("the time zone is not a name of the IANA database, such as `Europe/Berlin`").with("zone", timezone)
     })?;
     let parser = CronParser::builder()
         .seconds(Seconds::Optional)

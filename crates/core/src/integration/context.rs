@@ -204,14 +204,12 @@ impl<C> FlowContext<C> {
     ///
     /// # Errors
     /// [`Code::FlowFailed`] if the input does not serialise.
-    pub fn start_once<I: Serialize>(
-        &self,
-        flow: impl Into<String>,
-        key: impl Into<String>,
-        input: &I,
-    ) -> Result<()> {
+    pub fn start_once<I: Serialize>(&self, flow: impl Into<String>, key: impl Into<String>, input: &I) -> Result<()> {
         let input = crate::connector::to_value(input)?;
-        self.journal.entries().follow_ups.push(FollowUp::new(flow, input).once(key));
+        self.journal
+            .entries()
+            .follow_ups
+            .push(FollowUp::new(flow, input).once(key));
         Ok(())
     }
 

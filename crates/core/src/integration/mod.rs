@@ -9,8 +9,8 @@ mod trigger;
 
 pub use context::{ActionCall, FlowContext, Journal};
 pub use flow::{DynFlow, Flow, FlowOptions};
-pub use registry::Registry;
 pub use poll::{Poll, Polled};
+pub use registry::Registry;
 pub use script::{Egress, Protocol, Script, ScriptSource};
 pub use trigger::{Event, Missed, Overlap, ScheduleSpec, Source, Tick, Ticks, Trigger};
 

@@ -343,7 +343,10 @@ mod tests {
             json!({ "every_ms": 1000, "timezone": "UTC" }),
             json!({ "cron": "* * * * *", "when": "now" }),
         ] {
-            assert!(serde_json::from_value::<ScheduleSpec>(written.clone()).is_err(), "{written}");
+            assert!(
+                serde_json::from_value::<ScheduleSpec>(written.clone()).is_err(),
+                "{written}"
+            );
         }
     }
 }

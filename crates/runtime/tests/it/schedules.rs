@@ -3,9 +3,9 @@
 use crate::world::{World, fleet};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Clock, Code, Event, Execution, ExecutionStatus, Flow, FlowContext, Installation, InstallationState, Integration, Missed, NoConfig,
-    Overlap, Result, SaveInstallation, Schedule, ScheduleSpec, StopSource, Tick, Timestamp, Timetable, Trigger,
-    TriggerKind,
+    Clock, Code, Event, Execution, ExecutionStatus, Flow, FlowContext, Installation, InstallationState, Integration,
+    Missed, NoConfig, Overlap, Result, SaveInstallation, Schedule, ScheduleSpec, StopSource, Tick, Timestamp,
+    Timetable, Trigger, TriggerKind,
 };
 use crosspoint_runtime::CronTimetable;
 use crosspoint_testkit::VirtualClock;
