@@ -12,6 +12,7 @@ mod attention;
 mod control;
 mod faults;
 mod flows;
+mod polls;
 mod schedules;
 mod scripts;
 mod stops;
