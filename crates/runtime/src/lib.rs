@@ -19,7 +19,7 @@ pub use control::Runtime;
 pub use handler::{FlowHandler, Parts};
 pub use inprocess::InProcess;
 pub use runners::Runners;
-pub use starter::{Starter, target_of};
+pub use starter::{Capacity, Starter, target_of};
 #[cfg(unix)]
 pub use subprocess::Subprocess;
 pub use timetable::CronTimetable;

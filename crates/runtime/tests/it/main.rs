@@ -9,6 +9,7 @@
 )]
 
 mod attention;
+mod bounds;
 mod control;
 mod faults;
 mod flows;
