@@ -302,6 +302,12 @@ impl HostRule {
         self
     }
 
+    /// The port that it names.
+    #[must_use]
+    pub const fn port(&self) -> Option<u16> {
+        self.port
+    }
+
     /// Whether it is about this host at this port. An address has to be in the form in which it is displayed, without
     /// zeros in front; `2130706433` and `0x7f.1` are not seen to be one.
     #[must_use]

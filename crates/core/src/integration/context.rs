@@ -256,6 +256,7 @@ impl<C: Sync, A: Action> ActionCall<'_, C, A> {
         let client = client.clone().with_deadline(spec.deadline).with_effect_key(key);
         self.action.call(&client, input).await
     }
+
     fn effect_key(&self, connection: &str, input: &A::Input) -> Result<RunKey> {
         let input = crate::connector::to_value(input)?.to_string();
         Ok(self.cx.effects.next(connection, A::NAME, input.as_bytes()))
