@@ -2,8 +2,8 @@
 
 use super::Config;
 use crate::{
-    Action, Audience, Clock, Code, EffectKeys, Error, FollowUp, Level, LogEntry, Result, RunKey, RunSpec, SecretRef, SecretString,
-    StateSnapshot,
+    Action, Audience, Clock, Code, EffectKeys, Error, FollowUp, Level, LogEntry, Result, RunKey, RunSpec, SecretRef,
+    SecretString, StateSnapshot,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;

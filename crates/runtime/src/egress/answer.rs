@@ -54,9 +54,15 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 #[derive(Debug)]
 pub(super) enum Content {
     /// Bytes in memory, and the place that they take up.
-    Held(Bytes, Option<OwnedSemaphorePermit>),
+    Held(
+        Bytes,
+        #[expect(dead_code, reason = "it is given back with the body")] Option<OwnedSemaphorePermit>,
+    ),
     /// What comes from elsewhere, and the task that brings it.
-    Passing(Incoming, Carrier),
+    Passing(
+        Incoming,
+        #[expect(dead_code, reason = "it ends the task with the body")] Carrier,
+    ),
 }
 
 /// A task that ends with what it is for.
@@ -73,10 +79,7 @@ impl Body for Content {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Held(bytes, _) if bytes.is_empty() => Poll::Ready(None),
             Self::Held(bytes, _) => {
@@ -132,7 +135,10 @@ pub(super) fn problem(error: &Error, now: Timestamp) -> Response<Content> {
     let mut response = Response::new(Content::Held(body, None));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(ProblemDetails::CONTENT_TYPE));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(ProblemDetails::CONTENT_TYPE),
+    );
     headers.insert(ERROR, HeaderValue::from_static(code.as_str()));
     if let Some(wait) = wait {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
@@ -189,13 +195,19 @@ mod tests {
         let after = |error: Error| {
             let response = problem(&error, now);
             let wait = response.headers().get("retry-after");
-            (response.status().as_u16(), wait.map(|wait| wait.to_str().unwrap().to_owned()))
+            (
+                response.status().as_u16(),
+                wait.map(|wait| wait.to_str().unwrap().to_owned()),
+            )
         };
         let at = |millis| Error::new(Code::RateLimited, "x").with_retry(Retry::At(Timestamp::from_millis(millis)));
         assert_eq!(after(at(31_001)), (429, Some("31".to_owned())));
         assert_eq!(after(at(31_000)), (429, Some("30".to_owned())));
         assert_eq!(after(at(0)), (429, Some("1".to_owned())));
-        assert_eq!(after(Error::new(Code::ProviderUnreachable, "x")), (502, Some("5".to_owned())));
+        assert_eq!(
+            after(Error::new(Code::ProviderUnreachable, "x")),
+            (502, Some("5".to_owned()))
+        );
         assert_eq!(after(Error::new(Code::CredentialsRefused, "x")), (424, None));
         assert_eq!(after(refused("loopback", "x")), (403, None));
     }

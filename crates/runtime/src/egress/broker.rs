@@ -8,9 +8,7 @@ use super::{
 };
 use bytes::{Bytes, BytesMut};
 use crosspoint_core::{Code, ConnectionClient, Error, ErrorExt, Result, RunKey};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::body::{Body as _, Incoming};
 use std::{future::poll_fn, pin::Pin, sync::Arc};
 use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking, time::timeout};
@@ -115,12 +113,21 @@ fn split(path: &str) -> (String, &str) {
 /// The target of the request to the provider: a path below the connection's base URL, or an absolute URL of it, as
 /// providers give them for the next page.
 fn target(below: &str) -> Result<Uri> {
-    let wrong = |_| Error::new(Code::InputInvalid, "the path behind the connection is not the path of a URL");
+    let wrong = |_| {
+        Error::new(
+            Code::InputInvalid,
+            "the path behind the connection is not the path of a URL",
+        )
+    };
     let absolute = below.strip_prefix('/').unwrap_or_default();
     if absolute.starts_with("https://") || absolute.starts_with("http://") {
         return absolute.parse().map_err(wrong);
     }
-    let below = if below.starts_with('/') { below.to_owned() } else { format!("/{below}") };
+    let below = if below.starts_with('/') {
+        below.to_owned()
+    } else {
+        format!("/{below}")
+    };
     PathAndQuery::try_from(below).map(Uri::from).map_err(wrong)
 }
 
@@ -131,23 +138,39 @@ fn decoded(text: &str) -> String {
     while let Some((first, behind)) = rest.split_first() {
         let code = if *first == b'%' { behind.get(..2) } else { None };
         let code = code.and_then(|code| std::str::from_utf8(code).ok());
-        let byte = code.filter(|code| !code.starts_with('+')).and_then(|code| u8::from_str_radix(code, 16).ok());
+        let byte = code
+            .filter(|code| !code.starts_with('+'))
+            .and_then(|code| u8::from_str_radix(code, 16).ok());
         bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { behind.get(2..).unwrap_or_default() } else { behind };
+        rest = if byte.is_some() {
+            behind.get(2..).unwrap_or_default()
+        } else {
+            behind
+        };
     }
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 fn unknown(shared: &Shared, slot: &str) -> Error {
     let names: Vec<_> = shared.connections.keys().map(String::as_str).collect();
-    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let names = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    };
     let slot: String = slot.chars().take(64).collect();
-    Error::new(Code::NotFound, format!("there is no connection `{slot}`; those of this integration: {names}"))
+    Error::new(
+        Code::NotFound,
+        format!("there is no connection `{slot}`; those of this integration: {names}"),
+    )
 }
 
 async fn collect(mut body: Incoming, most: usize) -> Result<Bytes> {
     let too_large = || {
-        Error::new(Code::BodyTooLarge, format!("the body of a request may have {most} bytes at most"))
+        Error::new(
+            Code::BodyTooLarge,
+            format!("the body of a request may have {most} bytes at most"),
+        )
     };
     let stated = body.size_hint().lower();
     if usize::try_from(stated).map_or(true, |stated| stated > most) {
@@ -185,7 +208,12 @@ async fn effect_key(shared: &Shared, call: &mut Call) -> Result<Option<RunKey>> 
 
 fn effect_name(name: &HeaderValue) -> Result<&str> {
     let name = name.to_str().ok().filter(|name| matches!(name.len(), 1..=LONGEST_NAME));
-    name.ok_or_else(|| Error::new(Code::KeyMalformed, "the name of an effect is 1 to 255 visible ASCII characters"))
+    name.ok_or_else(|| {
+        Error::new(
+            Code::KeyMalformed,
+            "the name of an effect is 1 to 255 visible ASCII characters",
+        )
+    })
 }
 
 async fn next_key(shared: &Shared, call: &Call) -> Result<RunKey> {
@@ -203,10 +231,16 @@ async fn next_key(shared: &Shared, call: &Call) -> Result<RunKey> {
 fn incoming(response: Response<Bytes>, is_head: bool, most: usize) -> Result<Response<Bytes>> {
     let (parts, body) = response.into_parts();
     if body.len() > most {
-        return Err(Error::new(Code::ResponseTooLarge, "the provider's answer is larger than the limit"));
+        return Err(Error::new(
+            Code::ResponseTooLarge,
+            "the provider's answer is larger than the limit",
+        ));
     }
     if parts.status.is_informational() {
-        return Err(Error::new(Code::ProviderError, "the provider wants to speak another protocol"));
+        return Err(Error::new(
+            Code::ProviderError,
+            "the provider wants to speak another protocol",
+        ));
     }
     let mut answer = Response::new(body);
     *answer.status_mut() = parts.status;
@@ -227,7 +261,10 @@ fn clean(headers: &mut HeaderMap) {
 
 /// A path that is none of the broker's.
 pub(super) fn elsewhere() -> Error {
-    Error::new(Code::NotFound, "here are the connections of the integration: `/c/<connection>/<path>`")
+    Error::new(
+        Code::NotFound,
+        "here are the connections of the integration: `/c/<connection>/<path>`",
+    )
 }
 
 #[cfg(test)]
@@ -246,11 +283,19 @@ mod tests {
             ("/c/%ff/x", "%ff", "/x"),
             ("/c/shop//evil.example/x", "shop", "//evil.example/x"),
             ("/c/shop/../x", "shop", "/../x"),
-            ("/c/shop/https://api.example/v2?page=2", "shop", "https://api.example/v2?page=2"),
+            (
+                "/c/shop/https://api.example/v2?page=2",
+                "shop",
+                "https://api.example/v2?page=2",
+            ),
             ("/c//x", "", "/x"),
         ] {
             let (found, below) = split(path);
-            assert_eq!((found.as_str(), target(below).unwrap().to_string().as_str()), (slot, to), "{path}");
+            assert_eq!(
+                (found.as_str(), target(below).unwrap().to_string().as_str()),
+                (slot, to),
+                "{path}"
+            );
         }
         assert_eq!(target("//evil.example/x").unwrap().authority(), None);
     }

@@ -75,7 +75,10 @@ impl Dialer {
         }
         Err(refused(
             "allow",
-            format!("`{place}` is none of the hosts that this script may reach: {}", self.listed()),
+            format!(
+                "`{place}` is none of the hosts that this script may reach: {}",
+                self.listed()
+            ),
         ))
     }
 
@@ -122,7 +125,10 @@ impl Dialer {
             (false, _) => Ok(usable),
             (true, Some(error)) => {
                 let rule = super::answer::rule(&error).unwrap_or_default();
-                Err(refused(rule, format!("the address of `{place}` is not public ({rule})")))
+                Err(refused(
+                    rule,
+                    format!("the address of `{place}` is not public ({rule})"),
+                ))
             }
             (true, None) => Err(unreachable("the host name has no address")),
         }
@@ -148,7 +154,10 @@ impl Dialer {
     pub(super) async fn connect(&self, place: &Place) -> Result<TcpStream> {
         let spent = |left: u32| left.checked_sub(1);
         if self.left.fetch_update(Relaxed, Relaxed, spent).is_err() {
-            return Err(refused("connections", "this run has made as many connections as it may"));
+            return Err(refused(
+                "connections",
+                "this run has made as many connections as it may",
+            ));
         }
         let end = Instant::now() + self.within;
         let addresses = timeout_at(end, self.addresses(place)).await;

@@ -17,11 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// Sends a request in absolute form on to its host.
-pub(super) async fn send(
-    shared: &Shared,
-    line: &Line,
-    request: Request<Incoming>,
-) -> Result<Response<Content>> {
+pub(super) async fn send(shared: &Shared, line: &Line, request: Request<Incoming>) -> Result<Response<Content>> {
     let Some(dialer) = &shared.dialer else {
         return Err(refused(
             shared.egress,
@@ -29,7 +25,10 @@ pub(super) async fn send(
         ));
     };
     if request.uri().scheme() != Some(&http::uri::Scheme::HTTP) {
-        return Err(refused("scheme", "the proxy sends http on, and takes CONNECT for https"));
+        return Err(refused(
+            "scheme",
+            "the proxy sends http on, and takes CONNECT for https",
+        ));
     }
     let authority = request.uri().authority();
     let authority = authority.ok_or_else(|| Error::new(Code::BodyMalformed, "the URL has no host"))?;
@@ -43,7 +42,10 @@ pub(super) async fn send(
         () = line.idle(shared.limits.idle) => return Err(unreachable("the host did not answer in time")),
     };
     if response.status().is_informational() {
-        return Err(Error::new(Code::ProviderRejected, "the host wants to speak another protocol"));
+        return Err(Error::new(
+            Code::ProviderRejected,
+            "the host wants to speak another protocol",
+        ));
     }
     let (parts, body) = response.into_parts();
     let mut answer = Response::new(Content::Passing(body, carrier));

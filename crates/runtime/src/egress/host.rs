@@ -38,7 +38,10 @@ impl Place {
         let host = authority.host();
         let port = match text.strip_prefix(host).unwrap_or_default() {
             "" => otherwise,
-            rest => rest.strip_prefix(':').and_then(|port| port.parse().ok()),
+            rest => rest
+                .strip_prefix(':')
+                .and_then(plain)
+                .and_then(|port| port.parse().ok()),
         };
         let port = port.filter(|port| *port != 0);
         Ok(Self {
@@ -98,14 +101,19 @@ fn is_label(label: &str) -> bool {
 fn ends_in_a_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     let digits = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit());
-    digits || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    digits
+        || last
+            .strip_prefix("0x")
+            .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// One to four numbers in decimal, octal or hexadecimal, the last of which fills what is left.
 fn ipv4(text: &str) -> Option<Ipv4Addr> {
     let numbers: Vec<u64> = text.split('.').map(number).collect::<Option<_>>()?;
     let (last, first) = numbers.split_last()?;
-    let left = 4_u32.checked_sub(u32::try_from(first.len()).ok()?).filter(|left| *left > 0)?;
+    let left = 4_u32
+        .checked_sub(u32::try_from(first.len()).ok()?)
+        .filter(|left| *left > 0)?;
     if *last >= 256_u64.pow(left) {
         return None;
     }

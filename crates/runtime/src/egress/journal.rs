@@ -92,7 +92,10 @@ mod tests {
         let log = notes.take();
         assert_eq!(log.len(), MOST + 1);
         assert_eq!(log[0].message, "line 0\u{fffd} (10 times)");
-        assert_eq!(log[MOST].message, "network: 501 further requests were refused or failed");
+        assert_eq!(
+            log[MOST].message,
+            "network: 501 further requests were refused or failed"
+        );
         assert!(notes.take().is_empty());
         notes.write(&"x".repeat(10_000));
         assert_eq!(notes.take()[0].message.len(), LONGEST);

@@ -209,3 +209,46 @@ impl Pace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_free_and_the_rest_is_spaced() {
+        let pace = Pace::new(100, 50);
+        let began = Instant::now();
+        for turns in [50, 100, 1] {
+            for _ in 0..turns {
+                pace.turn().await;
+            }
+        }
+        // tokio's timers have a resolution of 1 ms.
+        let took = began.elapsed();
+        assert!(
+            (Duration::from_millis(1010)..Duration::from_millis(1020)).contains(&took),
+            "{took:?}"
+        );
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        for _ in 0..50 {
+            pace.turn().await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_idle_unless_somebody_is_waited_for() {
+        let line = Line::new(Arc::new(Meter::new(1, 1)));
+        let limit = Duration::from_secs(10);
+        let began = Instant::now();
+        let busy = line.busy();
+        tokio::select! {
+            () = line.idle(limit) => panic!("it is busy"),
+            () = tokio::time::sleep(limit * 5) => {}
+        }
+        drop(busy);
+        line.idle(limit).await;
+        assert_eq!(began.elapsed(), limit * 6);
+    }
+}

@@ -168,6 +168,32 @@ struct Shared {
     port: Option<u16>,
 }
 
+impl Shared {
+    fn new(policy: Policy, port: Option<u16>) -> Result<(Arc<Self>, Redactor)> {
+        let limits = policy.limits;
+        let dialer = match &policy.egress {
+            Egress::Allow(rules) => Some(Dialer::new(rules, policy.internal, policy.resolve, &limits)?),
+            _ => None,
+        };
+        let shared = Self {
+            egress: policy.egress.as_str(),
+            connections: policy.connections,
+            keys: Arc::new(EffectKeys::new(policy.run_key)),
+            dialer,
+            deadline: policy.deadline,
+            notes: Notes::new(Arc::clone(&policy.clock)),
+            clock: policy.clock,
+            limits,
+            meter: Arc::new(Meter::new(limits.sent, limits.received)),
+            pace: Pace::new(limits.pace.0, limits.pace.1),
+            requests: AtomicU64::new(0),
+            calls: Arc::new(Semaphore::new(limits.calls)),
+            port,
+        };
+        Ok((Arc::new(shared), policy.redactor))
+    }
+}
+
 /// The service of one run. Dropping it closes everything.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -198,34 +224,17 @@ impl Server {
     /// # Errors
     /// [`Code::SetupInvalid`] if a rule of the script is none; [`Code::Internal`] if the listener cannot be used.
     pub(crate) fn start(listener: Listener, policy: Policy) -> Result<Self> {
-        let limits = policy.limits;
-        let dialer = match &policy.egress {
-            Egress::Broker => None,
-            Egress::Allow(rules) => Some(Dialer::new(rules, policy.internal, policy.resolve, &limits)?),
+        let listener = match policy.egress {
+            Egress::Broker | Egress::Allow(_) => Accepting::new(listener),
             _ => return Ok(Self { running: None }),
         };
-        let listener = Accepting::new(listener);
         let listener = listener.or_fail(Code::Internal, "the listener of a run cannot be used")?;
-        let shared = Arc::new(Shared {
-            egress: policy.egress.as_str(),
-            connections: policy.connections,
-            keys: Arc::new(EffectKeys::new(policy.run_key)),
-            dialer,
-            deadline: policy.deadline,
-            notes: Notes::new(Arc::clone(&policy.clock)),
-            clock: policy.clock,
-            limits,
-            meter: Arc::new(Meter::new(limits.sent, limits.received)),
-            pace: Pace::new(limits.pace.0, limits.pace.1),
-            requests: AtomicU64::new(0),
-            calls: Arc::new(Semaphore::new(limits.calls)),
-            port: listener.port(),
-        });
+        let (shared, redactor) = Shared::new(policy, listener.port())?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve::serve(Arc::clone(&shared), listener, stopped));
         let running = Running {
             shared,
-            redactor: policy.redactor,
+            redactor,
             stop,
             task: Task(task),
         };

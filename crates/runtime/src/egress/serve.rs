@@ -1,7 +1,7 @@
 //! Accepts the run's connections and serves HTTP/1.1 on each.
 
 use super::{
-    Accepting, Accepted, Shared,
+    Accepted, Accepting, Shared,
     answer::{self, Content, refused},
     broker, forward,
     host::{Host, Place},
@@ -40,7 +40,9 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: Accepting, stop: onesho
 async fn accept(shared: &Arc<Shared>, listener: Accepting, connections: &mut JoinSet<()>) {
     for _ in 0..shared.limits.total {
         if connections.len() >= shared.limits.connections {
-            shared.notes.write("network: as many connections are open as may be; further ones wait");
+            shared
+                .notes
+                .write("network: as many connections are open as may be; further ones wait");
         }
         let accepted = loop {
             let room = connections.len() < shared.limits.connections;
@@ -70,14 +72,16 @@ async fn accept(shared: &Arc<Shared>, listener: Accepting, connections: &mut Joi
         }
     }
     drop(listener);
-    shared.notes.write("network: the run has opened as many connections as it may");
+    shared
+        .notes
+        .write("network: the run has opened as many connections as it may");
     while connections.join_next().await.is_some() {}
     // Until it is told to stop.
     std::future::pending::<()>().await;
 }
 
 /// One connection, from its first byte to its last.
-async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(shared: Arc<Shared>, stream: S) {
+pub(super) async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(shared: Arc<Shared>, stream: S) {
     let line = Line::new(Arc::clone(&shared.meter));
     let becomes = Arc::new(Becomes::default());
     let limits = &shared.limits;
@@ -182,5 +186,7 @@ fn what<B>(request: &Request<B>) -> String {
 
 /// Tells the author what did not get through.
 fn note(shared: &Shared, what: &str, error: &Error) {
-    shared.notes.write(&format!("network: {what}: {} ({})", error.message(), error.code()));
+    shared
+        .notes
+        .write(&format!("network: {what}: {} ({})", error.message(), error.code()));
 }

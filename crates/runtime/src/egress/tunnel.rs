@@ -6,7 +6,6 @@ use super::{
     host::Place,
     meter::Line,
 };
-use bytes::Bytes;
 use crosspoint_core::{Code, Error, Result};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use hyper::{

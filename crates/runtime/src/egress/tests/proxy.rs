@@ -14,8 +14,10 @@ fn guarded(rules_: &[&str], answers: &[&[&str]]) -> (Policy, Answers) {
     (policy, answers)
 }
 
+/// Opens a tunnel, says something in it, and reads to the end.
 async fn connect(address: SocketAddr, place: &str) -> String {
-    exchange(address, format!("CONNECT {place} HTTP/1.1\r\nhost: {place}\r\nconnection: close\r\n\r\n")).await
+    let head = format!("CONNECT {place} HTTP/1.1\r\nhost: {place}\r\nconnection: close\r\n\r\n");
+    exchange(address, head + "ping").await
 }
 
 fn refusal(answer: &str) -> (u16, String) {
@@ -38,7 +40,9 @@ async fn a_tunnel_carries_bytes_both_ways_to_the_end_of_each() {
     });
     let mut near = TcpStream::connect(address).await.unwrap();
     // What follows the head at once belongs to the tunnel already.
-    near.write_all(format!("CONNECT {place} HTTP/1.1\r\n\r\nGET / not http").as_bytes()).await.unwrap();
+    near.write_all(format!("CONNECT {place} HTTP/1.1\r\n\r\nGET / not http").as_bytes())
+        .await
+        .unwrap();
     let mut head = [0; 19];
     near.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200 OK\r\nda");
@@ -51,22 +55,40 @@ async fn a_tunnel_carries_bytes_both_ways_to_the_end_of_each() {
     assert_eq!(echoed.len(), payload.len() + 14);
     assert_eq!(far.await.unwrap(), payload.len() + 14);
     let (usage, log) = server.finish().await;
-    assert!(usage.sent > 1_000_000 && usage.received > 1_000_000 && log.is_empty(), "{usage:?} {log:?}");
+    assert!(
+        usage.sent > 1_000_000 && usage.received > 1_000_000 && log.is_empty(),
+        "{usage:?} {log:?}"
+    );
 }
 
 #[tokio::test]
 async fn only_hosts_of_the_rules_are_reached() {
     let host = Host::start("hello").await;
     let port = host.address.port();
-    let (server, address) = start(allow(&[host.rule("api.test"), host.rule("*.wild.test"), "plain.test".to_owned()]));
+    let (server, address) = start(allow(&[
+        host.rule("api.test"),
+        host.rule("*.wild.test"),
+        "plain.test".to_owned(),
+    ]));
     for place in ["api.test", "API.Test.", "a.wild.test", "a.b.wild.test"] {
         let answer = connect(address, &format!("{place}:{port}")).await;
         assert_eq!((status(&answer), body(&answer)), (200, "hello"), "{place}");
     }
-    for place in ["other.test", "wild.test", "evilwild.test", "api.test.evil.test", "xapi.test", "127.0.0.1", "plain.test"] {
+    for place in [
+        "other.test",
+        "wild.test",
+        "evilwild.test",
+        "api.test.evil.test",
+        "xapi.test",
+        "127.0.0.1",
+        "plain.test",
+    ] {
         let answer = connect(address, &format!("{place}:{port}")).await;
         assert_eq!(refusal(&answer), (403, "allow".to_owned()), "{place}");
-        assert!(json(&answer)["detail"].as_str().unwrap().contains("plain.test:443"), "{answer}");
+        assert!(
+            json(&answer)["detail"].as_str().unwrap().contains("plain.test:443"),
+            "{answer}"
+        );
     }
     assert_eq!(refusal(&connect(address, "api.test:443").await).1, "allow");
     let log = log(server).await;
@@ -78,7 +100,15 @@ async fn only_hosts_of_the_rules_are_reached() {
 async fn malformed_places_never_reach_the_resolver() {
     let (policy, answers) = guarded(&["*.test", "api.test"], &[&["127.0.0.1"]]);
     let (_server, address) = start(policy);
-    for place in ["api.test", "api.test:", "api.test:0", "api.test:99999", "u:p@api.test:443", "a%2etest:443", "256.1:443"] {
+    for place in [
+        "api.test",
+        "api.test:",
+        "api.test:0",
+        "api.test:99999",
+        "u:p@api.test:443",
+        "a%2etest:443",
+        "256.1:443",
+    ] {
         let answer = connect(address, place).await;
         assert_eq!(status(&answer), 400, "{place}: {answer}");
     }
@@ -91,7 +121,10 @@ async fn malformed_places_never_reach_the_resolver() {
 #[tokio::test]
 async fn the_metadata_address_is_refused_in_every_notation() {
     let v4 = "169.254.169.254:80";
-    let (policy, answers) = guarded(&[v4, "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80", "127.0.0.1:80"], &[&[]]);
+    let (policy, answers) = guarded(
+        &[v4, "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80", "127.0.0.1:80"],
+        &[&[]],
+    );
     let (_server, address) = start(policy);
     for (place, rule) in [
         (v4, "link-local"),
@@ -147,13 +180,22 @@ async fn a_name_is_resolved_once_and_its_address_kept() {
     let public: &[&str] = &["9.9.9.9", "10.0.0.1", "2620:fe::9"];
     let answers = Answers::new(&[public, &["127.0.0.1"]]);
     let limits = Limits::default();
-    let dialer = Dialer::new(&rules(&["rebind.test"]), EgressPolicy::new(), Arc::new(answers.clone()), &limits).unwrap();
+    let dialer = Dialer::new(
+        &rules(&["rebind.test"]),
+        EgressPolicy::new(),
+        Arc::new(answers.clone()),
+        &limits,
+    )
+    .unwrap();
     let place = Place::read(&"rebind.test:443".parse().unwrap(), None).unwrap();
     let found = dialer.addresses(&place).await.unwrap();
     let expected = ["9.9.9.9:443", "[2620:fe::9]:443"].map(|text| text.parse().unwrap());
     assert_eq!(found, expected);
     assert_eq!(answers.asked().len(), 1);
-    assert_eq!(dialer.addresses(&place).await.unwrap_err().code(), crosspoint_core::Code::EgressRefused);
+    assert_eq!(
+        dialer.addresses(&place).await.unwrap_err().code(),
+        crosspoint_core::Code::EgressRefused
+    );
 
     // The same over sockets: the first answer is a host of this machine that a rule of the host permits, the second is not.
     let host = Host::start("hello").await;
@@ -168,7 +210,8 @@ async fn a_name_is_resolved_once_and_its_address_kept() {
 
 #[tokio::test]
 async fn plain_http_needs_a_rule_that_names_the_port() {
-    let host = Host::start("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a=b\r\nkeep-alive: 9\r\n\r\nhello").await;
+    let host =
+        Host::start("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a=b\r\nkeep-alive: 9\r\n\r\nhello").await;
     let (server, address) = start(allow(&[host.rule("api.test"), "tls.test".to_owned()]));
     let target = format!("http://api.test:{}/x?y=1", host.address.port());
     let headers = [
@@ -179,7 +222,10 @@ async fn plain_http_needs_a_rule_that_names_the_port() {
     ];
     let answer = send(address, "POST", &target, &headers, "body").await;
     assert_eq!((status(&answer), body(&answer)), (200, "hello"), "{answer}");
-    assert_eq!((header(&answer, "set-cookie"), header(&answer, "keep-alive")), (Some("a=b"), None));
+    assert_eq!(
+        (header(&answer, "set-cookie"), header(&answer, "keep-alive")),
+        (Some("a=b"), None)
+    );
     let seen = host.seen().remove(0).to_ascii_lowercase();
     let (head, sent) = seen.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("post /x?y=1 http/1.1\r\n"), "{seen}");
@@ -197,7 +243,11 @@ async fn plain_http_needs_a_rule_that_names_the_port() {
         let answer = send(address, "GET", target, &[], "").await;
         assert_eq!(refusal(&answer), (403, rule.to_owned()), "{target}");
     }
-    assert_eq!(log(server).await.len(), 4);
+    let log = log(server).await;
+    assert!(
+        log.len() == 3 && log.iter().any(|line| line.ends_with("(2 times)")),
+        "{log:?}"
+    );
 }
 
 #[tokio::test]
@@ -215,7 +265,10 @@ async fn a_forwarded_request_is_framed_once() {
     let seen = host.seen();
     assert_eq!(seen.len(), 1);
     let head = seen[0].to_ascii_lowercase();
-    assert!(head.contains("transfer-encoding: chunked") && !head.contains("content-length"), "{head}");
+    assert!(
+        head.contains("transfer-encoding: chunked") && !head.contains("content-length"),
+        "{head}"
+    );
     assert!(!head.contains("smuggled"), "{head}");
 }
 
@@ -224,8 +277,14 @@ async fn a_host_that_answers_nonsense_does_no_harm() {
     for (answer, code) in [
         ("", 502),
         ("220 smtp ready\r\n", 502),
-        ("HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", 502),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello", 502),
+        (
+            "HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            502,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+            502,
+        ),
         ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\nhello", 502),
     ] {
         let host = Host::start(answer).await;
@@ -291,7 +350,9 @@ async fn a_tunnel_on_which_nothing_moves_is_closed() {
     let place = format!("api.test:{}", listener.local_addr().unwrap().port());
     let (server, address) = start(allow(&[place.clone()]));
     let mut near = TcpStream::connect(address).await.unwrap();
-    near.write_all(format!("CONNECT {place} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+    near.write_all(format!("CONNECT {place} HTTP/1.1\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let (far, _) = listener.accept().await.unwrap();
     let mut answer = String::new();
     near.read_to_string(&mut answer).await.unwrap();
