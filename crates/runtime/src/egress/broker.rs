@@ -54,6 +54,8 @@ struct Call {
 
 /// Sends a request over the connection that its path names.
 pub(super) async fn send(shared: &Shared, line: &Arc<Line>, request: Request<Incoming>) -> Result<Response<Content>> {
+    // Whoever waits, for a place or for the provider, is not idle.
+    let busy = line.busy();
     let mut call = read(shared, request).await?;
     let key = effect_key(shared, &mut call).await?;
     let mut client = call.client.with_deadline(shared.deadline);
@@ -61,7 +63,6 @@ pub(super) async fn send(shared: &Shared, line: &Arc<Line>, request: Request<Inc
         client = client.with_effect_key(key);
     }
     let is_head = *call.request.method() == Method::HEAD;
-    let busy = line.busy();
     let answered = client.send(call.request).await;
     drop(busy);
     let mut response = answered

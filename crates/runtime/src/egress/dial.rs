@@ -169,7 +169,7 @@ impl Dialer {
             let within = if tries.peek().is_some() { left.min(EACH) } else { left };
             match timeout(within, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
-                    let _ = stream.set_nodelay(true);
+                    stream.set_nodelay(true).ok();
                     return Ok(stream);
                 }
                 Ok(Err(error)) => why = unreachable("no connection to the host").caused_by(error),

@@ -66,7 +66,7 @@ async fn handshake(shared: &Shared, stream: TcpStream) -> Result<(SendRequest<In
     let (sender, connection) = made.await.or_fail(Code::ProviderUnreachable, "the host broke off")?;
     let carried = tokio::spawn(async move {
         // The other half of the exchange hears of a failure too, and says so.
-        let _ = connection.await;
+        connection.await.ok();
     });
     Ok((sender, Carrier(carried)))
 }

@@ -3,7 +3,6 @@
 use crosspoint_core::{Audience, Clock, Level, LogEntry, Timestamp};
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -63,7 +62,7 @@ impl Notes {
             .into_iter()
             .map(|(mut line, (at, times))| {
                 if times > 1 {
-                    let _ = write!(line, " ({times} times)");
+                    line = format!("{line} ({times} times)");
                 }
                 entry(at, line)
             })

@@ -21,8 +21,8 @@ mod serve;
 mod tests;
 mod tunnel;
 
-pub(crate) use environment::environment;
-pub(crate) use resolver::SystemResolver;
+#[cfg_attr(not(test), expect(unused_imports, reason = "see the module"))]
+pub(crate) use {environment::environment, resolver::SystemResolver};
 
 use crate::redact::Redactor;
 use crosspoint_core::{
@@ -252,8 +252,9 @@ impl Server {
         let Some(mut running) = self.running else {
             return (Usage::default(), Vec::new());
         };
-        let _ = running.stop.send(());
-        let _ = (&mut running.task.0).await;
+        // If it has ended by itself already, so much the better.
+        running.stop.send(()).ok();
+        (&mut running.task.0).await.ok();
         let mut log = running.shared.notes.take();
         running.redactor.log(&mut log);
         (running.shared.meter.usage(), log)

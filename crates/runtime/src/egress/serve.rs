@@ -62,7 +62,7 @@ async fn accept(shared: &Arc<Shared>, listener: Accepting, connections: &mut Joi
         shared.pace.turn().await;
         match accepted {
             Accepted::Tcp(stream) => {
-                let _ = stream.set_nodelay(true);
+                stream.set_nodelay(true).ok();
                 connections.spawn(connection(shared, stream));
             }
             #[cfg(unix)]

@@ -32,11 +32,13 @@ const CANARY: &str = "canary-token-77c1";
 /// A request as the provider got it.
 type Seen = (Request<Bytes>, CallOptions);
 
+type Answer = dyn Fn(&Request<Bytes>) -> Result<Response<Bytes>> + Send + Sync;
+
 /// A provider behind a transport that adds the credential, as the connectors' own does.
 #[derive(Clone)]
 struct Provider {
     seen: Arc<Mutex<Vec<Seen>>>,
-    answer: Arc<dyn Fn(&Request<Bytes>) -> Result<Response<Bytes>> + Send + Sync>,
+    answer: Arc<Answer>,
 }
 
 impl fmt::Debug for Provider {
@@ -153,9 +155,9 @@ fn start(policy: Policy) -> (Server, SocketAddr) {
 async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // The service may have closed before everything was sent.
-    let _ = stream.write_all(bytes.as_ref()).await;
+    stream.write_all(bytes.as_ref()).await.ok();
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
+    stream.read_to_end(&mut answer).await.ok();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -190,9 +192,9 @@ fn dial_again(shared: &Arc<Shared>) -> DuplexStream {
 
 /// As [`exchange`], over such a connection.
 async fn exchange_over(mut near: DuplexStream, bytes: impl AsRef<[u8]>) -> String {
-    let _ = near.write_all(bytes.as_ref()).await;
+    near.write_all(bytes.as_ref()).await.ok();
     let mut answer = Vec::new();
-    let _ = near.read_to_end(&mut answer).await;
+    near.read_to_end(&mut answer).await.ok();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -249,7 +251,7 @@ impl Host {
                         .lock()
                         .unwrap()
                         .push(String::from_utf8_lossy(&got[..n]).into_owned());
-                    let _ = stream.write_all(answer.as_bytes()).await;
+                    stream.write_all(answer.as_bytes()).await.ok();
                 });
             }
         });
@@ -289,7 +291,7 @@ async fn dropping_it_closes_everything_at_once() {
     open.read_exact(&mut some).await.unwrap();
     drop(server);
     let mut rest = Vec::new();
-    let _ = open.read_to_end(&mut rest).await;
+    open.read_to_end(&mut rest).await.ok();
     // The listener goes with the task that holds it, which has been told by now.
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;

@@ -30,7 +30,7 @@ fn refusal(answer: &str) -> (u16, String) {
 async fn a_tunnel_carries_bytes_both_ways_to_the_end_of_each() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = format!("api.test:{}", listener.local_addr().unwrap().port());
-    let (server, address) = start(allow(&[place.clone()]));
+    let (server, address) = start(allow(std::slice::from_ref(&place)));
     let far = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut got = Vec::new();
@@ -201,7 +201,7 @@ async fn a_name_is_resolved_once_and_its_address_kept() {
     let host = Host::start("hello").await;
     let rule = host.rule("rebind.test");
     let answers = Answers::new(&[&["127.0.0.1"], &["192.0.2.1"]]);
-    let mut policy = allow(&[rule.clone()]);
+    let mut policy = allow(std::slice::from_ref(&rule));
     policy.resolve = Arc::new(answers.clone());
     let (_server, address) = start(policy);
     assert_eq!(body(&connect(address, &rule).await), "hello");
@@ -306,7 +306,7 @@ async fn hosts_that_are_not_there_are_a_problem_that_may_pass() {
         listener.local_addr().unwrap()
     };
     let place = format!("api.test:{}", closed.port());
-    let (server, address) = start(allow(&[place.clone()]));
+    let (server, address) = start(allow(std::slice::from_ref(&place)));
     let answer = connect(address, &place).await;
     assert_eq!((status(&answer), header(&answer, "retry-after")), (502, Some("5")));
     assert_eq!(json(&answer)["code"], "provider-unreachable");
@@ -348,7 +348,7 @@ async fn a_resolver_that_hangs_holds_nobody_for_ever() {
 async fn a_tunnel_on_which_nothing_moves_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = format!("api.test:{}", listener.local_addr().unwrap().port());
-    let (server, address) = start(allow(&[place.clone()]));
+    let (server, address) = start(allow(std::slice::from_ref(&place)));
     let mut near = TcpStream::connect(address).await.unwrap();
     near.write_all(format!("CONNECT {place} HTTP/1.1\r\n\r\n").as_bytes())
         .await
@@ -366,7 +366,7 @@ async fn a_tunnel_on_which_nothing_moves_is_closed() {
 async fn connections_to_other_hosts_are_numbered() {
     let host = Host::start("hello").await;
     let rule = host.rule("api.test");
-    let mut policy = allow(&[rule.clone()]);
+    let mut policy = allow(std::slice::from_ref(&rule));
     policy.limits.upstream = 2;
     let (_server, address) = start(policy);
     for _ in 0..2 {
