@@ -9,6 +9,7 @@
 )]
 
 mod attention;
+mod connections;
 mod control;
 mod faults;
 mod flows;
