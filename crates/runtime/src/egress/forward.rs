@@ -6,6 +6,7 @@ use super::{
     dial::unreachable,
     host::Place,
     meter::Line,
+    serve::LEAST_BUFFER,
 };
 use crosspoint_core::{Code, Error, ErrorExt, Result};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
@@ -61,7 +62,7 @@ pub(super) async fn send(shared: &Shared, line: &Line, request: Request<Incoming
 
 async fn handshake(shared: &Shared, stream: TcpStream) -> Result<(SendRequest<Incoming>, Carrier)> {
     let made = Builder::new()
-        .max_buf_size(shared.limits.buffer)
+        .max_buf_size(shared.limits.buffer.max(LEAST_BUFFER))
         .handshake(TokioIo::new(stream));
     let (sender, connection) = made.await.or_fail(Code::ProviderUnreachable, "the host broke off")?;
     let carried = tokio::spawn(async move {

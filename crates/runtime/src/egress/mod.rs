@@ -22,7 +22,10 @@ mod tests;
 mod tunnel;
 
 #[cfg_attr(not(test), expect(unused_imports, reason = "see the module"))]
-pub(crate) use {environment::environment, resolver::SystemResolver};
+pub(crate) use {
+    environment::{At, environment},
+    resolver::SystemResolver,
+};
 
 use crate::redact::Redactor;
 use crosspoint_core::{

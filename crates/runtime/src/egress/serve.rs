@@ -20,12 +20,15 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::sleep,
 };
 
 /// How long accepting rests after it failed, most often because the host has no descriptor left.
 const REST: Duration = Duration::from_millis(50);
+
+/// The parser takes no less.
+pub(super) const LEAST_BUFFER: usize = 8 * 1024;
 
 /// Serves until it is told to stop, or nobody is left who could tell it. Then every connection is closed.
 pub(super) async fn serve(shared: Arc<Shared>, listener: Accepting, stop: oneshot::Receiver<()>) {
@@ -38,17 +41,18 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: Accepting, stop: onesho
 }
 
 async fn accept(shared: &Arc<Shared>, listener: Accepting, connections: &mut JoinSet<()>) {
+    let most = shared.limits.connections.max(1);
     for _ in 0..shared.limits.total {
-        if connections.len() >= shared.limits.connections {
+        if connections.len() >= most {
             shared
                 .notes
                 .write("network: as many connections are open as may be; further ones wait");
         }
         let accepted = loop {
-            let room = connections.len() < shared.limits.connections;
+            let room = connections.len() < most;
             tokio::select! {
                 biased;
-                Some(_) = connections.join_next() => {}
+                Some(ended) = connections.join_next() => ended_well(shared, ended),
                 accepted = listener.accept(), if room => match accepted {
                     Ok(accepted) => break accepted,
                     Err(error) => {
@@ -80,6 +84,15 @@ async fn accept(shared: &Arc<Shared>, listener: Accepting, connections: &mut Joi
     std::future::pending::<()>().await;
 }
 
+fn ended_well(shared: &Shared, ended: std::result::Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection of a run ended badly");
+        shared
+            .notes
+            .write("network: a connection ended by a defect of the runner");
+    }
+}
+
 /// One connection, from its first byte to its last.
 pub(super) async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(shared: Arc<Shared>, stream: S) {
     let line = Line::new(Arc::clone(&shared.meter));
@@ -92,7 +105,7 @@ pub(super) async fn connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'stati
     let serving = Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
-        .max_buf_size(limits.buffer)
+        .max_buf_size(limits.buffer.max(LEAST_BUFFER))
         .max_header_size(limits.head)
         .serve_connection(TokioIo::new(Metered::new(stream, Arc::clone(&line))), service)
         .with_upgrades();

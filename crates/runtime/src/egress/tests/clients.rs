@@ -1,6 +1,6 @@
 //! Real clients, each in the way its documentation says.
 
-use super::*;
+use super::{super::At, *};
 use std::process::Stdio;
 use tokio::process::Command;
 
@@ -21,7 +21,7 @@ fn has(program: &str) -> bool {
 /// What a program prints when it runs with the environment of a run.
 async fn output(egress: &Egress, address: SocketAddr, program: &str, args: &[&str]) -> String {
     let upper = |name: &str| name.to_ascii_uppercase();
-    let vars = super::super::environment(egress, "XP", address.port(), ["shop"], upper);
+    let vars = super::super::environment(egress, At::Port(address.port()), "XP", ["shop"], upper);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let output = Command::new(program)
         .args(args)
