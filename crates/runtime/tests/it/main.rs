@@ -13,6 +13,7 @@ mod connections;
 mod control;
 mod faults;
 mod flows;
+mod polls;
 mod schedules;
 mod scripts;
 mod stops;
