@@ -10,6 +10,7 @@
 
 mod attention;
 mod bounds;
+mod connections;
 mod control;
 mod faults;
 mod flows;

@@ -5,8 +5,9 @@ use crosspoint_core::{
     AnyIntegration, Audience, BaseUrl, Clock, ConnectionClient, ConnectionId, Connector, ConnectorDescriptor,
     CredentialFields, Credentials, CustomerId, CustomerScope, Delivery, Enqueue, Enqueued, Envelope, Execution,
     ExposeSecret, FleetScope, Handler, Installation, InstallationId, InstallationState, InvocationId, Lease,
-    LeaseRequest, LeaseTerms, Memory, Page, Registry, Reply, Result, SaveInstallation, Saved, SealContext, Sealed,
-    SecretBox, SecretBytes, StopSource, Store, Submit, Submitted, SystemClock, TargetId, Transport, Vault, WorkerId,
+    LeaseRequest, LeaseTerms, Memory, Page, Registry, Reply, Result, Runner, SaveInstallation, Saved, SealContext,
+    Sealed, SecretBox, SecretBytes, StopSource, Store, Submit, Submitted, SystemClock, TargetId, Transport, Vault,
+    WorkerId,
 };
 use crosspoint_runtime::{FlowHandler, Parts, Runtime};
 use serde_json::Value;
@@ -152,6 +153,12 @@ impl World {
     ) -> Self {
         let store = Memory::with_clock(Arc::clone(&clock)).into();
         Self::of(store, clock, integrations, change)
+    }
+
+    /// With everything run by one runner.
+    pub(crate) fn run_by(runner: Arc<dyn Runner>, integrations: impl IntoIterator<Item = AnyIntegration>) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Self::with(clock, integrations, |parts| parts.runners(runner))
     }
 
     fn of(
