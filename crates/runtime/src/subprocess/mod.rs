@@ -1,13 +1,23 @@
 //! Scripts, in processes of their own.
 //!
-//! [`binding`] lays out what the script sees, [`supervise`] starts it, stops it and reaps it, [`output`] reads what it
-//! prints, [`folder`] what it leaves behind, [`exit`] says what its end means, [`system`] what the machine can do.
+//! [`binding`] lays out what the script sees and [`start`] plans a run; [`launch`] is the seam to the level it runs at, of
+//! which [`process`] is one, with [`folder`], [`group`], [`meter`] and [`system`] beneath it. [`supervise`] watches the
+//! run, stops it and reaps it; [`output`] reads what it prints, [`framed`] what it says, [`files`] what it leaves behind;
+//! [`exit`] says what its end means and [`harvest`] makes the outcome.
 
 mod binding;
 mod exit;
+mod files;
 mod folder;
+mod framed;
 mod group;
+mod harvest;
+mod launch;
+mod meter;
 mod output;
+mod process;
+mod program;
+mod start;
 mod supervise;
 mod system;
 
@@ -19,7 +29,8 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 use tokio::sync::OnceCell;
 
 /// Runs scripts at [`Isolation::Process`]: a process group of its own, a clean environment, no inherited descriptors, a
-/// private folder, limits on memory, open files and core dumps. It speaks the plain binding of `crosspoint/1`.
+/// private folder, limits on memory, open files and core dumps. It speaks the plain and the
+/// framed binding of `crosspoint/1`.
 ///
 /// At this level a script can still read what the host's user can read, use the network, and see other processes. When
 /// it ends or is stopped, its whole process group is killed; a descendant that moved itself to another group or session
@@ -98,8 +109,8 @@ impl Subprocess {
     fn program(&self, script: &Script) -> Result<PathBuf> {
         let env = self.environment_for(script);
         match script.source() {
-            ScriptSource::Command { program, dir, .. } => binding::find(program, dir.as_deref(), &env),
-            ScriptSource::Inline { interpreter, .. } => binding::find(interpreter, None, &env),
+            ScriptSource::Command { program, dir, .. } => program::find(program, dir.as_deref(), &env),
+            ScriptSource::Inline { interpreter, .. } => program::find(interpreter, None, &env),
             _ => Err(Error::new(
                 Code::SetupInvalid,
                 "this runner does not know this kind of script",
@@ -128,7 +139,7 @@ impl Runner for Subprocess {
         let script = Arc::clone(Self::script(&spec.work)?);
         self.check(spec.require).await?;
         let program = self.program(&script)?;
-        let start = supervise::Start {
+        let start = start::Start {
             spec,
             script,
             program,

@@ -1,0 +1,355 @@
+//! What a guest has said so far, judged message by message. No input or output here.
+
+use super::{
+    super::{
+        binding::{LINE, RATE},
+        output::Output,
+    },
+    Fault, Said,
+    message::{Failed, Hello, Kind, Log, Metric, Outcome, Progress, State},
+};
+use crosspoint_core::{Clock, Code, Error, Level, Retry, RunMode, RunSpec, StopReason};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, io, time::Duration};
+use tokio::time::Instant;
+
+/// Names of metrics that are kept.
+const METRICS: usize = 100;
+
+/// Characters of a guest's own words in an error.
+const MESSAGE: usize = 2000;
+
+/// Refusals that wait for the guest to read them.
+const REFUSALS: usize = 16;
+
+/// A state that is to be kept.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// The newest number that it covers.
+    pub(super) seq: Option<u64>,
+    pub(super) value: Value,
+}
+
+/// What waits to be said to the guest. It does not grow with what the guest sends.
+#[derive(Debug, Default)]
+pub(super) struct ToGuest {
+    ack: Option<(u64, u64)>,
+    refusals: Vec<Value>,
+    cancel: Option<Value>,
+}
+
+impl ToGuest {
+    pub(super) const fn ack(&mut self, seq: u64, version: u64) {
+        self.ack = Some((seq, version));
+    }
+
+    pub(super) fn cancel(&mut self, why: StopReason, grace: Duration) {
+        let reason = match why {
+            StopReason::Deadline => "deadline",
+            StopReason::Cancelled => "cancelled",
+            StopReason::LeaseLost => "lease-lost",
+            _ => "draining",
+        };
+        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.cancel = Some(json!({ "type": "cancel", "reason": reason, "grace_ms": grace }));
+    }
+
+    fn refuse(&mut self, seq: Option<u64>, code: &str, message: &str) {
+        if self.refusals.len() < REFUSALS {
+            let refusal = json!({ "type": "refused", "seq": seq, "code": code, "message": message });
+            self.refusals.push(refusal);
+        }
+    }
+
+    pub(super) fn waiting(&self) -> bool {
+        self.ack.is_some() || self.cancel.is_some() || !self.refusals.is_empty()
+    }
+
+    /// Everything that waits, as lines.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let ack = self.ack.take();
+        let ack = ack.map(|(seq, version)| json!({ "type": "ack", "seq": seq, "version": version }));
+        let messages = std::mem::take(&mut self.refusals).into_iter().chain(ack).chain(self.cancel.take());
+        messages.fold(Vec::new(), |mut lines, message| {
+            lines.extend_from_slice(message.to_string().as_bytes());
+            lines.push(b'\n');
+            lines
+        })
+    }
+}
+
+/// How many messages there were in this second.
+#[derive(Debug)]
+struct Rate {
+    since: Instant,
+    count: u32,
+}
+
+impl Rate {
+    fn admits(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= RATE
+    }
+}
+
+/// Everything of a conversation that is not a task.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) said: Said,
+    pub(super) to_guest: ToGuest,
+    pub(super) pending: Option<Pending>,
+    /// No more will come.
+    pub(super) over: bool,
+    /// As the guest sees it.
+    state: Value,
+    mode: RunMode,
+    checkpoints: bool,
+    state_bytes: u64,
+    result_bytes: u64,
+    output: Output,
+    rate: Rate,
+    metrics: BTreeMap<String, f64>,
+    /// Not understood, or of a kind that is not known.
+    unknown: u64,
+    /// Too many, or too long.
+    dropped: u64,
+}
+
+impl Heard {
+    pub(super) fn new(spec: &RunSpec, output: Output) -> Self {
+        Self {
+            said: Said::default(),
+            to_guest: ToGuest::default(),
+            pending: None,
+            over: false,
+            state: spec.state.value.clone(),
+            mode: spec.mode,
+            checkpoints: spec.checkpoint.is_some(),
+            state_bytes: spec.limits.state_bytes,
+            result_bytes: spec.limits.result_bytes,
+            output,
+            rate: Rate {
+                since: Instant::now(),
+                count: 0,
+            },
+            metrics: BTreeMap::new(),
+            unknown: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Hears a line.
+    pub(super) fn hear(&mut self, line: &[u8], now: Instant) {
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        let text = String::from_utf8_lossy(line);
+        let Ok(kind) = serde_json::from_str::<Kind<'_>>(&text) else {
+            self.unknown += 1;
+            return;
+        };
+        match &*kind.kind {
+            "log" | "metric" | "progress" if !self.rate.admits(now) => self.dropped += 1,
+            "log" => self.read(&text, Self::log),
+            "metric" => self.read(&text, Self::metric),
+            "progress" => self.read(&text, |heard, progress: Progress| {
+                heard.output.entry(Level::Debug, crosspoint_core::Audience::Developer, progress.text());
+            }),
+            "hello" => self.read(&text, Self::hello),
+            "state" => match serde_json::from_str(&text) {
+                Ok(message) => self.state(message),
+                Err(error) => self.said.refused_state = Some(self.malformed("state", error)),
+            },
+            "result" => match serde_json::from_str(&text) {
+                Ok(message) => self.result(message),
+                Err(error) => self.said.refused_result = Some(self.malformed("result", error)),
+            },
+            "error" => self.error(serde_json::from_str(&text).unwrap_or_default()),
+            _ => self.unknown += 1,
+        }
+    }
+
+    /// A line that was longer than any message may be. It may have been a state or a result.
+    pub(super) fn too_long(&mut self, bytes: u64) {
+        self.dropped += 1;
+        let message = "the script sent a message that is longer than its result and its state may be";
+        let error = || Error::new(Code::ScriptOutputInvalid, message).with("bytes", bytes);
+        self.said.refused_state = Some(error());
+        self.said.refused_result = Some(error());
+        self.to_guest.refuse(None, "too-large", "the message is too long");
+    }
+
+    fn read<'a, M: Deserialize<'a>>(&mut self, text: &'a str, then: impl FnOnce(&mut Self, M)) {
+        match serde_json::from_str(text) {
+            Ok(message) => then(self, message),
+            Err(_) => self.unknown += 1,
+        }
+    }
+
+    fn malformed(&mut self, what: &str, error: serde_json::Error) -> Error {
+        let message = format!("the script's message `{what}` is not as it should be");
+        self.to_guest.refuse(None, "malformed", &message);
+        Error::new(Code::ScriptOutputInvalid, message).caused_by(error)
+    }
+
+    fn hello(&mut self, hello: Hello) {
+        if hello.v != 1 {
+            let message = format!("the script speaks version {} of the protocol, and this host version 1", hello.v);
+            let error = Error::new(Code::ScriptFailed, message).with_retry(Retry::Never);
+            self.said.fault.get_or_insert(Fault::Failed(error));
+        }
+        if let Some(sdk) = hello.sdk {
+            tracing::debug!(sdk, "a script said hello");
+        }
+    }
+
+    fn log(&mut self, log: Log) {
+        let (level, audience) = (log.level(), log.audience());
+        self.output.entry(level, audience, log.text());
+    }
+
+    fn metric(&mut self, metric: Metric) {
+        let known = self.metrics.contains_key(&metric.name);
+        if metric.name.len() > 200 || (!known && self.metrics.len() >= METRICS) {
+            self.dropped += 1;
+            return;
+        }
+        let value = self.metrics.entry(metric.name).or_insert(0.0);
+        match metric.kind.as_deref() {
+            Some("gauge") => *value = metric.value,
+            _ => *value += metric.value,
+        }
+    }
+
+    fn state(&mut self, message: State) {
+        let seq = message.seq;
+        if self.mode == RunMode::Init {
+            self.to_guest.refuse(seq, "init", "nothing is kept in the mode `init`");
+            return;
+        }
+        let state = match (message.value, message.patch) {
+            (Some(value), None) => value,
+            (None, Some(patch)) => {
+                let mut state = match &self.state {
+                    Value::Object(fields) => fields.clone(),
+                    _ => Map::new(),
+                };
+                state.extend(patch);
+                Value::Object(state)
+            }
+            _ => {
+                let message = "a state has either a `value` or a `patch`";
+                self.to_guest.refuse(seq, "malformed", message);
+                self.said.refused_state = Some(Error::new(Code::ScriptOutputInvalid, message));
+                return;
+            }
+        };
+        if size(&state) > self.state_bytes {
+            let message = "the state is larger than the limit";
+            self.to_guest.refuse(seq, "too-large", message);
+            let error = Error::new(Code::ScriptOutputInvalid, message);
+            self.said.refused_state = Some(error.with("limit_bytes", self.state_bytes));
+            return;
+        }
+        self.said.refused_state = None;
+        self.state.clone_from(&state);
+        if self.checkpoints {
+            let earlier = self.pending.take().and_then(|pending| pending.seq);
+            self.pending = Some(Pending {
+                seq: seq.or(earlier),
+                value: state,
+            });
+        } else {
+            self.said.state = Some(state);
+        }
+    }
+
+    /// A state that could not be kept: it waits again, unless a newer one does already.
+    pub(super) fn put_back(&mut self, old: Pending) {
+        match &mut self.pending {
+            Some(newer) => newer.seq = newer.seq.or(old.seq),
+            None => self.pending = Some(old),
+        }
+    }
+
+    fn result(&mut self, message: Outcome) {
+        if size(&message.value) > self.result_bytes {
+            let message = "the script's result is larger than the limit";
+            self.to_guest.refuse(None, "too-large", message);
+            let error = Error::new(Code::ScriptOutputInvalid, message);
+            self.said.refused_result = Some(error.with("limit_bytes", self.result_bytes));
+            return;
+        }
+        self.said.refused_result = None;
+        self.said.result = Some(message.value);
+    }
+
+    fn error(&mut self, failed: Failed) {
+        let word = failed.code.unwrap_or_default();
+        let (code, verdict) = match word.as_str() {
+            "credentials-refused" => (Code::CredentialsRefused, Retry::Reauthorize),
+            "input-invalid" | "config-invalid" => (Code::ScriptFailed, Retry::Never),
+            _ => (Code::ScriptFailed, Retry::Backoff),
+        };
+        let verdict = match (verdict, failed.retryable, failed.retry_after_ms) {
+            (Retry::Reauthorize, ..) => verdict,
+            (_, Some(false), _) => Retry::Never,
+            (_, _, Some(after)) => Retry::At(self.output.clock().now().plus(Duration::from_millis(after))),
+            (_, Some(true), None) => Retry::Backoff,
+            (otherwise, None, None) => otherwise,
+        };
+        let message: String = failed.message.unwrap_or_default().chars().take(MESSAGE).collect();
+        let message = if message.trim().is_empty() {
+            "the script said that it failed, and not why".to_owned()
+        } else {
+            message
+        };
+        let word: String = word.chars().take(100).collect();
+        let error = Error::new(code, message).with_retry(verdict).with("script_code", word);
+        self.said.error = Some(error);
+    }
+
+    /// All that was said, and what is worth a line of log.
+    pub(super) fn take(&mut self) -> (Said, Vec<String>) {
+        let mut said = std::mem::take(&mut self.said);
+        if let Some(pending) = self.pending.take() {
+            said.state = Some(pending.value);
+        }
+        let metrics = std::mem::take(&mut self.metrics).into_iter();
+        let mut notes: Vec<String> = metrics.map(|(name, value)| format!("Metric {name}: {value}")).collect();
+        for note in &mut notes {
+            self.output.redact(note);
+        }
+        if self.dropped > 0 {
+            let most = format!("at most {RATE} a second and {LINE} bytes each are kept");
+            notes.push(format!("{} messages were dropped: {most}", self.dropped));
+        }
+        if self.unknown > 0 {
+            notes.push(format!("{} messages were not understood and left out", self.unknown));
+        }
+        (said, notes)
+    }
+}
+
+/// How long a value is as JSON, without making it.
+fn size(value: &Value) -> u64 {
+    struct Count(u64);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        Err(_) => u64::MAX,
+    }
+}
