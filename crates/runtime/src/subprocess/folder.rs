@@ -79,19 +79,25 @@ impl Folder {
     /// to write to: while that is open the reader waits, however often the script opens and closes its own.
     pub(super) fn pipe(&self, name: &str) -> Result<(pipe::Receiver, OwnedFd)> {
         let path = self.path.join(name);
-        rustix::fs::mknodat(
-            &self.handle,
-            name,
-            rustix::fs::FileType::Fifo,
-            Mode::RUSR | Mode::WUSR,
-            0,
-        )
-        .map_err(failed)?;
+        fifo(&self.handle, name).map_err(failed)?;
         let reader = pipe::OpenOptions::new().open_receiver(&path).map_err(failed)?;
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let writer = rustix::fs::openat(&self.handle, name, flags, Mode::empty()).map_err(failed)?;
         Ok((reader, writer))
     }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn fifo(folder: &OwnedFd, name: &str) -> std::io::Result<()> {
+    Ok(rustix::fs::mkfifoat(folder, name, Mode::RUSR | Mode::WUSR)?)
+}
+
+#[cfg(target_vendor = "apple")]
+fn fifo(_: &OwnedFd, _: &str) -> std::io::Result<()> {
+    Err(std::io::Error::new(
+        ErrorKind::Unsupported,
+        "the framed binding needs pipes with names, which are not made here on this system",
+    ))
 }
 
 impl Drop for Folder {
