@@ -8,7 +8,7 @@ use super::{
     Fault, Said,
     message::{Failed, Hello, Kind, Log, Metric, Outcome, Progress, State},
 };
-use crosspoint_core::{Clock, Code, Error, Level, Retry, RunMode, RunSpec, StopReason};
+use crosspoint_core::{Code, Error, Level, Retry, RunMode, RunSpec, StopReason};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, io, time::Duration};
