@@ -5,9 +5,9 @@ use super::{
     row::{Done, Place, Row},
 };
 use crate::{
-    Begun, CallState, Cancel, Checkpointed, CloseReason, Enqueue, Envelope, Execution, ExecutionFilter, ExecutionStatus, Executions,
-    Finish, Finished, FleetScope, FlowRef, FlowState, InstallationId, InvocationId, LeaseRef, Outcome, Page, Paged, Result,
-    Scope, StateSnapshot, Timestamp,
+    Begun, CallState, Cancel, Checkpointed, CloseReason, Enqueue, Envelope, Execution, ExecutionFilter,
+    ExecutionStatus, Executions, Finish, Finished, FleetScope, FlowRef, FlowState, InstallationId, InvocationId,
+    LeaseRef, Outcome, Page, Paged, Result, Scope, StateSnapshot, Timestamp,
 };
 use async_trait::async_trait;
 

@@ -1,9 +1,7 @@
 //! States that an attempt keeps before its end, under its lease.
 
 use async_trait::async_trait;
-use crosspoint_core::{
-    Checkpoint, Checkpointed, Code, Error, FlowRef, FlowState, LeaseRef, Result, StateSnapshot,
-};
+use crosspoint_core::{Checkpoint, Checkpointed, Code, Error, FlowRef, FlowState, LeaseRef, Result, StateSnapshot};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -52,7 +50,10 @@ impl Keeper {
     async fn settle(&self, known: &mut Known) -> Result<()> {
         let Some(sent) = &known.unanswered else { return Ok(()) };
         let fleet = crate::scope::fleet();
-        let kept = self.store.state((&fleet).into(), self.flow.installation, &self.flow.flow).await?;
+        let kept = self
+            .store
+            .state((&fleet).into(), self.flow.installation, &self.flow.flow)
+            .await?;
         // Nobody else writes at this version under our lease, unless the flow declares that its state may be merged.
         if kept.version == known.version.saturating_add(1) && kept.value == *sent {
             known.version = kept.version;

@@ -71,7 +71,11 @@ fn failure(code: i32) -> Error {
 
 /// The end of a run that held more memory than it may.
 pub(super) fn out_of_memory(limit: u64) -> Error {
-    Error::new(Code::ScriptCrashed, "the script was killed for using more memory than it may").with("limit_bytes", limit)
+    Error::new(
+        Code::ScriptCrashed,
+        "the script was killed for using more memory than it may",
+    )
+    .with("limit_bytes", limit)
 }
 
 fn crashed(signal: Option<i32>) -> Error {

@@ -7,9 +7,7 @@ use super::{
     launch::Launched,
     output::Kept,
 };
-use crosspoint_core::{
-    Audience, Clock, Code, Error, Level, Limits, LogEntry, Result, RunEnd, RunMode, RunOutcome,
-};
+use crosspoint_core::{Audience, Clock, Code, Error, Level, Limits, LogEntry, Result, RunEnd, RunMode, RunOutcome};
 use serde_json::Value;
 use std::sync::Arc;
 

@@ -55,7 +55,10 @@ pub(crate) struct Plan {
     /// What is in the private folder before the start, folders before what is in them.
     pub(crate) inputs: Vec<Input>,
     /// What else it may read: path on the host, path as the child sees it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a level that hides the host's files needs it"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a level that hides the host's files needs it")
+    )]
     pub(crate) read_only: Vec<(PathBuf, PathBuf)>,
     pub(crate) stdin: Stdin,
     /// A pipe for messages, out of the child.

@@ -99,7 +99,12 @@ mod proc {
             next += 1;
             let children = read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
             let room = most.saturating_sub(found.len());
-            found.extend(children.split_ascii_whitespace().filter_map(|child| child.parse::<i32>().ok()).take(room));
+            found.extend(
+                children
+                    .split_ascii_whitespace()
+                    .filter_map(|child| child.parse::<i32>().ok())
+                    .take(room),
+            );
         }
         found
     }
@@ -123,7 +128,12 @@ mod proc {
         let text = read_to_string(format!("/proc/{}/stat", leader.as_raw_nonzero())).unwrap_or_default();
         // The name stands in parentheses and may hold anything, more of them too.
         let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: u64 = fields.split_ascii_whitespace().skip(11).take(4).map(|field| number(Some(field))).sum();
+        let ticks: u64 = fields
+            .split_ascii_whitespace()
+            .skip(11)
+            .take(4)
+            .map(|field| number(Some(field)))
+            .sum();
         ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
     }
 }

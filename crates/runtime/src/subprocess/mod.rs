@@ -23,7 +23,8 @@ mod system;
 
 use async_trait::async_trait;
 use crosspoint_core::{
-    Clock, Code, Error, Isolation, IsolationReport, Result, RunHandle, RunSpec, Runner, Script, ScriptSource, Work,
+    Clock, Code, Egress, Error, Isolation, IsolationReport, Result, RunHandle, RunSpec, Runner, Script, ScriptSource,
+    Work,
 };
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 use tokio::sync::OnceCell;
@@ -36,7 +37,9 @@ use tokio::sync::OnceCell;
 /// it ends or is stopped, its whole process group is killed; a descendant that moved itself to another group or session
 /// lives on. The limits are set right after the start, so a process that the script makes in its very first moment may
 /// go without. [`Limits::processes`](crosspoint_core::Limits::processes) is not enforced at this level: the kernel counts
-/// processes by user, and the user is the host's own. On systems other than Linux no resource limits are set.
+/// processes by user, and the user is the host's own. Processor time and the size of files are limited for each process,
+/// memory for each and, looked at several times a second, for all of them together. On systems other than Linux no
+/// resource limits are set. An [`Egress`] other than [`Egress::Open`] cannot be enforced here and is refused.
 ///
 /// ```
 /// use crosspoint_core::{Isolation, Runner, Script, SystemClock, Work};
@@ -90,6 +93,23 @@ impl Subprocess {
         ))
     }
 
+    /// What a script may reach can be limited by stronger levels alone.
+    fn check_egress(script: &Script) -> Result<()> {
+        let egress = script.reachable(Isolation::Process);
+        if egress == Egress::Open {
+            return Ok(());
+        }
+        let missing = format!(
+            "egress `{}`, which is enforced at `confined` and above",
+            egress.as_str()
+        );
+        Err(crate::isolation_unavailable(
+            script.required_isolation().max(Isolation::Confined),
+            Isolation::Process,
+            &missing,
+        ))
+    }
+
     fn script(work: &Work) -> Result<&Arc<Script>> {
         match work {
             Work::Script(script) => Ok(script),
@@ -132,12 +152,14 @@ impl Runner for Subprocess {
     async fn prepare(&self, work: &Work, require: Isolation) -> Result<()> {
         let script = Self::script(work)?;
         self.check(require.max(script.required_isolation())).await?;
+        Self::check_egress(script)?;
         self.program(script).map(drop)
     }
 
     async fn start(&self, spec: RunSpec) -> Result<Box<dyn RunHandle>> {
         let script = Arc::clone(Self::script(&spec.work)?);
         self.check(spec.require).await?;
+        Self::check_egress(&script)?;
         let program = self.program(&script)?;
         let start = start::Start {
             spec,

@@ -94,7 +94,11 @@ impl Tree for ProcessTree {
         self.group.finish();
         let status = self.child.wait().await?;
         let out_of_memory = self.meter.exceeded;
-        Ok(Ended { status, usage, out_of_memory })
+        Ok(Ended {
+            status,
+            usage,
+            out_of_memory,
+        })
     }
 
     fn signals(&self) -> Arc<dyn Signals> {

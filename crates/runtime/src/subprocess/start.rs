@@ -10,9 +10,7 @@ use super::{
     supervise::{Handle, Running},
 };
 use crate::redact::Redactor;
-use crosspoint_core::{
-    Clock, Code, Error, ErrorExt, Protocol, Result, RunSpec, Script, ScriptSource, Timestamp,
-};
+use crosspoint_core::{Clock, Code, Error, ErrorExt, Protocol, Result, RunSpec, Script, ScriptSource, Timestamp};
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
@@ -131,6 +129,10 @@ impl Start {
             launched,
         };
         let (stop, stops) = watch::channel(None);
-        Ok(Handle::new(stop, tokio::spawn(running.supervise(stops)), KillOnDrop(signals)))
+        Ok(Handle::new(
+            stop,
+            tokio::spawn(running.supervise(stops)),
+            KillOnDrop(signals),
+        ))
     }
 }

@@ -8,9 +8,7 @@ use super::{
     output::{LINE, Output},
 };
 use async_trait::async_trait;
-use crosspoint_core::{
-    Code, Error, Isolation, Level, Limits, RunEnd, RunHandle, RunOutcome, StopReason,
-};
+use crosspoint_core::{Code, Error, Isolation, Level, Limits, RunEnd, RunHandle, RunOutcome, StopReason};
 use std::{io, time::Duration};
 use tokio::{
     sync::watch,
@@ -52,7 +50,12 @@ impl Running {
         let usage = ended.as_ref().map(|ended| ended.usage).unwrap_or_default();
         let exit = self.judge(ended, stop, said.as_mut());
         let (setup, isolation) = (self.setup, self.launched.isolation);
-        let Self { launched, output, harvest, .. } = self;
+        let Self {
+            launched,
+            output,
+            harvest,
+            ..
+        } = self;
         let concluded = spawn_blocking(move || harvest.conclude(exit, said, &launched, output.take()));
         let mut outcome = match concluded.await {
             Ok(outcome) => outcome,

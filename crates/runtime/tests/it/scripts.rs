@@ -69,7 +69,7 @@ pub(crate) async fn start(script: Script, limits: Limits) -> Result<Box<dyn RunH
     runner.start(spec).await
 }
 
-fn spec(script: Script, clock: &dyn crosspoint_core::Clock) -> RunSpec {
+pub(crate) fn spec(script: Script, clock: &dyn crosspoint_core::Clock) -> RunSpec {
     RunSpec::new(
         crosspoint_core::InvocationId::mint(clock),
         crate::world::acme(),
@@ -84,7 +84,7 @@ async fn outcome(script: Script) -> RunOutcome {
     start(script, Limits::default()).await.unwrap().wait().await
 }
 
-fn failure(outcome: &RunOutcome) -> (Code, Retry) {
+pub(crate) fn failure(outcome: &RunOutcome) -> (Code, Retry) {
     match &outcome.end {
         RunEnd::Failed(error) => (error.code(), error.retry()),
         other => panic!("{other:?}"),
@@ -440,7 +440,7 @@ async fn pandiums_state_comes_from_a_success_and_is_an_object() {
 }
 
 /// Whether a test that needs a program can run; missing ones are a failure where everything has to be there.
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let found = std::process::Command::new(program)
         .arg("--version")
         .output()

@@ -4,8 +4,8 @@ use super::{DoneState, Ledger, Note, Parcel, Row, lease::is_leased, row::state};
 use crate::{fail::Fail, repos::word, sql};
 use bytes::Bytes;
 use crosspoint_core::{
-    Begun, Cancel, Checkpointed, CloseReason, Code, CustomerId, Extended, Failure, Finish, Finished, InvocationId, LeaseRef,
-    LogEntry, Outcome, Settle, Settled, Timestamp, wire,
+    Begun, Cancel, Checkpointed, CloseReason, Code, CustomerId, Extended, Failure, Finish, Finished, InvocationId,
+    LeaseRef, LogEntry, Outcome, Settle, Settled, Timestamp, wire,
 };
 use rusqlite::OptionalExtension;
 use std::time::Duration;

@@ -10,9 +10,9 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crosspoint_core::{
-    Audience, Begun, BusinessLog, Cancel, Checkpointed, CustomerId, Envelope, Execution, ExecutionFilter, Executions, Finish,
-    Finished, FleetScope, FlowState, InstallationId, InvocationId, LeaseRef, LogEntry, Page, Paged, Result, Scope,
-    StateSnapshot, Timestamp, wire,
+    Audience, Begun, BusinessLog, Cancel, Checkpointed, CustomerId, Envelope, Execution, ExecutionFilter, Executions,
+    Finish, Finished, FleetScope, FlowState, InstallationId, InvocationId, LeaseRef, LogEntry, Page, Paged, Result,
+    Scope, StateSnapshot, Timestamp, wire,
 };
 use rusqlite::{Connection, OptionalExtension};
 

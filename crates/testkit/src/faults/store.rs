@@ -3,10 +3,10 @@
 use super::{Faults, Method};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Begun, CallStatus, Cancel, Capabilities, Checkpointed, Code, CustomerId, DispatchAdmin, DispatchStore, Enqueue, Enqueued,
-    Envelope, Error, Execution, ExecutionFilter, Executions, Extended, Finish, Finished, FleetScope, FlowState, InstallationId,
-    InvocationId, LaneStats, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, StateSnapshot, Store,
-    TargetId, TargetStats, Timestamp,
+    Begun, CallStatus, Cancel, Capabilities, Checkpointed, Code, CustomerId, DispatchAdmin, DispatchStore, Enqueue,
+    Enqueued, Envelope, Error, Execution, ExecutionFilter, Executions, Extended, Finish, Finished, FleetScope,
+    FlowState, InstallationId, InvocationId, LaneStats, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope,
+    Settle, Settled, StateSnapshot, Store, TargetId, TargetStats, Timestamp,
 };
 use std::{sync::Arc, time::Duration};
 

@@ -154,7 +154,11 @@ pub async fn a_checkpoint_replaces_what_was_read(h: &Harness) {
         assert_eq!(refused, Checkpointed::StateConflict, "{version}");
     }
     assert_eq!(state(h).await, StateSnapshot::new(1, json!("first")));
-    assert_eq!(h.extend(leases[1].reference).await, Extended::Extended, "the lease goes on");
+    assert_eq!(
+        h.extend(leases[1].reference).await,
+        Extended::Extended,
+        "the lease goes on"
+    );
 }
 
 /// It stays when its worker is lost, and the next attempt goes on from there.

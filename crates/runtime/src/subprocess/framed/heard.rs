@@ -70,7 +70,10 @@ impl ToGuest {
     pub(super) fn take(&mut self) -> Vec<u8> {
         let ack = self.ack.take();
         let ack = ack.map(|(seq, version)| json!({ "type": "ack", "seq": seq, "version": version }));
-        let messages = std::mem::take(&mut self.refusals).into_iter().chain(ack).chain(self.cancel.take());
+        let messages = std::mem::take(&mut self.refusals)
+            .into_iter()
+            .chain(ack)
+            .chain(self.cancel.take());
         messages.fold(Vec::new(), |mut lines, message| {
             lines.extend_from_slice(message.to_string().as_bytes());
             lines.push(b'\n');
@@ -157,7 +160,9 @@ impl Heard {
             "log" => self.read(&text, Self::log),
             "metric" => self.read(&text, Self::metric),
             "progress" => self.read(&text, |heard, progress: Progress| {
-                heard.output.entry(Level::Debug, crosspoint_core::Audience::Developer, progress.text());
+                heard
+                    .output
+                    .entry(Level::Debug, crosspoint_core::Audience::Developer, progress.text());
             }),
             "hello" => self.read(&text, Self::hello),
             "state" => match serde_json::from_str(&text) {
@@ -198,7 +203,10 @@ impl Heard {
 
     fn hello(&mut self, hello: Hello) {
         if hello.v != 1 {
-            let message = format!("the script speaks version {} of the protocol, and this host version 1", hello.v);
+            let message = format!(
+                "the script speaks version {} of the protocol, and this host version 1",
+                hello.v
+            );
             let error = Error::new(Code::ScriptFailed, message).with_retry(Retry::Never);
             self.said.fault.get_or_insert(Fault::Failed(error));
         }

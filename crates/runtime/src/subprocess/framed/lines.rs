@@ -103,8 +103,16 @@ mod tests {
     #[test]
     fn lines_come_out_however_they_come_in() {
         for chunk in 1..12 {
-            assert_eq!(cut(b"one\n\ntwo\nlast", chunk, 5), ["one", "", "two", "last"], "{chunk}");
-            assert_eq!(cut(b"1234567890\n12345\n123456", chunk, 5), ["<10>", "12345", "<6>"], "{chunk}");
+            assert_eq!(
+                cut(b"one\n\ntwo\nlast", chunk, 5),
+                ["one", "", "two", "last"],
+                "{chunk}"
+            );
+            assert_eq!(
+                cut(b"1234567890\n12345\n123456", chunk, 5),
+                ["<10>", "12345", "<6>"],
+                "{chunk}"
+            );
         }
         assert_eq!(cut(b"", 1, 5), [""; 0]);
     }

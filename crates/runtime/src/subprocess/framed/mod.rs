@@ -182,7 +182,11 @@ fn hear(shared: &Shared, line: &Line<'_>) {
         Line::Whole(line) => heard.hear(line, Instant::now()),
         Line::TooLong(bytes) => heard.too_long(*bytes),
     }
-    let (say, keep, fault) = (heard.to_guest.waiting(), heard.pending.is_some(), heard.said.fault.is_some());
+    let (say, keep, fault) = (
+        heard.to_guest.waiting(),
+        heard.pending.is_some(),
+        heard.said.fault.is_some(),
+    );
     drop(heard);
     for (wanted, task) in [(say, &shared.to_say), (keep, &shared.to_keep), (fault, &shared.fault)] {
         if wanted {
