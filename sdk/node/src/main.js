@@ -13,8 +13,13 @@ export async function start({ prefix = "XP" } = {}) {
 async function begin(prefix) {
   const env = process.env;
   const framed = env[`${prefix}_BINDING`] === "framed";
+  const protocol = env[`${prefix}_PROTOCOL`];
+  if (protocol && protocol !== "crosspoint/1") {
+    process.stderr.write(`crosspoint: the protocol ${protocol} is not known here\n`);
+    process.exit(78);
+  }
   let binding;
-  if (!env[`${prefix}_PROTOCOL`]) {
+  if (!protocol) {
     binding = new Local(env[`${prefix}_LOCAL_DIR`] || ".crosspoint", env[`${prefix}_CTX_RUN_MODE`] || "normal");
   } else {
     binding = framed ? new Framed(env, prefix) : new Plain(env, prefix);

@@ -76,6 +76,11 @@ test("exit codes", (t) => {
   }
 });
 
+test("another protocol is refused", (t) => {
+  const done = new Folder(t).run("await xp.main(() => 1);", { XP_PROTOCOL: "crosspoint/2", XP_BINDING: "framed" });
+  assert.equal(done.status, 78, done.stderr);
+});
+
 test("a signal is a wish to stop", async (t) => {
   const folder = new Folder(t);
   const text = `

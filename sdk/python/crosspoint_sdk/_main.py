@@ -19,7 +19,12 @@ def start(prefix: str = "XP") -> Run:
     `prefix` is that of the environment variables. For scripts that do without `main`; they end by themselves.
     """
     env = os.environ
-    if not env.get(prefix + "_PROTOCOL"):
+    protocol = env.get(prefix + "_PROTOCOL")
+    if protocol not in (None, "", "crosspoint/1"):
+        sys.stderr.write("crosspoint: the protocol %s is not known here\n" % protocol)
+        sys.stderr.flush()
+        sys.exit(78)
+    if not protocol:
         folder = env.get(prefix + "_LOCAL_DIR") or ".crosspoint"
         binding = Local(folder, env.get(prefix + "_CTX_RUN_MODE") or "normal")  # type: Any
     elif env.get(prefix + "_BINDING") == "framed":

@@ -80,6 +80,10 @@ class ThePlainBinding(Folder):
             self.assertEqual(done.returncode, code, text)
             self.assertFalse(os.path.exists(self.path("result.json")))
 
+    def test_another_protocol_is_refused(self):
+        done = self.run_script("xp.main(lambda run: 1)", XP_PROTOCOL="crosspoint/2", XP_BINDING="framed")
+        self.assertEqual(done.returncode, 78, done.stderr)
+
     def test_a_signal_is_a_wish_to_stop(self):
         text = """
             import time

@@ -82,7 +82,8 @@ impl Output {
         self.redact(&mut message);
         let mut rest = message.as_str();
         while rest.len() > LINE {
-            let (piece, more) = rest.split_at(rest.floor_char_boundary(LINE));
+            let at = (0..=LINE).rev().find(|at| rest.is_char_boundary(*at)).unwrap_or(0);
+            let (piece, more) = rest.split_at(at);
             self.push(level, audience, piece.to_owned(), true);
             rest = more;
         }

@@ -31,6 +31,13 @@ struct Planned {
     hello: Option<Vec<u8>>,
 }
 
+/// What follows from where the program comes from.
+struct Command {
+    args: Vec<OsString>,
+    dir: PathBuf,
+    read_only: Vec<(PathBuf, PathBuf)>,
+}
+
 impl Start {
     pub(super) async fn run(self) -> Result<Handle> {
         let began = Instant::now();
@@ -61,7 +68,7 @@ impl Start {
         } else {
             None
         };
-        let (args, dir, read_only) = self.command(&mut layout)?;
+        let Command { args, dir, read_only } = self.command(&mut layout)?;
         let plan = Plan {
             program: self.program.clone(),
             args,
@@ -77,18 +84,21 @@ impl Start {
         Ok(Planned { plan, hello })
     }
 
-    /// Arguments, working folder, and what the script needs of the host's files.
-    fn command(&self, layout: &mut Layout) -> Result<(Vec<OsString>, PathBuf, Vec<(PathBuf, PathBuf)>)> {
+    fn command(&self, layout: &mut Layout) -> Result<Command> {
         match self.script.source() {
             ScriptSource::Inline { text, .. } => {
                 let file = layout.file("script", text.as_bytes().to_vec(), 0o600);
-                Ok((vec![file.into()], layout.work.clone(), Vec::new()))
+                Ok(Command {
+                    args: vec![file.into()],
+                    dir: layout.work.clone(),
+                    read_only: Vec::new(),
+                })
             }
-            ScriptSource::Command { args, dir, .. } => {
-                let args = args.iter().map(OsString::from).collect();
-                let read_only = dir.iter().map(|dir| (dir.clone(), dir.clone())).collect();
-                Ok((args, dir.clone().unwrap_or_else(|| layout.work.clone()), read_only))
-            }
+            ScriptSource::Command { args, dir, .. } => Ok(Command {
+                args: args.iter().map(OsString::from).collect(),
+                dir: dir.clone().unwrap_or_else(|| layout.work.clone()),
+                read_only: dir.iter().map(|dir| (dir.clone(), dir.clone())).collect(),
+            }),
             _ => Err(Error::new(
                 Code::SetupInvalid,
                 "this runner does not know this kind of script",
