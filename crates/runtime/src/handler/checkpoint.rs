@@ -46,20 +46,21 @@ impl Keeper {
         known.version
     }
 
-    /// Finds out what became of a write that was not answered.
-    async fn settle(&self, known: &mut Known) -> Result<()> {
-        let Some(sent) = &known.unanswered else { return Ok(()) };
+    /// Finds out what became of a write that was not answered: the state, if it was kept.
+    async fn settle(&self, known: &mut Known) -> Result<Option<Value>> {
+        let Some(sent) = &known.unanswered else {
+            return Ok(None);
+        };
         let fleet = crate::scope::fleet();
-        let kept = self
-            .store
-            .state((&fleet).into(), self.flow.installation, &self.flow.flow)
-            .await?;
+        let (installation, flow) = (self.flow.installation, &self.flow.flow);
+        let kept = self.store.state((&fleet).into(), installation, flow).await?;
         // Nobody else writes at this version under our lease, unless the flow declares that its state may be merged.
-        if kept.version == known.version.saturating_add(1) && kept.value == *sent {
+        let ours = kept.version == known.version.saturating_add(1) && kept.value == *sent;
+        known.unanswered = None;
+        if ours {
             known.version = kept.version;
         }
-        known.unanswered = None;
-        Ok(())
+        Ok(ours.then_some(kept.value))
     }
 }
 
@@ -67,7 +68,9 @@ impl Keeper {
 impl Checkpoint for Keeper {
     async fn save(&self, state: Value) -> Result<u64> {
         let mut known = self.known.lock().await;
-        self.settle(&mut known).await?;
+        if self.settle(&mut known).await?.as_ref() == Some(&state) {
+            return Ok(known.version);
+        }
         let snapshot = StateSnapshot::new(known.version, state);
         let fleet = crate::scope::fleet();
         // Set before the write and taken back after its answer, so that a save which is dropped half way counts as unanswered.

@@ -55,17 +55,14 @@ pub(crate) struct Plan {
     /// What is in the private folder before the start, folders before what is in them.
     pub(crate) inputs: Vec<Input>,
     /// What else it may read: path on the host, path as the child sees it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "a level that hides the host's files needs it")
-    )]
+    #[expect(dead_code, reason = "a level that hides the host's files needs it")]
     pub(crate) read_only: Vec<(PathBuf, PathBuf)>,
     pub(crate) stdin: Stdin,
     /// A pipe for messages, out of the child.
     pub(crate) messages: bool,
     pub(crate) limits: Limits,
     /// A listener on the child's own loopback is wanted, at [`Place::port`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "a level with a network of its own needs it"))]
+    #[expect(dead_code, reason = "a level with a network of its own needs it")]
     pub(crate) network: bool,
 }
 
@@ -122,10 +119,10 @@ pub(crate) struct Launched {
     /// An end of the messages' pipe that keeps it from ending before the child does; to be dropped when it has ended.
     pub(crate) messages_kept: Option<std::os::fd::OwnedFd>,
     /// In the child's network namespace.
-    #[cfg_attr(not(test), expect(dead_code, reason = "served by a level with a network of its own"))]
+    #[expect(dead_code, reason = "served by a level with a network of its own")]
     pub(crate) listener: Option<std::net::TcpListener>,
-    pub(crate) files: Files,
     pub(crate) tree: Box<dyn Tree>,
+    pub(crate) files: Files,
     /// The level that was achieved.
     pub(crate) isolation: Isolation,
 }
@@ -139,7 +136,7 @@ impl fmt::Debug for Launched {
     }
 }
 
-/// All processes of a run.
+/// All processes of a run. Dropping it kills them.
 #[async_trait]
 pub(crate) trait Tree: fmt::Debug + Send {
     /// Completes when the first process of the run has ended. May be dropped and called again until it has.

@@ -106,6 +106,13 @@ impl Tree for ProcessTree {
     }
 }
 
+impl Drop for ProcessTree {
+    /// `kill_on_drop` reaches the leader alone.
+    fn drop(&mut self) {
+        self.group.kill();
+    }
+}
+
 impl Signals for Group {
     /// Those that are stopped are woken up to hear of it.
     fn ask(&self) {

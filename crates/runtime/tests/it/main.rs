@@ -9,6 +9,7 @@
 )]
 
 mod attention;
+mod checkpoints;
 mod control;
 mod faults;
 mod flows;

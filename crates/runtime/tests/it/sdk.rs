@@ -91,7 +91,8 @@ async fn counts(script: Script) {
 #[tokio::test(flavor = "multi_thread")]
 async fn python() {
     if has("python3") {
-        counts(Script::inline("python3", PYTHON).env("PYTHONPATH", sdk("python"))).await;
+        let script = Script::inline("python3", PYTHON).env("PYTHONPATH", sdk("python"));
+        Box::pin(counts(script)).await;
     }
 }
 
@@ -99,6 +100,7 @@ async fn python() {
 async fn node() {
     if has("node") {
         let script = Script::command("node", ["--input-type=module", "-e", NODE]);
-        counts(script.env("SDK", format!("file://{}", sdk("node/src/index.js")))).await;
+        let script = script.env("SDK", format!("file://{}", sdk("node/src/index.js")));
+        Box::pin(counts(script)).await;
     }
 }

@@ -7,10 +7,11 @@ use super::{
     },
     Fault, Said,
     message::{Failed, Hello, Kind, Log, Metric, Outcome, Progress, State},
+    to_guest::ToGuest,
 };
-use crosspoint_core::{Code, Error, Level, Retry, RunMode, RunSpec, StopReason};
+use crosspoint_core::{Code, Error, Level, Retry, RunMode, RunSpec};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::{collections::BTreeMap, io, time::Duration};
 use tokio::time::Instant;
 
@@ -20,66 +21,12 @@ const METRICS: usize = 100;
 /// Characters of a guest's own words in an error.
 const MESSAGE: usize = 2000;
 
-/// Refusals that wait for the guest to read them.
-const REFUSALS: usize = 16;
-
 /// A state that is to be kept.
 #[derive(Debug)]
 pub(super) struct Pending {
     /// The newest number that it covers.
     pub(super) seq: Option<u64>,
     pub(super) value: Value,
-}
-
-/// What waits to be said to the guest. It does not grow with what the guest sends.
-#[derive(Debug, Default)]
-pub(super) struct ToGuest {
-    ack: Option<(u64, u64)>,
-    refusals: Vec<Value>,
-    cancel: Option<Value>,
-}
-
-impl ToGuest {
-    pub(super) const fn ack(&mut self, seq: u64, version: u64) {
-        self.ack = Some((seq, version));
-    }
-
-    pub(super) fn cancel(&mut self, why: StopReason, grace: Duration) {
-        let reason = match why {
-            StopReason::Deadline => "deadline",
-            StopReason::Cancelled => "cancelled",
-            StopReason::LeaseLost => "lease-lost",
-            _ => "draining",
-        };
-        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.cancel = Some(json!({ "type": "cancel", "reason": reason, "grace_ms": grace }));
-    }
-
-    fn refuse(&mut self, seq: Option<u64>, code: &str, message: &str) {
-        if self.refusals.len() < REFUSALS {
-            let refusal = json!({ "type": "refused", "seq": seq, "code": code, "message": message });
-            self.refusals.push(refusal);
-        }
-    }
-
-    pub(super) fn waiting(&self) -> bool {
-        self.ack.is_some() || self.cancel.is_some() || !self.refusals.is_empty()
-    }
-
-    /// Everything that waits, as lines.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        let ack = self.ack.take();
-        let ack = ack.map(|(seq, version)| json!({ "type": "ack", "seq": seq, "version": version }));
-        let messages = std::mem::take(&mut self.refusals)
-            .into_iter()
-            .chain(ack)
-            .chain(self.cancel.take());
-        messages.fold(Vec::new(), |mut lines, message| {
-            lines.extend_from_slice(message.to_string().as_bytes());
-            lines.push(b'\n');
-            lines
-        })
-    }
 }
 
 /// How many messages there were in this second.
@@ -359,5 +306,125 @@ fn size(value: &Value) -> u64 {
     match serde_json::to_writer(&mut count, value) {
         Ok(()) => count.0,
         Err(_) => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::Redactor;
+    use crosspoint_core::{Clock as _, CustomerId, Fence, InstallationId, InvocationId, Script, SystemClock, Work};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    #[async_trait::async_trait]
+    impl crosspoint_core::Checkpoint for Nowhere {
+        async fn save(&self, _: Value) -> crosspoint_core::Result<u64> {
+            Ok(1)
+        }
+    }
+
+    fn heard() -> (Heard, Output) {
+        let clock = Arc::new(SystemClock::new());
+        let work = Work::Script(Arc::new(Script::inline("sh", "")));
+        let (execution, installation) = (InvocationId::mint(&*clock), InstallationId::mint(&*clock));
+        let acme = CustomerId::new("acme").unwrap();
+        let mut spec = RunSpec::new(execution, acme, installation, "go", work, clock.now());
+        spec.fence = Fence::new(1);
+        spec.checkpoint = Some(Arc::new(Nowhere));
+        spec.limits.state_bytes = 20;
+        let output = Output::new(Redactor::default(), clock, 1 << 20);
+        (Heard::new(&spec, output.clone()), output)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_has_so_many_messages() {
+        let (mut heard, output) = heard();
+        let log = br#"{"type":"log","message":"x"}"#;
+        for second in 1..=3_usize {
+            for _ in 0..RATE * 2 {
+                heard.hear(log, Instant::now());
+            }
+            assert_eq!(output.take().log.len(), RATE as usize, "{second}");
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(heard.dropped, u64::from(RATE) * 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn states_and_results_are_never_dropped_for_their_number() {
+        let (mut heard, _) = heard();
+        for n in 0..RATE * 3 {
+            heard.hear(
+                format!(r#"{{"type":"state","seq":{n},"value":{n}}}"#).as_bytes(),
+                Instant::now(),
+            );
+        }
+        heard.hear(br#"{"type":"result","value":7}"#, Instant::now());
+        let pending = heard.pending.as_ref().unwrap();
+        assert_eq!((pending.seq, &pending.value), (Some(2999), &json!(2999)));
+        assert_eq!((heard.said.result.take(), heard.dropped), (Some(json!(7)), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patches_build_on_what_was_sent() {
+        let (mut heard, _) = heard();
+        let now = Instant::now();
+        heard.hear(br#"{"type":"state","seq":1,"patch":{"a":1}}"#, now);
+        heard.hear(br#"{"patch":{"b":2},"type":"state"}"#, now);
+        let old = heard.pending.take().unwrap();
+        assert_eq!(
+            (old.seq, &old.value),
+            (Some(1), &json!({ "a": 1, "b": 2 })),
+            "a state without a number is kept too"
+        );
+        heard.hear(
+            br#"{"type":"state","seq":3,"patch":{"a":"a long text that is too long"}}"#,
+            now,
+        );
+        assert!(heard.pending.is_none() && heard.said.refused_state.is_some());
+        heard.put_back(old);
+        heard.hear(br#"{"type":"state","seq":4,"patch":{"a":3}}"#, now);
+        assert_eq!(
+            heard.pending.as_ref().unwrap().value,
+            json!({ "a": 3, "b": 2 }),
+            "what was refused left no trace"
+        );
+        let newer = heard.pending.as_ref().unwrap().seq;
+        heard.put_back(Pending {
+            seq: Some(1),
+            value: json!("old"),
+        });
+        assert_eq!(heard.pending.as_ref().unwrap().seq, newer);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_understood_is_counted_and_left_out() {
+        let (mut heard, output) = heard();
+        let deep = format!(
+            r#"{{"type":"log","message":"x","fields":{}{}}}"#,
+            "[".repeat(9000),
+            "]".repeat(9000)
+        );
+        for line in [
+            &b"\xff\xfe"[..],
+            b"[1]",
+            b"{\"no\":\"type\"}",
+            b"{\"type\":7}",
+            b"{\"type\":\"log\"}",
+            b"{\"type\":\"log\",\"message\":7}",
+            b"{\"type\":\"metric\",\"name\":\"x\"}",
+            b"{\"type\":\"of tomorrow\"}",
+            deep.as_bytes(),
+        ] {
+            heard.hear(line, Instant::now());
+        }
+        heard.hear(b"  \r", Instant::now());
+        heard.hear(b"{\"type\":\"log\",\"message\":\"\xff\\u0000\"}", Instant::now());
+        assert_eq!(heard.unknown, 9);
+        assert_eq!(output.take().log[0].message, "\u{fffd}\u{fffd}");
     }
 }

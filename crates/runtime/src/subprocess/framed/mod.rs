@@ -8,6 +8,7 @@
 mod heard;
 mod lines;
 mod message;
+mod to_guest;
 
 use super::{
     launch::{Reader, Writer},
