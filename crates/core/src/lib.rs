@@ -43,8 +43,8 @@ pub use execution::{
 pub use id::{ConnectionId, CustomerId, Fence, InstallationId, InvocationId, RunKey, TargetId, WorkerId};
 pub use integration::{
     ActionCall, AnyIntegration, CheckConfig, Config, ConnectionSlot, DynFlow, Egress, Event, Flow, FlowContext,
-    FlowDefinition, FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Protocol, Registry,
-    ScheduleSpec, Script, ScriptSource, Source, Tick, Trigger,
+    FlowDefinition, FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Poll, Polled, Protocol,
+    Registry, ScheduleSpec, Script, ScriptSource, Source, Tick, Ticks, Trigger,
 };
 pub use memory::Memory;
 pub use page::{Page, Paged};

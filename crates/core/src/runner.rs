@@ -249,6 +249,9 @@ pub struct FollowUp {
     pub flow: String,
     /// Its input.
     pub input: Value,
+    /// Tells it from all others of that flow: a key that was used before starts nothing, for as long as the execution that
+    /// it started is kept. Without one it starts once for each success of the execution that asks for it.
+    pub key: Option<String>,
 }
 
 impl FollowUp {
@@ -258,7 +261,15 @@ impl FollowUp {
         Self {
             flow: flow.into(),
             input,
+            key: None,
         }
+    }
+
+    /// Only if this key was not used before.
+    #[must_use]
+    pub fn once(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
     }
 }
 

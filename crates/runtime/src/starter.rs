@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use crosspoint_core::{
     AnyIntegration, Clock, Code, Envelope, Error, ErrorExt, FlowDefinition, FlowRef, FollowUp, Installation,
-    InstallationState, Invocation, InvocationId, Meta, Registry, Result, Schedule, Source, TargetId, Tick, Timestamp,
-    TriggerKind, Work,
+    InstallationState, Invocation, InvocationId, Meta, Overlap, Registry, Result, Schedule, Source, TargetId, Tick,
+    Timestamp, TriggerKind, Work,
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -117,6 +117,10 @@ impl Starter {
             input: &input,
         };
         let mut envelope = self.envelope(begin, integration, flow)?;
+        let key = &mut envelope.invocation.meta.ordering_key;
+        if matches!(schedule.spec.overlap, Overlap::Queue { .. }) && key.is_none() {
+            *key = Some(format!("schedule:{owner}:{}", flow.name).into());
+        }
         if schedule.spec.jitter_ms > 0 {
             let stable = InvocationId::derive(&["jitter", &owner, &flow.name]);
             let delay = stable.as_uuid().as_u64_pair().1 % schedule.spec.jitter_ms;
@@ -155,8 +159,12 @@ impl Starter {
         let mut envelopes = Vec::with_capacity(wanted.len());
         for (n, follow_up) in wanted.iter().enumerate() {
             let (integration, flow) = self.find(installation, &follow_up.flow)?;
+            let id = match &follow_up.key {
+                Some(key) => InvocationId::derive(&["once", &installation.id.to_string(), &follow_up.flow, key]),
+                None => InvocationId::derive(&["follow-up", &of.to_string(), &n.to_string()]),
+            };
             let begin = Begin {
-                id: InvocationId::derive(&["follow-up", &of.to_string(), &n.to_string()]),
+                id,
                 installation,
                 trigger: TriggerKind::FollowUp,
                 input: &follow_up.input,

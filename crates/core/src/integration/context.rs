@@ -199,6 +199,20 @@ impl<C> FlowContext<C> {
         Ok(())
     }
 
+    /// As [`FlowContext::start`], unless something was started with this key before: for as long as an execution is kept,
+    /// its key starts nothing else of the same flow and installation.
+    ///
+    /// # Errors
+    /// [`Code::FlowFailed`] if the input does not serialise.
+    pub fn start_once<I: Serialize>(&self, flow: impl Into<String>, key: impl Into<String>, input: &I) -> Result<()> {
+        let input = crate::connector::to_value(input)?;
+        self.journal
+            .entries()
+            .follow_ups
+            .push(FollowUp::new(flow, input).once(key));
+        Ok(())
+    }
+
     /// A line for the customer's people: a sentence with counts, no secrets, no stack traces.
     pub fn log(&self, level: Level, message: impl Into<String>) {
         self.journal

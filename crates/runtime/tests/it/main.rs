@@ -14,6 +14,7 @@ mod control;
 mod faults;
 mod flows;
 mod framed;
+mod polls;
 mod schedules;
 mod scripts;
 mod sdk;
