@@ -5,7 +5,7 @@ use super::{
         binding::{LINE, RATE},
         output::Output,
     },
-    Fault, Said,
+    Fault, PACE, Said, VOLUME,
     message::{Failed, Hello, Kind, Log, Metric, Outcome, Progress, State},
     to_guest::ToGuest,
 };
@@ -27,6 +27,14 @@ pub(super) struct Pending {
     /// The newest number that it covers.
     pub(super) seq: Option<u64>,
     pub(super) value: Value,
+    bytes: u64,
+}
+
+impl Pending {
+    /// How long the store is left alone after this one.
+    pub(super) fn pace(&self) -> Duration {
+        PACE.max(Duration::from_millis(self.bytes.saturating_mul(1000) / VOLUME))
+    }
 }
 
 /// How many messages there were in this second.
@@ -157,9 +165,6 @@ impl Heard {
             let error = Error::new(Code::ScriptFailed, message).with_retry(Retry::Never);
             self.said.fault.get_or_insert(Fault::Failed(error));
         }
-        if let Some(sdk) = hello.sdk {
-            tracing::debug!(sdk, "a script said hello");
-        }
     }
 
     fn log(&mut self, log: Log) {
@@ -203,7 +208,8 @@ impl Heard {
                 return;
             }
         };
-        if size(&state) > self.state_bytes {
+        let bytes = size(&state);
+        if bytes > self.state_bytes {
             let message = "the state is larger than the limit";
             self.to_guest.refuse(seq, "too-large", message);
             let error = Error::new(Code::ScriptOutputInvalid, message);
@@ -217,6 +223,7 @@ impl Heard {
             self.pending = Some(Pending {
                 seq: seq.or(earlier),
                 value: state,
+                bytes,
             });
         } else {
             self.said.state = Some(state);
@@ -397,8 +404,23 @@ mod tests {
         heard.put_back(Pending {
             seq: Some(1),
             value: json!("old"),
+            bytes: 5,
         });
         assert_eq!(heard.pending.as_ref().unwrap().seq, newer);
+    }
+
+    #[test]
+    fn a_large_state_leaves_the_store_alone_for_longer() {
+        let pace = |bytes| {
+            Pending {
+                seq: None,
+                value: Value::Null,
+                bytes,
+            }
+            .pace()
+            .as_millis()
+        };
+        assert_eq!([0, 40_000, 1 << 20].map(pace), [10, 10, 250]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,8 +15,6 @@ pub(super) struct Kind<'a> {
 #[derive(Debug, Deserialize)]
 pub(super) struct Hello {
     pub(super) v: u32,
-    #[serde(default)]
-    pub(super) sdk: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

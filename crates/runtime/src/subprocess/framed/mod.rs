@@ -26,7 +26,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Notify,
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// How long the last states may take after the end of the script.
@@ -34,6 +34,13 @@ const FLUSH: Duration = Duration::from_secs(10);
 
 /// Between two tries to keep a state in a store that does not answer, at most.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// From the end of one write of a state to the next, at least: a run must not keep the store busy for the others. As long
+/// as a script waits for its acknowledgements it does not notice.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Bytes of state that are written in a second, at most.
+const VOLUME: u64 = 4 << 20;
 
 /// Why a run is ended that could go on.
 #[derive(Debug)]
@@ -217,7 +224,9 @@ async fn write(shared: Arc<Shared>, mut stdin: Writer, hello: Vec<u8>) {
 async fn keep(shared: Arc<Shared>, checkpoint: Option<Arc<dyn Checkpoint>>) {
     let Some(checkpoint) = checkpoint else { return };
     let mut pause = Duration::from_millis(50);
+    let mut free = Instant::now();
     loop {
+        sleep_until(free).await;
         let (pending, over) = {
             let mut heard = shared.heard();
             (heard.pending.take(), heard.over)
@@ -229,7 +238,9 @@ async fn keep(shared: Arc<Shared>, checkpoint: Option<Arc<dyn Checkpoint>>) {
             shared.to_keep.notified().await;
             continue;
         };
-        match checkpoint.save(pending.value.clone()).await {
+        let saved = checkpoint.save(pending.value.clone()).await;
+        free = Instant::now() + pending.pace();
+        match saved {
             Ok(version) => {
                 pause = Duration::from_millis(50);
                 if let Some(seq) = pending.seq {
