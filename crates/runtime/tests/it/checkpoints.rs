@@ -6,10 +6,12 @@ use crate::{
     stops::Fifo,
     world::{World, fleet},
 };
+use async_trait::async_trait;
 use crosspoint_core::{
-    Code, ExecutionStatus, Finish, Finished, Installation, Memory, Outcome, Script, SystemClock, Timings,
+    Code, Error, ExecutionStatus, Finish, Finished, Flow, FlowContext, Installation, Integration, Memory, NoConfig,
+    Outcome, Result, Retry, Script, SystemClock, Timings, Trigger,
 };
-use crosspoint_testkit::{Faults, Method, When};
+use crosspoint_testkit::{Faults, Method, VirtualClock, When};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -87,4 +89,52 @@ async fn a_lease_that_was_lost_lets_nothing_be_kept() {
     assert_eq!(task.await.unwrap().unwrap_err().code(), Code::LeaseStale);
     assert_eq!(world.state(&installation, "go").await, Value::Null);
     assert_eq!(world.execution(id).await.status, ExecutionStatus::Queued);
+}
+
+/// Keeps two pages, and then does as its input says.
+#[derive(Clone)]
+struct Pages;
+
+#[async_trait]
+impl Flow for Pages {
+    const STATEFUL: bool = true;
+    type Config = NoConfig;
+    type Input = String;
+    type Output = u64;
+    async fn run(&self, cx: &FlowContext<NoConfig>, then: String) -> Result<u64> {
+        let before = cx.state::<u64>()?.unwrap_or(0);
+        for page in 1..=2 {
+            cx.checkpoint(&(before + page)).await?;
+        }
+        match then.as_str() {
+            "fail" => return Err(Error::new(Code::FlowFailed, "as told").with_retry(Retry::Never)),
+            "set" => cx.set_state(&100)?,
+            _ => {}
+        }
+        Ok(before)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rust_flow_keeps_what_it_has_got_done() {
+    let clock = Arc::new(VirtualClock::new());
+    let (store, faults) = Faults::wrap(&Memory::with_clock(clock.clone()).into());
+    let demo = Integration::new("demo", "1.0.0").flow("pages", Trigger::call::<String>(), Pages);
+    let world = World::over(store, clock, [demo.into()]);
+    let installation = world.install("demo", json!({})).await;
+    for (input, status, before, after) in [
+        ("fail", ExecutionStatus::Failed, None, 2),
+        ("go", ExecutionStatus::Succeeded, Some(2), 4),
+        ("set", ExecutionStatus::Succeeded, Some(4), 100),
+    ] {
+        let (ended, reply) = world.run(&installation, "pages", json!(input)).await;
+        assert_eq!(ended.status, status, "{input}: {ended:?}");
+        assert_eq!(before, reply.as_u64(), "{input}");
+        assert_eq!(world.state(&installation, "pages").await, json!(after), "{input}");
+    }
+    // An answer that is lost is an error for the flow, and the end finds out what was kept.
+    faults.fail(Method::Checkpoint, 2, When::After);
+    let (failed, _) = world.run(&installation, "pages", json!("go")).await;
+    assert_eq!(failed.failure.unwrap().code, Code::StoreUnavailable);
+    assert_eq!(world.state(&installation, "pages").await, json!(102));
 }
