@@ -5,6 +5,7 @@ mod call;
 mod connector;
 mod deliver;
 mod dispatch;
+mod effect;
 mod egress;
 mod error;
 mod execution;
@@ -34,7 +35,8 @@ pub use dispatch::{
     Durability, Enqueue, Enqueued, Envelope, Extended, Failure, LaneStats, Lease, LeaseRef, LeaseRequest, LeaseTerms,
     Origin, Queue, Settle, Settled, Start, TargetStats,
 };
-pub use egress::{EgressPolicy, Reach, Resolve, is_public, reach, refused_address};
+pub use effect::EffectKeys;
+pub use egress::{EgressPolicy, HostRule, Reach, Resolve, is_public, reach, refused_address};
 pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, ProblemDetails, Result, Retry, Verdict};
 pub use execution::{
     Audience, Begun, BusinessLog, Checkpointed, Execution, ExecutionFilter, ExecutionStatus, Executions, Finish,

@@ -284,9 +284,9 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// The most memory that was resident at once, in bytes.
     pub peak_memory: u64,
-    /// Bytes that left through the broker or the proxy.
+    /// Bytes that it sent to the broker or the proxy, with heads and refused requests, as they were on its side.
     pub sent: u64,
-    /// Bytes that came in through the broker or the proxy.
+    /// Bytes that the broker or the proxy sent to it.
     pub received: u64,
 }
 

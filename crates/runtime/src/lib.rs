@@ -3,6 +3,12 @@
 
 mod attention;
 mod control;
+#[cfg(unix)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "runners of scripts start it; none of those here does yet")
+)]
+mod egress;
 mod handler;
 mod inprocess;
 mod problem;

@@ -2,13 +2,12 @@
 
 use super::Config;
 use crate::{
-    Action, Audience, Clock, Code, Error, FollowUp, Level, LogEntry, Result, RunKey, RunSpec, SecretRef, SecretString,
-    StateSnapshot,
+    Action, Audience, Clock, Code, EffectKeys, Error, FollowUp, Level, LogEntry, Result, RunKey, RunSpec, SecretRef,
+    SecretString, StateSnapshot,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,7 +22,6 @@ struct Entries {
     dropped: u64,
     state: Option<Value>,
     follow_ups: Vec<FollowUp>,
-    occurrences: HashMap<RunKey, u64>,
 }
 
 /// Lines of log that one attempt of a Rust flow may keep.
@@ -69,6 +67,7 @@ pub struct FlowContext<C> {
     spec: Arc<RunSpec>,
     stateful: bool,
     journal: Journal,
+    effects: EffectKeys,
     clock: Arc<dyn Clock>,
 }
 
@@ -78,6 +77,7 @@ impl FlowContext<Value> {
     pub fn new(spec: RunSpec, stateful: bool, journal: Journal, clock: Arc<dyn Clock>) -> Self {
         Self {
             config: spec.config.clone(),
+            effects: EffectKeys::new(spec.run_key),
             spec: Arc::new(spec),
             stateful,
             journal,
@@ -98,6 +98,7 @@ impl FlowContext<Value> {
             spec: self.spec,
             stateful: self.stateful,
             journal: self.journal,
+            effects: self.effects,
             clock: self.clock,
         })
     }
@@ -290,14 +291,8 @@ impl<C: Sync, A: Action> ActionCall<'_, C, A> {
         self.action.call(&client, input).await
     }
 
-    /// H(run key, connection, action, input, occurrence): stable over attempts, different for equal calls of one run.
     fn effect_key(&self, connection: &str, input: &A::Input) -> Result<RunKey> {
         let input = crate::connector::to_value(input)?.to_string();
-        let run = self.cx.spec.run_key.to_string();
-        let call = RunKey::derive(&[&run, connection, A::NAME, &input]);
-        let mut entries = self.cx.journal.entries();
-        let count = entries.occurrences.entry(call).or_insert(0);
-        *count += 1;
-        Ok(RunKey::derive(&[&call.to_string(), &count.to_string()]))
+        Ok(self.cx.effects.next(connection, A::NAME, input.as_bytes()))
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{Redactor, Task, checkpoint::Keeper};
 use crosspoint_core::{
-    AnyIntegration, Code, ConnectionId, Error, ErrorExt, ExposeSecret, FlowDefinition, Installation, InstallationState,
-    Isolation, Kind, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec, SealContext, SecretString,
-    Source, StopReason, StopSignal, TriggerKind, Work,
+    AnyIntegration, Code, ConnectionId, Egress, Error, ErrorExt, ExposeSecret, FlowDefinition, Installation,
+    InstallationState, Isolation, Kind, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec,
+    SealContext, SecretString, Source, StopReason, StopSignal, TriggerKind, Work,
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -215,16 +215,21 @@ impl Task<'_> {
         Ok(secrets)
     }
 
-    /// Clients for Rust flows; the plain binding of scripts has no use for them, but the connections must be there.
+    /// Clients of the connections: for Rust flows, and for scripts that reach them through a broker. For others the
+    /// connections must be there all the same.
     async fn connect(
         &self,
         spec: &mut RunSpec,
         installation: &Installation,
         integration: &AnyIntegration,
     ) -> Result<()> {
+        let wanted = match &spec.work {
+            Work::Script(script) => !matches!(script.reachable(spec.require), Egress::None | Egress::Open),
+            _ => true,
+        };
         for slot in &integration.connections {
             let connection = connection(installation, &slot.name)?;
-            if matches!(spec.work, Work::Flow(_)) {
+            if wanted {
                 let client = self.inner.credentials.client(&self.scope, connection).await?;
                 spec.connections.insert(slot.name.clone(), client);
             }

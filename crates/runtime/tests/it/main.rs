@@ -10,6 +10,7 @@
 
 mod attention;
 mod checkpoints;
+mod connections;
 mod control;
 mod faults;
 mod flows;

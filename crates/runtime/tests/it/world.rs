@@ -5,8 +5,9 @@ use crosspoint_core::{
     AnyIntegration, Audience, BaseUrl, Clock, ConnectionClient, ConnectionId, Connector, ConnectorDescriptor,
     CredentialFields, Credentials, CustomerId, CustomerScope, Delivery, Enqueue, Enqueued, Envelope, Execution,
     ExposeSecret, FleetScope, Handler, Installation, InstallationId, InstallationState, InvocationId, Lease,
-    LeaseRequest, LeaseTerms, Memory, Page, Registry, Reply, Result, SaveInstallation, Saved, SealContext, Sealed,
-    SecretBox, SecretBytes, StopSource, Store, Submit, Submitted, SystemClock, TargetId, Transport, Vault, WorkerId,
+    LeaseRequest, LeaseTerms, Memory, Page, Registry, Reply, Result, Runner, SaveInstallation, Saved, SealContext,
+    Sealed, SecretBox, SecretBytes, StopSource, Store, Submit, Submitted, SystemClock, TargetId, Transport, Vault,
+    WorkerId,
 };
 use crosspoint_runtime::{FlowHandler, Parts, Runtime};
 use serde_json::Value;
@@ -141,6 +142,22 @@ impl World {
         clock: Arc<dyn Clock>,
         integrations: impl IntoIterator<Item = AnyIntegration>,
     ) -> Self {
+        Self::build(store, clock, integrations, |parts| parts)
+    }
+
+    /// With everything run by one runner.
+    pub(crate) fn run_by(runner: Arc<dyn Runner>, integrations: impl IntoIterator<Item = AnyIntegration>) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let store = Memory::with_clock(Arc::clone(&clock)).into();
+        Self::build(store, clock, integrations, |parts| parts.runners(runner))
+    }
+
+    fn build(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        integrations: impl IntoIterator<Item = AnyIntegration>,
+        change: impl FnOnce(Parts) -> Parts,
+    ) -> Self {
         let mut registry = Registry::new();
         let shop = ConnectorDescriptor::new("shop", "Shop", BaseUrl::Fixed("https://shop.test".to_owned()));
         registry.add_connector(Arc::new(Shop(shop))).unwrap();
@@ -148,7 +165,7 @@ impl World {
             registry.add_integration(integration).unwrap();
         }
         let parts = Parts::new(Arc::new(registry), store.clone(), Arc::new(Keys), Arc::new(OpenVault));
-        let handler = FlowHandler::new(parts.clock(Arc::clone(&clock)));
+        let handler = FlowHandler::new(change(parts.clock(Arc::clone(&clock))));
         let runtime = Runtime::new(&handler, Arc::new(Queue(store.clone())));
         Self {
             store,
