@@ -68,7 +68,9 @@ macro_rules! conformance {
                 a_failed_execution_says_why, a_service_has_no_execution, the_envelope_can_be_read,
                 executions_are_listed, active_executions_are_counted;
             state: it_starts_empty, a_write_moves_it_on, a_conflict_writes_nothing, a_stale_worker_cannot_write_it,
-                a_retry_may_write_it, flows_do_not_share_it;
+                a_retry_may_write_it, flows_do_not_share_it, a_checkpoint_is_kept_before_the_end,
+                a_checkpoint_replaces_what_was_read, a_checkpoint_outlives_its_attempt,
+                a_stale_worker_cannot_checkpoint, a_call_of_a_service_has_no_state;
             logs: lines_are_kept_in_order, a_line_is_kept_whole, a_stale_worker_leaves_no_line;
             starts: they_come_with_the_finish, a_stale_finish_starts_nothing, a_known_start_is_not_made_twice,
                 they_keep_their_terms, an_announced_start_is_a_duplicate;

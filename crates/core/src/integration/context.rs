@@ -180,6 +180,26 @@ impl<C> FlowContext<C> {
         Ok(())
     }
 
+    /// Keeps what the flow has got done so far. It is durable when this answers, whatever becomes of the attempt, and the
+    /// next attempt or execution starts from it. [`state`](Self::state) goes on answering what there was at the start.
+    ///
+    /// Where the runner was started without a place to keep it, it is committed with the execution's success, as by
+    /// [`set_state`](Self::set_state).
+    ///
+    /// # Errors
+    /// As [`set_state`](Self::set_state); [`Code::LeaseStale`] if the execution is not this worker's any more, and
+    /// [`Code::StateConflict`] if somebody else has changed the state: pass both on.
+    pub async fn checkpoint<T: Serialize + Sync>(&self, state: &T) -> Result<()> {
+        self.check_stateful()?;
+        let value = crate::connector::to_value(state)?;
+        let later = match &self.spec.checkpoint {
+            Some(checkpoint) => checkpoint.save(value).await.map(|_| None)?,
+            None => Some(value),
+        };
+        self.journal.entries().state = later;
+        Ok(())
+    }
+
     fn check_stateful(&self) -> Result<()> {
         if self.stateful {
             return Ok(());

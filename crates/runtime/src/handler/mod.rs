@@ -1,9 +1,10 @@
 //! From a delivery of the queue to a finished execution.
 //!
-//! [`attempt`] loads what the flow needs and runs it; [`finish`] writes everything that it leaves behind in one
-//! transaction; [`putback`] gives back what this process could not begin.
+//! [`attempt`] loads what the flow needs and runs it; [`checkpoint`] keeps what it reaches on the way, [`finish`] writes
+//! everything else that it leaves behind in one transaction; [`putback`] gives back what this process could not begin.
 
 mod attempt;
+mod checkpoint;
 mod finish;
 mod putback;
 mod running;

@@ -10,13 +10,16 @@
 
 mod attention;
 mod bounds;
+mod checkpoints;
 mod connections;
 mod control;
 mod faults;
 mod flows;
+mod framed;
 mod polls;
 mod schedules;
 mod scripts;
+mod sdk;
 mod stops;
 mod timetable;
 mod world;
