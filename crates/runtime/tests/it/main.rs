@@ -12,6 +12,8 @@ mod attention;
 mod control;
 mod faults;
 mod flows;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod sandbox;
 mod schedules;
 mod scripts;
 mod stops;
