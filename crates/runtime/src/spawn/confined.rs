@@ -13,12 +13,15 @@ use super::{
     sys,
 };
 use rustix::{
-    fd::{AsFd, OwnedFd},
-    fs::{Mode, OFlags, RawDir, open},
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{Mode, OFlags, RawDir, open, openat},
+    io::Errno,
     process::{Pid, Signal, kill_process},
 };
 use std::{
+    ffi::CStr,
     fs,
+    io::Write,
     mem::MaybeUninit,
     path::Path,
     sync::{
@@ -93,6 +96,40 @@ pub(super) fn give_folder(folder: &Path, id: u32) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The signal that tells a spawner of the host's death.
+const HOST_DIED: i32 = libc::SIGUSR1;
+
+/// Makes this task, a spawner, the parent of whoever loses its own, and the one that cleans up after the host.
+pub(super) fn outlive_host(host: u64) -> Result<(), Trouble> {
+    step(
+        Step::Session,
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())),
+    )?;
+    // Its own mark tells the handler, which can be told nothing else, whose runs it is to end. A run's mark is lower.
+    let own = super::orders::both(host | RUN);
+    step(
+        Step::Limits,
+        rustix::process::setrlimit(rustix::process::Resource::Rttime, own),
+    )?;
+    step(Step::ParentWatch, sys::handle(HOST_DIED, host_died))?;
+    step(Step::ParentWatch, sys::unblock_only(HOST_DIED))?;
+    let signal = Signal::from_named_raw(HOST_DIED);
+    step(
+        Step::ParentWatch,
+        rustix::process::set_parent_process_death_signal(signal),
+    )
+}
+
+/// Runs in a spawner, at whatever point it is, when the host is no more. The host's memory is still there, but its locks
+/// may be held for ever, the allocator's too: so system calls only.
+extern "C" fn host_died(_: i32) {
+    let own = rustix::process::getpid();
+    let mark = sys::hard_limit(own, MARK_NUMBER).unwrap_or(0);
+    kill(Marked::Host(mark & !RUN));
+    while sys::reap_any().is_some() {}
+    sys::end();
+}
+
 /// Marks of this host's runs: a bit that nobody uses, the host's number, the run's.
 #[derive(Debug)]
 pub(super) struct Marks {
@@ -137,7 +174,7 @@ impl Marked {
 }
 
 /// Calls `each` for every process that carries the mark. Allocates nothing; the spawner uses it after the host's death.
-pub(super) fn for_each(marked: Marked, mut each: impl FnMut(Pid)) -> Result<(), rustix::io::Errno> {
+pub(super) fn for_each(marked: Marked, mut each: impl FnMut(Pid)) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let processes = open(c"/proc", flags, Mode::empty())?;
     let mut space = [MaybeUninit::<u8>::uninit(); 4096];
@@ -154,11 +191,33 @@ pub(super) fn for_each(marked: Marked, mut each: impl FnMut(Pid)) -> Result<(), 
         let Some(pid) = Pid::from_raw(number).filter(|_| number > 0) else {
             continue;
         };
-        if sys::hard_limit(pid, MARK_NUMBER).is_ok_and(|mark| marked.meets(mark)) {
+        if mark_of(pid, processes.as_fd()).is_some_and(|mark| marked.meets(mark)) {
             each(pid);
         }
     }
     Ok(())
+}
+
+/// The mark of a process. The system call answers about other users' processes only if this one has `CAP_SYS_RESOURCE`,
+/// which root in a container often has not; the file tells everybody.
+fn mark_of(pid: Pid, processes: BorrowedFd<'_>) -> Option<u64> {
+    match sys::hard_limit(pid, MARK_NUMBER) {
+        Err(Errno::PERM) => {}
+        answer => return answer.ok(),
+    }
+    let mut path = [0_u8; 32];
+    let mut rest = &mut path[..];
+    // Writing into a slice allocates nothing; the last byte stays zero.
+    write!(rest, "{}/limits", pid.as_raw_nonzero()).ok()?;
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    let file = openat(processes, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0_u8; 4096];
+    let len = rustix::io::read(file, &mut text).ok()?;
+    let text = std::str::from_utf8(text.get(..len)?).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Kills until a look finds nobody. A bomb cannot outrun it for ever: its processes are counted, and the dead do not fork.
@@ -166,6 +225,9 @@ pub(super) fn kill(marked: Marked) {
     for _ in 0..10_000 {
         let mut found = false;
         let looked = for_each(marked, |pid| {
+            if pid == rustix::process::getpid() {
+                return;
+            }
             // One that has ended and waits for its parent carries its mark still.
             found |= !sys::has_ended(pid);
             kill_process(pid, Signal::KILL).ok();

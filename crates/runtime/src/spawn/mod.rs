@@ -9,6 +9,7 @@
 mod child;
 mod confined;
 mod filter;
+mod guard;
 mod ids;
 mod job;
 mod landlock;
@@ -16,6 +17,7 @@ mod net;
 mod options;
 mod orders;
 mod paths;
+mod probe;
 mod ready;
 mod root;
 mod running;
@@ -38,10 +40,7 @@ use orders::{Grants, Orders};
 use paths::Visible;
 use ready::Ready;
 use spawner::Spawner;
-use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    thread::JoinHandle,
-};
+use std::sync::{Arc, atomic::Ordering};
 use step::{Step, Trouble, io_step};
 use sweeper::Sweeper;
 use tokio::sync::OnceCell;
@@ -92,7 +91,6 @@ struct Crew {
     spawners: Vec<Arc<Spawner>>,
     sweeper: Arc<Sweeper>,
     networks: Option<Arc<Networks>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Crew {
@@ -101,21 +99,16 @@ impl Crew {
         ready: Option<&Arc<Ready>>,
         networks: Option<Arc<Networks>>,
     ) -> std::result::Result<Self, Trouble> {
-        let (sweeper, thread) = io_step(Step::Thread, Sweeper::start())?;
+        let sweeper = io_step(Step::Thread, Sweeper::start())?;
         let mut crew = Self {
             spawners: Vec::new(),
             sweeper,
             networks,
-            threads: Mutex::new(vec![thread]),
         };
         for n in 0..count {
             let name = format!("crosspoint-sp{n}");
-            let (spawner, thread) = Spawner::start(&name, ready.cloned(), Arc::clone(&crew.sweeper))?;
+            let spawner = Spawner::start(&name, ready.cloned(), Arc::clone(&crew.sweeper))?;
             crew.spawners.push(spawner);
-            crew.threads
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(thread);
         }
         Ok(crew)
     }
@@ -196,7 +189,7 @@ impl Sandbox {
         };
         let (orders, ends) = Orders::new(&job, grants)?;
         let started = sandboxed.crew.pick()?.request(Box::new(orders)).await?;
-        Child::new(started, ends, None)
+        Child::new(started, ends, None, job.limits)
     }
 
     async fn launch_confined(&self, job: Job, customer: &CustomerId) -> std::result::Result<Child, Trouble> {
@@ -234,7 +227,7 @@ impl Sandbox {
         };
         let (orders, ends) = Orders::new(&job, grants)?;
         let started = confined.crew.pick()?.request(Box::new(orders)).await?;
-        Child::new(started, ends, Some(mark))
+        Child::new(started, ends, Some(mark), job.limits)
     }
 }
 
@@ -274,9 +267,9 @@ impl Sandboxed {
             kept: options.kept_networks,
             uses: options.network_uses,
         };
-        let (networks, maker) = Networks::start(Arc::clone(&ready), sizes)?;
-        let crew = Crew::start(options.spawners, Some(&ready), Some(Arc::clone(&networks)))?;
-        crew.threads.lock().unwrap_or_else(PoisonError::into_inner).push(maker);
+        let networks = Networks::start(Arc::clone(&ready), sizes)?;
+        let crew = Crew::start(options.spawners, Some(&ready), Some(Arc::clone(&networks)));
+        let crew = crew.inspect_err(|_| networks.close())?;
         Ok(Self {
             ready,
             filter: Arc::new(filter::program(Kind::Sandboxed)),

@@ -18,7 +18,6 @@ use std::{
     collections::HashMap,
     fs,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -82,7 +81,7 @@ pub(super) struct Lease {
 
 impl Networks {
     /// Starts the task that makes them.
-    pub(super) fn start(ready: Arc<Ready>, sizes: Sizes) -> Result<(Arc<Self>, JoinHandle<()>), Trouble> {
+    pub(super) fn start(ready: Arc<Ready>, sizes: Sizes) -> Result<Arc<Self>, Trouble> {
         let pool = Arc::new(Self {
             sizes,
             state: Mutex::default(),
@@ -91,8 +90,8 @@ impl Networks {
         });
         let maker = Arc::clone(&pool);
         let main = move |entered: Result<(), Trouble>| maker.run(entered);
-        let thread = task::start("crosspoint-net", Place::Ready(ready), Box::new(main))?;
-        Ok((pool, thread))
+        task::start("crosspoint-net", Place::Ready(ready), Box::new(main))?;
+        Ok(pool)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

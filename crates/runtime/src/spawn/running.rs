@@ -1,21 +1,22 @@
 //! The host's side of a run: its streams, its end, and the ways to hasten that.
 
 use super::{
-    confined::{self, Marked},
+    guard::{Guard, Killer, Verdict, View},
     ids::Id,
     net::Lease,
     orders::Ends,
     spawner::Started,
-    step::{Step, Trouble, io_step},
+    step::{Step, Trouble, io_step, step},
     sys::Reaped,
 };
+use crosspoint_core::Limits;
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{Mode, OFlags, openat},
+    fs::{Mode, OFlags, open, openat},
     io::Errno,
     process::{Signal, pidfd_send_signal},
 };
-use std::{net::TcpListener, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
+use std::{net::TcpListener, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 use tokio::{
     net::unix::pipe::{Receiver, Sender},
     sync::oneshot,
@@ -33,6 +34,8 @@ pub enum Cause {
     OutOfMemory,
     /// The seccomp filter killed it: foreign system calls (32 bits, x32), loading kernel modules, restarting the machine.
     Forbidden,
+    /// It was killed because it, or what it started, used more processor time than its limit.
+    OutOfTime,
     /// [`Child::kill`] ended it.
     Killed,
 }
@@ -66,10 +69,11 @@ pub struct Child {
     pub listener: Option<TcpListener>,
     /// `Sandboxed`: its `/w`, also after its end. Open what is in it beneath this descriptor only.
     pub folder: Option<OwnedFd>,
-    pub(super) pidfd: Arc<OwnedFd>,
+    killer: Killer,
+    guard: Guard,
+    limits: Limits,
     /// `Sandboxed`: its own /proc, which lists its processes and no others.
     processes: Option<OwnedFd>,
-    mark: Option<u64>,
     network: Option<Lease>,
     id: Option<Id>,
     end: oneshot::Receiver<Reaped>,
@@ -78,19 +82,27 @@ pub struct Child {
 }
 
 impl Child {
-    pub(super) fn new(started: Started, ends: Ends, mark: Option<u64>) -> Result<Self, Trouble> {
+    pub(super) fn new(started: Started, ends: Ends, mark: Option<u64>, limits: Limits) -> Result<Self, Trouble> {
         let receiver = |fd| io_step(Step::Pipes, Receiver::from_owned_fd(fd));
         let mut handed = started.handed.into_iter();
+        let (folder, processes) = (handed.next(), handed.next());
+        let killer = Killer {
+            pidfd: started.pidfd,
+            mark,
+        };
+        let view = view(folder.as_ref(), processes.as_ref(), mark).inspect_err(|_| killer.kill())?;
+        let guard = Guard::start(view, limits, killer.clone());
         let mut child = Self {
             stdin: None,
             stdout: None,
             stderr: None,
             messages: None,
-            folder: handed.next(),
-            processes: handed.next(),
+            folder,
+            processes,
             listener: handed.next().map(TcpListener::from),
-            pidfd: started.pidfd,
-            mark,
+            killer,
+            guard,
+            limits,
             network: started.network,
             id: started.id,
             end: started.end,
@@ -126,7 +138,10 @@ impl Child {
         let status = ExitStatus::from_raw(reaped.status);
         let cause = match status.signal() {
             None => Cause::Exited,
+            Some(_) if self.guard.seen.verdict() == Verdict::Memory => Cause::OutOfMemory,
+            Some(_) if self.guard.seen.verdict() == Verdict::Processor => Cause::OutOfTime,
             Some(_) if self.killed => Cause::Killed,
+            Some(libc::SIGKILL | libc::SIGXCPU) if reaped.cpu >= self.processor_limit() => Cause::OutOfTime,
             Some(libc::SIGSYS) => Cause::Forbidden,
             Some(_) => Cause::Crashed,
         };
@@ -134,7 +149,7 @@ impl Child {
             status,
             cause,
             cpu: reaped.cpu,
-            peak_memory: 0,
+            peak_memory: self.guard.seen.peak(),
         };
         self.ended = Some(ended);
         Ok(ended)
@@ -146,23 +161,25 @@ impl Child {
             return;
         }
         self.killed = true;
-        pidfd_send_signal(&*self.pidfd, Signal::KILL).ok();
-        if let Some(mark) = self.mark {
-            confined::kill(Marked::Run(mark));
-        }
+        self.killer.kill();
     }
 
     /// Asks the run to end: `SIGTERM`, if its first process has a handler for it. Without one it would not notice, being
     /// the first of its namespace; then it is killed at once. Answers whether it was asked.
     pub fn ask(&mut self) -> bool {
-        if self.mark.is_some() || self.handles(Signal::TERM) {
-            let asked = pidfd_send_signal(&*self.pidfd, Signal::TERM).is_ok();
-            pidfd_send_signal(&*self.pidfd, Signal::CONT).ok();
+        if self.killer.mark.is_some() || self.handles(Signal::TERM) {
+            let asked = pidfd_send_signal(&*self.killer.pidfd, Signal::TERM).is_ok();
+            pidfd_send_signal(&*self.killer.pidfd, Signal::CONT).ok();
             asked
         } else {
             self.kill();
             false
         }
+    }
+
+    /// What one process may use, as the kernel counts it: whole seconds, looked at now and then.
+    fn processor_limit(&self) -> Duration {
+        Duration::from_secs(self.limits.cpu_ms.div_ceil(1000).max(1)).mul_f32(0.75)
     }
 
     /// Whether its first process catches a signal.
@@ -183,6 +200,22 @@ impl Child {
         let bit = u32::try_from(signal.as_raw()).unwrap_or(1) - 1;
         caught >> bit & 1 == 1
     }
+}
+
+/// What the guard looks at.
+fn view(folder: Option<&OwnedFd>, processes: Option<&OwnedFd>, mark: Option<u64>) -> Result<View, Trouble> {
+    let copy = |fd: &OwnedFd| io_step(Step::Pipes, fd.try_clone());
+    let processes = if let Some(processes) = processes {
+        copy(processes)?
+    } else {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        step(Step::Pipes, open("/proc", flags, Mode::empty()))?
+    };
+    Ok(View {
+        processes,
+        files: folder.map(copy).transpose()?,
+        mark,
+    })
 }
 
 impl Drop for Child {

@@ -2,6 +2,7 @@
 
 use super::{
     child::{self, Brief},
+    confined::{self, Marked},
     filter::Kind,
     net::Lease,
     orders::Orders,
@@ -13,7 +14,7 @@ use super::{
 };
 use rustix::{
     buffer::spare_capacity,
-    event::{EventfdFlags, epoll, eventfd},
+    event::{EventfdFlags, Timespec, epoll, eventfd},
     fd::{AsFd, OwnedFd},
     fs::{CWD, FileType, Gid, Uid},
     io::{Errno, IoSliceMut},
@@ -38,7 +39,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    thread::JoinHandle,
 };
 use tokio::sync::oneshot;
 
@@ -77,11 +77,7 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    pub(super) fn start(
-        name: &str,
-        ready: Option<Arc<Ready>>,
-        sweeper: Arc<Sweeper>,
-    ) -> Result<(Arc<Self>, JoinHandle<()>), Trouble> {
+    pub(super) fn start(name: &str, ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>) -> Result<Arc<Self>, Trouble> {
         let wake = step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
         let spawner = Arc::new(Self {
             queue: Mutex::default(),
@@ -90,16 +86,17 @@ impl Spawner {
         });
         let mine = Arc::clone(&spawner);
         let place = ready.clone().map_or(Place::Host, Place::Ready);
+        let host = confined::host_marks();
         let main = move |entered: Result<(), Trouble>| {
-            let work = entered.and_then(|()| Work::new(ready, sweeper));
+            let work = entered.and_then(|()| Work::new(ready, sweeper, host));
             let end = match work {
                 Ok(mut work) => work.run(&mine),
                 Err(trouble) => trouble,
             };
             mine.end(end);
         };
-        let thread = task::start(name, place, Box::new(main))?;
-        Ok((spawner, thread))
+        task::start(name, place, Box::new(main))?;
+        Ok(spawner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -151,6 +148,8 @@ struct Running {
     pidfd: Arc<OwnedFd>,
     /// Kept past the run's end: the kernel takes its time to take a mount namespace down.
     mounts: Option<OwnedFd>,
+    /// By which its processes are found, if it has no namespace for them.
+    mark: Option<u64>,
     end: oneshot::Sender<Reaped>,
 }
 
@@ -169,10 +168,14 @@ struct Work {
 }
 
 const WAKE: u64 = 0;
+const LOOK_AROUND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 impl Work {
-    fn new(ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>) -> Result<Self, Trouble> {
-        die_with_parent()?;
+    fn new(ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>, host: u64) -> Result<Self, Trouble> {
+        match &ready {
+            Some(_) => die_with_parent()?,
+            None => confined::outlive_host(host)?,
+        }
         let root = rustix::process::geteuid().is_root();
         if root && ready.as_ref().is_none_or(|ready| ready.ids.is_some()) {
             step(Step::Identity, set_thread_groups(&[]))?;
@@ -207,7 +210,9 @@ impl Work {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
         loop {
             events.clear();
-            match epoll::wait(&self.ends, spare_capacity(&mut events), None) {
+            // What was adopted ends unseen.
+            let patience = (self.ready.is_none() && !self.running.is_empty()).then_some(LOOK_AROUND);
+            match epoll::wait(&self.ends, spare_capacity(&mut events), patience.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => {
                     return Trouble {
@@ -223,6 +228,9 @@ impl Work {
                     }
                     run => self.ended(run),
                 }
+            }
+            if events.is_empty() && self.ready.is_none() {
+                self.reap_adopted();
             }
             // One at a time, so that nobody's end waits for everybody's start.
             let (request, closed, more) = {
@@ -252,11 +260,44 @@ impl Work {
             return;
         };
         epoll::delete(&self.ends, &*running.pidfd).ok();
-        if let Ok(Some(reaped)) = sys::reap(running.pid, true) {
-            drop(running.end.send(reaped));
+        let reaped = sys::reap(running.pid);
+        self.finish(running, reaped.ok());
+    }
+
+    fn finish(&mut self, running: Running, reaped: Option<Reaped>) {
+        if let Some(mark) = running.mark {
+            self.clear(mark);
+        }
+        if let Some(reaped) = reaped {
+            running.end.send(reaped).ok();
         }
         if let Some(mounts) = running.mounts {
             self.sweeper.keep(mounts);
+        }
+    }
+
+    /// Ends what a run left behind: those that lost their parents are children of this task now.
+    fn clear(&mut self, mark: u64) {
+        self.reap_adopted();
+        let children = std::fs::read_to_string("/proc/thread-self/children");
+        let children = children.map_or(usize::MAX, |list| list.split_whitespace().count());
+        if children > self.running.len() {
+            confined::kill(Marked::Run(mark));
+            self.reap_adopted();
+        }
+    }
+
+    fn reap_adopted(&mut self) {
+        while let Some((pid, reaped)) = sys::reap_any() {
+            let run = self
+                .running
+                .iter()
+                .find(|(_, running)| running.pid == pid)
+                .map(|(run, _)| *run);
+            if let Some(running) = run.and_then(|run| self.running.remove(&run)) {
+                epoll::delete(&self.ends, &*running.pidfd).ok();
+                self.finish(running, Some(reaped));
+            }
         }
     }
 
@@ -283,7 +324,7 @@ impl Work {
         let watched = epoll::add(&self.ends, &*pidfd, data, epoll::EventFlags::IN);
         if let Err(errno) = watched {
             rustix::process::pidfd_send_signal(&*pidfd, Signal::KILL).ok();
-            sys::reap(pid, true).ok();
+            sys::reap(pid).ok();
             return Err(Trouble {
                 step: Step::Wait,
                 errno,
@@ -293,6 +334,7 @@ impl Work {
             pid,
             pidfd: Arc::clone(&pidfd),
             mounts,
+            mark: orders.grants.grounds.as_ref().map(|grounds| grounds.mark),
             end,
         };
         self.running.insert(self.next, running);
@@ -334,12 +376,7 @@ impl Work {
             spawner: self.own.as_fd(),
             trouble: None,
         };
-        let changed = if self.ready.is_some() {
-            self.become_customer(orders)
-        } else {
-            Ok(false)
-        };
-        let result = changed.and_then(|_| {
+        let result = self.become_customer(orders).and_then(|()| {
             let mut pidfd = -1;
             let arg: *mut Brief<'_> = &raw mut brief;
             // SAFETY: this task sleeps by CLONE_VFORK until the child has left its memory; `brief` and what it refers
@@ -350,12 +387,11 @@ impl Work {
             // SAFETY: `clone` succeeded and wrote the descriptor, which nobody has seen yet.
             Ok((pid, unsafe { sys::take_pidfd(pidfd) }))
         });
-        if changed != Ok(false) {
-            self.become_root()?;
-        }
+        let restored = self.become_host(orders);
         let (pid, pidfd) = result?;
-        if let Some(trouble) = brief.trouble {
-            sys::reap(pid, true).ok();
+        if let Some(trouble) = brief.trouble.or(restored.err()) {
+            rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).ok();
+            sys::reap(pid).ok();
             // It may have handed something out before.
             drop(self.receive());
             return Err(trouble);
@@ -363,30 +399,37 @@ impl Work {
         Ok((pid, pidfd))
     }
 
-    /// The customer owns the run's user namespace and may map itself in it. Changes this task alone.
-    fn become_customer(&self, orders: &Orders) -> Result<bool, Trouble> {
-        if self.dumpable != DumpableBehavior::Dumpable || orders.grants.id.is_some() {
-            step(Step::Identity, set_dumpable_behavior(DumpableBehavior::Dumpable))?;
-        }
-        let Some(id) = &orders.grants.id else {
-            return Ok(self.dumpable != DumpableBehavior::Dumpable);
-        };
-        let (user, group) = (Uid::from_raw(id.number()), Gid::from_raw(id.number()));
-        step(Step::Identity, set_thread_res_gid(None, group, None))?;
-        step(Step::Identity, set_thread_res_uid(None, user, None))?;
-        step(Step::Identity, set_dumpable_behavior(DumpableBehavior::Dumpable))?;
-        Ok(true)
+    /// Whether a run changes what the kernel thinks of this memory.
+    fn touches(&self, orders: &Orders) -> bool {
+        orders.grants.id.is_some() || self.dumpable != DumpableBehavior::Dumpable
     }
 
-    /// Undoes it, and what the kernel does at each change of user: the memory may not be dumped any more, and the word
-    /// that this task ends with the host is gone.
-    fn become_root(&self) -> Result<(), Trouble> {
-        if self.ready.as_ref().is_some_and(|ready| ready.ids.is_some()) {
+    /// The customer owns the run's user namespace and may map itself in it. Changes this task alone, and lets it and its
+    /// child open their own files in /proc, which the kernel forbids after each change of user.
+    fn become_customer(&self, orders: &Orders) -> Result<(), Trouble> {
+        if orders.kind == Kind::Confined || !self.touches(orders) {
+            return Ok(());
+        }
+        if let Some(id) = &orders.grants.id {
+            let (user, group) = (Uid::from_raw(id.number()), Gid::from_raw(id.number()));
+            step(Step::Identity, set_thread_res_gid(None, group, None))?;
+            step(Step::Identity, set_thread_res_uid(None, user, None))?;
+        }
+        step(Step::Identity, set_dumpable_behavior(DumpableBehavior::Dumpable))
+    }
+
+    /// Undoes it, and what the kernel did besides: the word that this task ends with the host is gone, and the host's
+    /// memory is marked as not to be dumped, also by a confined child's change of user.
+    fn become_host(&self, orders: &Orders) -> Result<(), Trouble> {
+        if orders.kind == Kind::Sandboxed && orders.grants.id.is_some() {
             step(Step::Identity, set_thread_res_uid(None, Uid::ROOT, None))?;
             step(Step::Identity, set_thread_res_gid(None, Gid::ROOT, None))?;
             die_with_parent()?;
         }
-        step(Step::Identity, set_dumpable_behavior(self.dumpable))
+        if self.touches(orders) {
+            step(Step::Identity, set_dumpable_behavior(self.dumpable))?;
+        }
+        Ok(())
     }
 
     /// What the child handed out. It is there already, or never comes.

@@ -7,7 +7,7 @@ use rustix::fd::OwnedFd;
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{Builder, JoinHandle},
+    thread::Builder,
     time::Duration,
 };
 
@@ -28,13 +28,14 @@ pub(super) struct Sweeper {
 }
 
 impl Sweeper {
-    pub(super) fn start() -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+    pub(super) fn start() -> std::io::Result<Arc<Self>> {
         let sweeper = Arc::new(Self::default());
         let mine = Arc::clone(&sweeper);
         let thread = Builder::new()
             .name("crosspoint-sweep".to_owned())
             .stack_size(128 * 1024);
-        Ok((sweeper, thread.spawn(move || mine.run())?))
+        thread.spawn(move || mine.run())?;
+        Ok(sweeper)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -96,6 +96,27 @@ pub(super) fn block_signals() -> Result<(), Errno> {
     set_mask(u64::MAX)
 }
 
+/// Lets one signal through; all others stay blocked.
+pub(super) fn unblock_only(signal: c_int) -> Result<(), Errno> {
+    set_mask(!(1 << (signal - 1)))
+}
+
+/// Sets what this task does on a signal.
+pub(super) fn handle(signal: c_int, handler: extern "C" fn(c_int)) -> Result<(), Errno> {
+    // SAFETY: `sigaction` is numbers and pointers; all zero is a value of it.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    // SAFETY: `action` lives over the call; the handler has the type that is called without SA_SIGINFO.
+    let answer = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    checked(c_long::from(answer)).map(drop)
+}
+
+/// Ends this task at once.
+pub(super) fn end() -> ! {
+    // SAFETY: ends this process alone, without running anything of the host's.
+    unsafe { libc::_exit(0) }
+}
+
 pub(super) fn unblock_signals() -> Result<(), Errno> {
     set_mask(0)
 }
@@ -201,15 +222,25 @@ pub(super) struct Reaped {
     pub(super) cpu: std::time::Duration,
 }
 
-/// Reaps a child of this process; `None` while it lives and `block` is false.
-pub(super) fn reap(pid: Pid, block: bool) -> Result<Option<Reaped>, Errno> {
+/// Reaps a child of this process.
+pub(super) fn reap(pid: Pid) -> Result<Reaped, Errno> {
+    wait(pid.as_raw_nonzero().get(), 0)?
+        .map(|(_, reaped)| reaped)
+        .ok_or(Errno::CHILD)
+}
+
+/// Reaps some child that has ended, if there is one.
+pub(super) fn reap_any() -> Option<(Pid, Reaped)> {
+    wait(-1, libc::WNOHANG).ok().flatten()
+}
+
+fn wait(whom: c_int, options: c_int) -> Result<Option<(Pid, Reaped)>, Errno> {
     let mut status = 0;
     // SAFETY: `rusage` is numbers; all zero is a value of it.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    let options = if block { 0 } else { libc::WNOHANG };
     let answer = loop {
         // SAFETY: both pointers are to live values of the right types.
-        let answer = unsafe { libc::wait4(pid.as_raw_nonzero().get(), &raw mut status, options, &raw mut usage) };
+        let answer = unsafe { libc::wait4(whom, &raw mut status, options, &raw mut usage) };
         match checked(c_long::from(answer)) {
             Err(Errno::INTR) => {}
             other => break other?,
@@ -220,10 +251,12 @@ pub(super) fn reap(pid: Pid, block: bool) -> Result<Option<Reaped>, Errno> {
         let micros = u64::try_from(t.tv_usec).unwrap_or(0);
         std::time::Duration::from_secs(seconds) + std::time::Duration::from_micros(micros)
     };
-    Ok((answer != 0).then(|| Reaped {
+    let reaped = Reaped {
         status,
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
-    }))
+    };
+    let pid = i32::try_from(answer).ok().and_then(Pid::from_raw);
+    Ok(pid.map(|pid| (pid, reaped)))
 }
 
 /// A descriptor of the mount namespace of a running process, by its own descriptor.
@@ -384,4 +417,11 @@ pub(super) fn has_ended(pid: Pid) -> bool {
     let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// In what /proc counts processor time.
+pub(super) fn ticks_per_second() -> u32 {
+    u32::try_from(rustix::param::clock_ticks_per_second())
+        .unwrap_or(100)
+        .max(1)
 }

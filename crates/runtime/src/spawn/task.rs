@@ -25,7 +25,7 @@ use std::{
         Arc,
         atomic::{AtomicI32, Ordering},
     },
-    thread::{Builder, JoinHandle},
+    thread::Builder,
 };
 
 /// What a task does. Called with the trouble, in whatever task there is, if the right place could not be reached.
@@ -64,7 +64,7 @@ impl Start {
 }
 
 /// Starts a task on a thread of its own, which ends with it.
-pub(super) fn start(name: &str, place: Place, main: Main) -> Result<JoinHandle<()>, Trouble> {
+pub(super) fn start(name: &str, place: Place, main: Main) -> Result<(), Trouble> {
     let outer = step(Step::Thread, Stack::new(STACK))?;
     let inner = step(Step::Thread, Stack::new(STACK))?;
     let start = Start {
@@ -73,7 +73,7 @@ pub(super) fn start(name: &str, place: Place, main: Main) -> Result<JoinHandle<(
         main: Some(main),
     };
     let builder = Builder::new().name(name.to_owned()).stack_size(4 * SMALL_STACK);
-    io_step(Step::Thread, builder.spawn(move || parent(start, outer)))
+    io_step(Step::Thread, builder.spawn(move || parent(start, outer))).map(drop)
 }
 
 /// The thread that lends its thread-local storage.
