@@ -46,6 +46,7 @@ export class Plain extends Files {
   start() {
     const get = this.#get;
     const facts = { run_key: get("RUN_KEY"), deadline: get("DEADLINE"), broker: get("BROKER_URL") };
+    facts.network_socket = get("NETWORK_SOCKET");
     for (const name of ["execution", "attempt", "customer", "installation", "integration", "flow", "trigger"]) {
       facts[name] = get(`CTX_${name.toUpperCase()}`);
     }

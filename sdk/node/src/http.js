@@ -1,5 +1,6 @@
 // Requests over the connections of the integration. The supervisor's broker adds the credential; it is never here.
 
+import { request as httpRequest } from "node:http";
 import { CredentialsRefused, Failed, Later, Never } from "./errors.js";
 
 /** An answer, of any status. */
@@ -58,10 +59,12 @@ export class Answer {
 export class Connection {
   #base;
   #headers;
+  #socket;
 
-  constructor(base, headers = {}) {
+  constructor(base, headers = {}, socket = undefined) {
     this.#base = base.replace(/\/+$/, "");
     this.#headers = headers;
+    this.#socket = socket;
   }
 
   /** Sends a request to a path below the connection's address and answers with whatever comes back. */
@@ -79,6 +82,7 @@ export class Connection {
     for (const [name, value] of new Headers(headers)) sent.set(name, value);
     const options = { method, body, headers: sent, redirect: "manual", signal: AbortSignal.timeout(timeoutMs) };
     try {
+      if (this.#socket) return await atSocket(this.#socket, url, options);
       const answer = await fetch(url, options);
       return new Answer(answer.status, answer.headers, new Uint8Array(await answer.arrayBuffer()));
     } catch (cause) {
@@ -105,7 +109,25 @@ export class Connection {
   }
 }
 
-export function overBroker(broker, slot) {
+/** As `fetch`, which knows no sockets. */
+async function atSocket(socketPath, url, { method, body, headers, signal }) {
+  const content = body === undefined ? undefined : Buffer.from(await new Response(body).arrayBuffer());
+  return new Promise((resolve, reject) => {
+    const options = { socketPath, method, signal, path: url.pathname + url.search, headers: Object.fromEntries(headers) };
+    const request = httpRequest(options, (answer) => {
+      const chunks = [];
+      answer.on("data", (chunk) => chunks.push(chunk)).on("error", reject);
+      answer.on("end", () => {
+        const entries = Object.entries(answer.headersDistinct ?? answer.headers);
+        const all = entries.flatMap(([name, values]) => [values].flat().map((value) => [name, value]));
+        resolve(new Answer(answer.statusCode, new Headers(all), new Uint8Array(Buffer.concat(chunks))));
+      });
+    });
+    request.on("error", reject).end(content);
+  });
+}
+
+export function overBroker(broker, slot, socket) {
   if (!broker) throw new Failed("there is no broker here: the script runs without one", { code: "no-broker" });
-  return new Connection(`${broker.replace(/\/+$/, "")}/c/${encodeURIComponent(slot)}`);
+  return new Connection(`${broker.replace(/\/+$/, "")}/c/${encodeURIComponent(slot)}`, {}, socket);
 }

@@ -70,7 +70,7 @@ export class Answer {
 
 /** One of the integration's connections. The shortcuts throw if the status is 400 or above; `request` does not. */
 export class Connection {
-  constructor(base: string, headers?: Record<string, string>);
+  constructor(base: string, headers?: Record<string, string>, socket?: string);
   request(method: string, path: string, options?: RequestOptions): Promise<Answer>;
   get(path: string, options?: RequestOptions): Promise<Answer>;
   post(path: string, options?: RequestOptions): Promise<Answer>;

@@ -7,6 +7,7 @@ import { Connection, overBroker } from "./http.js";
 export class Run {
   #binding;
   #broker;
+  #socket;
   #connections;
   #callbacks = [];
   #reason;
@@ -30,6 +31,7 @@ export class Run {
     this.trigger = facts.trigger || "call";
     this.deadline = facts.deadline ? new Date(facts.deadline) : undefined;
     this.#broker = facts.broker;
+    this.#socket = facts.network_socket ?? undefined;
     this.#connections = facts.connections ?? {};
     binding.attach?.((reason) => this.#cancel(reason));
   }
@@ -113,7 +115,7 @@ export class Run {
   /** One of the integration's connections, by its name. */
   connection(slot) {
     const local = this.#connections[slot];
-    return local ? new Connection(local.base_url, local.headers) : overBroker(this.#broker, slot);
+    return local ? new Connection(local.base_url, local.headers) : overBroker(this.#broker, slot, this.#socket);
   }
 
   /** A UUID for an effect of this run, the same in every attempt: an idempotency key for providers. */

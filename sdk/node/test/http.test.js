@@ -1,11 +1,15 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import * as xp from "../src/index.js";
 import { overBroker } from "../src/http.js";
 
 // Answers with what it got, or with the status that the path asks for.
-const broker = createServer(async (request, response) => {
+const broker = createServer(respond);
+async function respond(request, response) {
   let body = "";
   for await (const chunk of request) body += chunk;
   const part = request.url.split("?")[0].split("/").at(-1);
@@ -16,7 +20,7 @@ const broker = createServer(async (request, response) => {
   if (status === 302) response.setHeader("location", "/elsewhere");
   response.writeHead(status);
   response.end(JSON.stringify({ method: request.method, path: request.url, body, headers: request.headers, retry: "later" }));
-});
+}
 let shop;
 before(async () => {
   await new Promise((resolve) => broker.listen(0, "127.0.0.1", resolve));
@@ -54,6 +58,20 @@ test("the broker's own problems are told apart", async () => {
   assert.equal(answer.refusedBy, "rate-limited");
   const expected = (error) => error instanceof xp.Later && error.code === "rate-limited" && error.afterMs === 7000;
   assert.throws(() => answer.check(), expected);
+});
+
+test("the broker may be at a socket", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "xp-"));
+  const socket = join(folder, "network");
+  const server = createServer(respond);
+  await new Promise((resolve) => server.listen(socket, resolve));
+  const shop = overBroker("http://localhost", "shop", socket);
+  const got = (await shop.post("/orders?x=1", { json: { n: 1 } })).json();
+  assert.deepEqual([got.path, got.body, got.method], ["/c/shop/orders?x=1", '{"n":1}', "POST"]);
+  assert.equal((await shop.request("GET", "/503")).headers.get("retry-after"), "7");
+  server.closeAllConnections?.();
+  server.close();
+  rmSync(folder, { recursive: true });
 });
 
 test("what cannot be reached is for later", async () => {

@@ -1,22 +1,37 @@
 """Requests over the connections of the integration. The supervisor's broker adds the credential; it is never here."""
 
 import json as _json
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 from urllib.parse import quote, urlencode
 
 from ._errors import CredentialsRefused, Failed, Later, Never
 
 
-def _opener() -> Any:
+def _opener(socket: Optional[str]) -> Any:
     # Imported where it is needed: it brings TLS, which takes longer than many a script.
+    import http.client
+    import socket as sockets
     import urllib.request
 
     class NoRedirect(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_: Any) -> None:
             return None
 
+    class AtSocket(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(socket)
+
+    class Sockets(urllib.request.HTTPHandler):
+        def http_open(self, req: Any) -> Any:
+            return self.do_open(AtSocket, req)
+
     # The broker is on this machine: no proxy in between, and an answer that points elsewhere is an answer.
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
+    handlers = [urllib.request.ProxyHandler({}), NoRedirect()]  # type: List[Any]
+    if socket is not None:
+        handlers.append(Sockets())
+    return urllib.request.build_opener(*handlers)
 
 
 class Response:
@@ -79,7 +94,8 @@ class Response:
 class Connection:
     """One of the integration's connections."""
 
-    def __init__(self, base: str, headers: Optional[Mapping[str, str]] = None):
+    def __init__(self, base: str, headers: Optional[Mapping[str, str]] = None, socket: Optional[str] = None):
+        self._socket = socket
         self._base = base.rstrip("/")
         self._headers = dict(headers or {})
         self._opener = None  # type: Any
@@ -115,7 +131,7 @@ class Connection:
         from urllib.request import Request
 
         if self._opener is None:
-            self._opener = _opener()
+            self._opener = _opener(self._socket)
         request = Request(url, data=data, headers=sent, method=method.upper())
         try:
             with self._opener.open(request, timeout=timeout) as answer:
@@ -143,8 +159,8 @@ class Connection:
         return self.request("DELETE", path, **options).check()
 
 
-def over_broker(broker: Optional[str], slot: str) -> Connection:
-    """The connection of a slot, over the broker at this address."""
+def over_broker(broker: Optional[str], slot: str, socket: Optional[str] = None) -> Connection:
+    """The connection of a slot, over the broker at this address, or at this socket."""
     if not broker:
         raise Failed("there is no broker here: the script runs without one", code="no-broker")
-    return Connection(broker.rstrip("/") + "/c/" + quote(slot, safe=""))
+    return Connection(broker.rstrip("/") + "/c/" + quote(slot, safe=""), socket=socket)

@@ -68,7 +68,8 @@ class Plain(_Files):
                 ("trigger", "TRIGGER"),
             ]
         }  # type: Dict[str, Any]
-        facts.update(run_key=get("RUN_KEY"), deadline=get("DEADLINE"), broker=get("BROKER_URL"))
+        facts.update(run_key=get("RUN_KEY"), deadline=get("DEADLINE"))
+        facts.update(broker=get("BROKER_URL"), network_socket=get("NETWORK_SOCKET"))
         for name in ("config", "input", "triggers", "state"):
             path = get(name.upper() + "_FILE")
             facts[name] = _read(path) if path else None

@@ -43,6 +43,7 @@ class Run:
         self.trigger = facts.get("trigger") or "call"
         self.deadline = _time(facts.get("deadline"))  # type: Optional[datetime]
         self._broker = facts.get("broker")
+        self._socket = facts.get("network_socket")
         self._connections = dict(facts.get("connections") or {})  # type: Dict[str, Mapping[str, Any]]
         self._lock = threading.Lock()
         self._callbacks = []  # type: List[Callable[[str], Any]]
@@ -151,7 +152,7 @@ class Run:
         local = self._connections.get(slot)
         if local is not None:
             return Connection(local["base_url"], local.get("headers"))
-        return over_broker(self._broker, slot)
+        return over_broker(self._broker, slot, self._socket)
 
     def effect_key(self, name: str) -> str:
         """A UUID for an effect of this run, the same in every attempt: an idempotency key for providers."""

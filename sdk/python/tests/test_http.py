@@ -1,5 +1,8 @@
 import http.server
 import json
+import os
+import socketserver
+import tempfile
 import threading
 import unittest
 
@@ -72,6 +75,24 @@ class Connections(unittest.TestCase):
         with self.assertRaises(xp.Later) as caught:
             response.check()
         self.assertEqual((caught.exception.code, caught.exception.after), ("rate-limited", 7.0))
+
+
+class AtASocket(socketserver.ThreadingUnixStreamServer):
+    def get_request(self):
+        return super().get_request()[0], ("socket", 0)
+
+
+class Sockets(unittest.TestCase):
+    def test_the_broker_may_be_at_a_socket(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "network")
+            with AtASocket(path, Broker) as server:
+                thread = threading.Thread(target=server.serve_forever)
+                thread.start()
+                got = over_broker("http://localhost", "shop", path).post("/orders", json={"n": 1}).json()
+                server.shutdown()
+                thread.join()
+        self.assertEqual((got["path"], got["body"]), ("/c/shop/orders", '{"n": 1}'))
 
 
 class Keys(unittest.TestCase):

@@ -15,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// The pipe for messages in the private folder, where none can be handed over as a descriptor.
 pub(crate) const MESSAGES: &str = "messages";
 
+/// The socket of the broker in the private folder, where a run has no loopback of its own.
+pub(crate) const NETWORK: &str = "network";
+
 /// The descriptor on which a script writes its messages, where it is handed over as one.
 pub(crate) const MESSAGES_FD: u32 = 3;
 
@@ -25,10 +28,18 @@ pub(crate) struct Place {
     pub(crate) root: PathBuf,
     /// Messages go to [`MESSAGES_FD`], else to the pipe [`MESSAGES`] in the private folder.
     pub(crate) descriptor: bool,
-    /// The port of the broker on its own loopback.
-    pub(crate) port: Option<u16>,
-    /// At that port there is a proxy to other hosts too.
-    pub(crate) proxy: bool,
+    /// The way out, if there is one.
+    pub(crate) network: Option<Way>,
+}
+
+/// How a run reaches the broker and the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "no level so far limits the network"))]
+pub(crate) enum Way {
+    /// A port on its own loopback.
+    Port(u16),
+    /// The socket [`NETWORK`] in the private folder.
+    Socket,
 }
 
 impl Place {
@@ -37,8 +48,7 @@ impl Place {
         Self {
             root: root.to_owned(),
             descriptor: false,
-            port: None,
-            proxy: false,
+            network: None,
         }
     }
 }
@@ -61,7 +71,7 @@ pub(crate) struct Plan {
     /// A pipe for messages, out of the child.
     pub(crate) messages: bool,
     pub(crate) limits: Limits,
-    /// A listener on the child's own loopback is wanted, at [`Place::port`].
+    /// Somebody has to listen at [`Place::network`].
     #[expect(dead_code, reason = "a level with a network of its own needs it")]
     pub(crate) network: bool,
 }

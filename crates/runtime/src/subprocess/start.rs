@@ -10,7 +10,9 @@ use super::{
     supervise::{Handle, Running},
 };
 use crate::redact::Redactor;
-use crosspoint_core::{Clock, Code, Error, ErrorExt, Protocol, Result, RunSpec, Script, ScriptSource, Timestamp};
+use crosspoint_core::{
+    Clock, Code, Error, ErrorExt, Isolation, Protocol, Result, RunSpec, Script, ScriptSource, Timestamp,
+};
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
@@ -60,8 +62,10 @@ impl Start {
     }
 
     fn plan(&self, place: Place, now: Timestamp) -> Result<Planned> {
-        let network = place.port.is_some();
-        let mut layout = binding::prepare(&self.spec, &self.script, &self.base, place, now)?;
+        let network = place.network.is_some();
+        let egress = self.script.reachable(Isolation::Process);
+        let run = (&self.spec, &*self.script);
+        let mut layout = binding::prepare(run, &self.base, place, &egress, now)?;
         let framed = self.script.spoken() == Protocol::Framed;
         let hello = if framed {
             Some(binding::start(&layout, &self.spec, &self.script, now)?)

@@ -1,6 +1,6 @@
 //! The framed binding: everything comes in the first message.
 
-use super::{Layout, broker, mode, trigger, triggers};
+use super::{Layout, NETWORK, Way, broker, mode, trigger, triggers};
 use crosspoint_core::{Code, Error, ErrorExt, ExposeSecret, Result, RunSpec, Script, Timestamp};
 use serde_json::{Map, Value, json};
 
@@ -30,6 +30,7 @@ pub(in super::super) fn start(layout: &Layout, spec: &RunSpec, script: &Script, 
         "config": spec.config,
         "state": { "version": spec.state.version, "value": spec.state.value },
         "broker": broker(&layout.place),
+        "network_socket": (layout.place.network == Some(Way::Socket)).then(|| layout.path(NETWORK)),
         "limits": {
             "line_bytes": LINE,
             "messages_per_second": RATE,

@@ -9,8 +9,11 @@ mod plain;
 
 pub(super) use framed::{LINE, RATE, start};
 
-use super::launch::{Content, Input, MESSAGES, MESSAGES_FD, Place};
-use crosspoint_core::{Code, Error, ErrorExt, Protocol, Result, RunMode, RunSpec, Script, Timestamp, TriggerKind};
+use super::launch::{Content, Input, MESSAGES, MESSAGES_FD, NETWORK, Place, Way};
+use crate::egress::{At, environment};
+use crosspoint_core::{
+    Code, Egress, Error, ErrorExt, Protocol, Result, RunMode, RunSpec, Script, Timestamp, TriggerKind,
+};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
@@ -91,37 +94,40 @@ impl Layout {
         Ok(self.file(name, content, 0o600))
     }
 
-    fn network(&mut self) {
+    /// Tells where the broker is, and the proxy if there is one.
+    fn network(&mut self, spec: &RunSpec, egress: &Egress) {
         let Some(url) = broker(&self.place) else { return };
-        self.set("BROKER_URL", &url);
-        if self.place.proxy {
-            for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
-                self.env.insert(name.into(), url.clone().into());
-            }
-            for name in ["NO_PROXY", "no_proxy"] {
-                self.env.insert(name.into(), "127.0.0.1,localhost".into());
-            }
-            // Node looks at the variables of the proxy only when it is told to.
-            self.env.insert("NODE_USE_ENV_PROXY".into(), "1".into());
+        self.set("BROKER_URL", url);
+        let socket = self.path(NETWORK);
+        let at = match self.place.network {
+            Some(Way::Port(port)) => At::Port(port),
+            _ => At::Socket(&socket),
+        };
+        let slots = spec.connections.keys().map(String::as_str);
+        for (name, value) in environment(egress, at, &self.prefix, slots, upper_snake) {
+            self.env.insert(name.into(), value.into());
         }
     }
 }
 
-/// The address of the broker and the proxy, if there is one.
+/// The address of the broker, if there is one; over a socket the host in it means nothing.
 fn broker(place: &Place) -> Option<String> {
-    place.port.map(|port| format!("http://127.0.0.1:{port}"))
+    place.network.map(|way| match way {
+        Way::Port(port) => format!("http://127.0.0.1:{port}"),
+        Way::Socket => "http://localhost".to_owned(),
+    })
 }
 
-/// Lays out a run. `base` is what every script gets: `PATH`, `LANG`, `TZ`.
+/// Lays out a run in its place. `base` is what every script gets: `PATH`, `LANG`, `TZ`.
 pub(super) fn prepare(
-    spec: &RunSpec,
-    script: &Script,
+    (spec, script): (&RunSpec, &Script),
     base: &BTreeMap<OsString, OsString>,
     place: Place,
+    egress: &Egress,
     now: Timestamp,
 ) -> Result<Layout> {
     let mut layout = Layout::new(script, base, place)?;
-    layout.network();
+    layout.network(spec, egress);
     layout.set("PROTOCOL", "crosspoint/1");
     layout.set("RUN_KEY", spec.run_key.to_string());
     layout.set("DEADLINE", spec.deadline.to_string());
@@ -254,6 +260,60 @@ pub(super) fn base_environment() -> BTreeMap<OsString, OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crosspoint_core::{Clock as _, CustomerId, InstallationId, InvocationId, SystemClock, Work};
+    use std::sync::Arc;
+
+    fn laid_out(script: &Script, place: Place, egress: &Egress) -> (Layout, serde_json::Value) {
+        let clock = SystemClock::new();
+        let work = Work::Script(Arc::new(script.clone()));
+        let (execution, installation) = (InvocationId::mint(&clock), InstallationId::mint(&clock));
+        let acme = CustomerId::new("acme").unwrap();
+        let spec = RunSpec::new(execution, acme, installation, "go", work, clock.now());
+        let layout = prepare((&spec, script), &BTreeMap::new(), place, egress, clock.now()).unwrap();
+        let start = serde_json::from_slice(&start(&layout, &spec, script, clock.now()).unwrap()).unwrap();
+        (layout, start)
+    }
+
+    #[test]
+    fn a_script_finds_its_own_where_its_place_is() {
+        let script = Script::inline("sh", "").protocol(Protocol::Framed).env_prefix("A");
+        let place = |descriptor, network| Place {
+            root: "/w".into(),
+            descriptor,
+            network,
+        };
+        let value = |layout: &Layout, name: &str| layout.env.get(std::ffi::OsStr::new(name)).cloned();
+        let (inside, start) = laid_out(&script, place(true, Some(Way::Port(8899))), &Egress::Allow(Vec::new()));
+        for (name, expected) in [
+            ("A_OUT_FD", "3"),
+            ("A_BROKER_URL", "http://127.0.0.1:8899"),
+            ("https_proxy", "http://127.0.0.1:8899"),
+            ("HOME", "/w/work"),
+            ("TMPDIR", "/w/tmp"),
+        ] {
+            assert_eq!(value(&inside, name), Some(expected.into()), "{name}");
+        }
+        assert_eq!(value(&inside, "A_OUT_PATH"), None);
+        assert_eq!(
+            (&start["broker"], &start["network_socket"]),
+            (&json!("http://127.0.0.1:8899"), &Value::Null)
+        );
+        let (socket, start) = laid_out(&script, place(false, Some(Way::Socket)), &Egress::Broker);
+        for (name, expected) in [
+            ("A_OUT_PATH", "/w/messages"),
+            ("A_BROKER_URL", "http://localhost"),
+            ("A_NETWORK_SOCKET", "/w/network"),
+        ] {
+            assert_eq!(value(&socket, name), Some(expected.into()), "{name}");
+        }
+        assert_eq!(
+            (value(&socket, "A_OUT_FD"), value(&socket, "https_proxy")),
+            (None, None)
+        );
+        assert_eq!(start["network_socket"], "/w/network");
+        let (alone, start) = laid_out(&script, place(true, None), &Egress::None);
+        assert_eq!((value(&alone, "A_BROKER_URL"), &start["broker"]), (None, &Value::Null));
+    }
 
     #[test]
     fn names_become_variables() {
