@@ -20,7 +20,6 @@ mod serve;
 mod tests;
 mod tunnel;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "see the module"))]
 pub(crate) use resolver::SystemResolver;
 
 use crate::redact::Redactor;

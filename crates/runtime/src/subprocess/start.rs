@@ -1,6 +1,9 @@
 //! From a specification to something that runs.
 
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+use super::isolated;
 use super::{
+    Ground,
     binding::{self, Layout},
     folder::Folder,
     framed::Talk,
@@ -9,11 +12,19 @@ use super::{
     output::Output,
     supervise::{Handle, Running},
 };
-use crate::redact::Redactor;
-use crosspoint_core::{
-    Clock, Code, Error, ErrorExt, Isolation, Protocol, Result, RunSpec, Script, ScriptSource, Timestamp,
+use crate::{
+    egress::{Policy, Server},
+    redact::Redactor,
 };
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
+use crosspoint_core::{
+    Clock, Code, Egress, Error, ErrorExt, Isolation, Protocol, Result, RunSpec, Script, ScriptSource, Timestamp,
+};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 /// Everything that a start needs.
@@ -25,6 +36,10 @@ pub(super) struct Start {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) base: Arc<BTreeMap<OsString, OsString>>,
     pub(super) folders: PathBuf,
+    /// The level to run at.
+    pub(super) level: Isolation,
+    pub(super) egress: Egress,
+    pub(super) ground: Ground,
 }
 
 /// A plan, and the first message if the script waits for one.
@@ -35,6 +50,7 @@ struct Planned {
 
 /// What follows from where the program comes from.
 struct Command {
+    program: PathBuf,
     args: Vec<OsString>,
     dir: PathBuf,
     read_only: Vec<(PathBuf, PathBuf)>,
@@ -44,37 +60,67 @@ impl Start {
     pub(super) async fn run(self) -> Result<Handle> {
         let began = Instant::now();
         let now = self.clock.now();
-        let at_work = spawn_blocking(move || {
-            let launched = self.at_process(now)?;
-            Ok::<_, Error>((self, launched))
-        });
-        let (start, (launched, hello)) = at_work
-            .await
-            .or_fail(Code::Internal, "the start of a script was lost")??;
-        start.supervise(launched, hello, began, now)
+        match self.level {
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Isolation::Sandboxed => {
+                let Planned { plan, hello } = self.plan(isolated::place(None, &self.egress), now)?;
+                let launched = isolated::sandboxed(&self.ground.sandbox, plan, &self.spec.customer).await?;
+                self.supervise(launched, hello, began, now)
+            }
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Isolation::Confined => {
+                let in_folder = move |start: &Self| {
+                    let folder = Folder::make(&start.folders)?;
+                    let planned = start.plan(isolated::place(Some(&folder), &start.egress), now)?;
+                    Ok((folder, planned))
+                };
+                let (start, (folder, Planned { plan, hello })) = self.blocking(in_folder).await?;
+                let customer = &start.spec.customer;
+                let launched = isolated::confined(&start.ground.sandbox, folder, plan, customer).await?;
+                start.supervise(launched, hello, began, now)
+            }
+            _ => {
+                let at_process = move |start: &Self| {
+                    let folder = Folder::make(&start.folders)?;
+                    let Planned { plan, hello } = start.plan(Place::host(folder.path()), now)?;
+                    Ok((launch::process(folder, plan)?, hello))
+                };
+                let (start, (launched, hello)) = self.blocking(at_process).await?;
+                start.supervise(launched, hello, began, now)
+            }
+        }
     }
 
-    /// Runs on a thread that may block.
-    fn at_process(&self, now: Timestamp) -> Result<(Launched, Option<Vec<u8>>)> {
-        let folder = Folder::make(&self.folders)?;
-        let Planned { plan, hello } = self.plan(Place::host(folder.path()), now)?;
-        Ok((launch::process(folder, plan)?, hello))
+    /// Works on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<(Self, T)> {
+        let worked = spawn_blocking(move || {
+            let made = work(&self)?;
+            Ok::<_, Error>((self, made))
+        });
+        worked.await.or_fail(Code::Internal, "the start of a script was lost")?
     }
 
     fn plan(&self, place: Place, now: Timestamp) -> Result<Planned> {
         let network = place.network.is_some();
-        let egress = self.script.reachable(Isolation::Process);
         let run = (&self.spec, &*self.script);
-        let mut layout = binding::prepare(run, &self.base, place, &egress, now)?;
+        let mut layout = binding::prepare(run, &self.base, place, &self.egress, now)?;
         let framed = self.script.spoken() == Protocol::Framed;
         let hello = if framed {
             Some(binding::start(&layout, &self.spec, &self.script, now)?)
         } else {
             None
         };
-        let Command { args, dir, read_only } = self.command(&mut layout)?;
+        let Command {
+            program,
+            args,
+            dir,
+            read_only,
+        } = self.command(&mut layout)?;
         let plan = Plan {
-            program: self.program.clone(),
+            program,
             args,
             env: layout.env.into_iter().collect(),
             dir,
@@ -93,20 +139,47 @@ impl Start {
             ScriptSource::Inline { text, .. } => {
                 let file = layout.file("script", text.as_bytes().to_vec(), 0o600);
                 Ok(Command {
+                    program: self.program.clone(),
                     args: vec![file.into()],
                     dir: layout.work.clone(),
                     read_only: Vec::new(),
                 })
             }
-            ScriptSource::Command { args, dir, .. } => Ok(Command {
-                args: args.iter().map(OsString::from).collect(),
-                dir: dir.clone().unwrap_or_else(|| layout.work.clone()),
-                read_only: dir.iter().map(|dir| (dir.clone(), dir.clone())).collect(),
-            }),
+            ScriptSource::Command { args, dir, .. } => {
+                let args = args.iter().map(OsString::from).collect();
+                let Some(host) = dir else {
+                    return Ok(Command {
+                        program: self.program.clone(),
+                        args,
+                        dir: layout.work.clone(),
+                        read_only: Vec::new(),
+                    });
+                };
+                let inside = self.inside(host);
+                let program = match self.program.strip_prefix(host) {
+                    Ok(below) => inside.join(below),
+                    Err(_) => self.program.clone(),
+                };
+                Ok(Command {
+                    program,
+                    args,
+                    dir: inside.clone(),
+                    read_only: vec![(host.clone(), inside)],
+                })
+            }
             _ => Err(Error::new(
                 Code::SetupInvalid,
                 "this runner does not know this kind of script",
             )),
+        }
+    }
+
+    /// Where the script's own folder is, as the run sees it.
+    fn inside(&self, host: &Path) -> PathBuf {
+        match self.level {
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Isolation::Sandboxed => PathBuf::from(isolated::APP),
+            _ => host.to_owned(),
         }
     }
 
@@ -126,7 +199,17 @@ impl Start {
             }
         };
         let signals = launched.tree.signals();
+        let egress = match launched.listener.take() {
+            Some(listener) => {
+                let resolve = Arc::clone(&self.ground.resolve);
+                let mut policy = Policy::of(&spec, self.egress, resolve, Arc::clone(&self.clock));
+                policy.internal = self.ground.internal;
+                Some(Server::start(listener, policy).inspect_err(|_| signals.kill())?)
+            }
+            None => None,
+        };
         let running = Running {
+            egress,
             guard: KillOnDrop(Arc::clone(&signals)),
             output,
             talk,

@@ -120,10 +120,15 @@ pub(super) async fn probe() -> IsolationReport {
     } else {
         Isolation::Trusted
     };
-    missing.push(
-        "confined and above: this release has no runner with Landlock, seccomp and namespaces; a script whose author \
-         you trust like your own code can declare `.isolation(Isolation::Process)`"
-            .to_owned(),
-    );
+    if !cfg!(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )) {
+        missing.push(
+            "confined and above: they need Linux on x86-64 or AArch64; a script whose author you trust like your own \
+             code can declare `.isolation(Isolation::Process)`"
+                .to_owned(),
+        );
+    }
     IsolationReport::new(level, mechanisms, missing)
 }
