@@ -3,7 +3,7 @@
 use super::{
     binding::{self, Layout},
     folder::Folder,
-    framed::Talk,
+    framed::{Desk, Talk},
     harvest::Harvest,
     launch::{self, KillOnDrop, Launched, Place, Plan, Stdin},
     output::Output,
@@ -27,10 +27,11 @@ pub(super) struct Start {
     pub(super) folders: PathBuf,
 }
 
-/// A plan, and the first message if the script waits for one.
-struct Planned {
-    plan: Plan,
-    hello: Option<Vec<u8>>,
+/// How a run is going to be talked to.
+enum Speech {
+    Plain,
+    Framed(Vec<u8>),
+    Http(Vec<u8>, Desk),
 }
 
 /// What follows from where the program comes from.
@@ -48,30 +49,42 @@ impl Start {
             let launched = self.at_process(now)?;
             Ok::<_, Error>((self, launched))
         });
-        let (start, (launched, hello)) = at_work
+        let (start, (launched, speech)) = at_work
             .await
             .or_fail(Code::Internal, "the start of a script was lost")??;
-        start.supervise(launched, hello, began, now)
+        start.supervise(launched, speech, began, now)
     }
 
     /// Runs on a thread that may block.
-    fn at_process(&self, now: Timestamp) -> Result<(Launched, Option<Vec<u8>>)> {
+    fn at_process(&self, now: Timestamp) -> Result<(Launched, Speech)> {
         let folder = Folder::make(&self.folders)?;
-        let Planned { plan, hello } = self.plan(Place::host(folder.path()), now)?;
-        Ok((launch::process(folder, plan)?, hello))
+        let mut place = Place::host(folder.path());
+        let desk = match self.script.spoken() {
+            Protocol::Http => Some(Desk::open()?),
+            _ => None,
+        };
+        place.desk = desk.as_ref().map(Desk::address);
+        let (plan, hello) = self.plan(place, now)?;
+        let launched = launch::process(folder, plan)?;
+        let speech = match (hello, desk) {
+            (None, _) => Speech::Plain,
+            (Some(hello), None) => Speech::Framed(hello),
+            (Some(hello), Some(desk)) => Speech::Http(hello, desk),
+        };
+        Ok((launched, speech))
     }
 
-    fn plan(&self, place: Place, now: Timestamp) -> Result<Planned> {
+    /// What is to be started, and the message `start` unless the script speaks the plain binding.
+    fn plan(&self, place: Place, now: Timestamp) -> Result<(Plan, Option<Vec<u8>>)> {
         let network = place.network.is_some();
         let egress = self.script.reachable(Isolation::Process);
         let run = (&self.spec, &*self.script);
         let mut layout = binding::prepare(run, &self.base, place, &egress, now)?;
-        let framed = self.script.spoken() == Protocol::Framed;
-        let hello = if framed {
-            Some(binding::start(&layout, &self.spec, &self.script, now)?)
-        } else {
-            None
+        let hello = match self.script.spoken() {
+            Protocol::Plain => None,
+            _ => Some(binding::start(&layout, &self.spec, &self.script, now)?),
         };
+        let framed = self.script.spoken() == Protocol::Framed;
         let Command { args, dir, read_only } = self.command(&mut layout)?;
         let plan = Plan {
             program: self.program.clone(),
@@ -85,7 +98,7 @@ impl Start {
             limits: self.spec.limits,
             network,
         };
-        Ok(Planned { plan, hello })
+        Ok((plan, hello))
     }
 
     fn command(&self, layout: &mut Layout) -> Result<Command> {
@@ -110,18 +123,17 @@ impl Start {
         }
     }
 
-    fn supervise(self, launched: Launched, hello: Option<Vec<u8>>, began: Instant, now: Timestamp) -> Result<Handle> {
+    fn supervise(self, mut launched: Launched, speech: Speech, began: Instant, now: Timestamp) -> Result<Handle> {
         let spec = self.spec;
         let redactor = Redactor::new(&spec.secrets);
         let output = Output::new(redactor, Arc::clone(&self.clock), spec.limits.log_bytes);
-        let mut launched = launched;
-        let talk = match (hello, launched.stdin.take(), launched.messages.take()) {
-            (Some(hello), Some(stdin), Some(messages)) => {
-                Some(Talk::start(hello, stdin, messages, output.clone(), &spec))
+        let talk = match (speech, launched.stdin.take(), launched.messages.take()) {
+            (Speech::Plain, ..) => None,
+            (Speech::Framed(hello), Some(stdin), Some(messages)) => {
+                Some(Talk::over_pipes(hello, stdin, messages, output.clone(), &spec))
             }
-            (None, ..) => None,
-            _ => {
-                launched.tree.signals().kill();
+            (Speech::Http(hello, desk), ..) => Some(Talk::over_http(hello, desk, output.clone(), &spec)?),
+            (Speech::Framed(_), ..) => {
                 return Err(Error::new(Code::Internal, "a script was started without its pipes"));
             }
         };

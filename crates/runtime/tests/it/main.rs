@@ -15,6 +15,7 @@ mod control;
 mod faults;
 mod flows;
 mod framed;
+mod http;
 mod polls;
 mod schedules;
 mod scripts;

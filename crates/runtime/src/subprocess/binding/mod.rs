@@ -151,6 +151,16 @@ pub(super) fn prepare(
                 layout.set("OUT_PATH", path);
             }
         }
+        Protocol::Http => {
+            layout.set("BINDING", "http");
+            let (url, token) = layout.place.desk.clone().ok_or_else(|| {
+                let message =
+                    "the http binding needs a run that can reach the host; at this level speak the framed one";
+                Error::new(Code::SetupInvalid, message)
+            })?;
+            layout.set("HTTP_URL", url);
+            layout.set("HTTP_TOKEN", token);
+        }
         _ => {
             let message = "this runner does not know this binding of the protocol";
             return Err(Error::new(Code::SetupInvalid, message));
@@ -281,6 +291,7 @@ mod tests {
             root: "/w".into(),
             descriptor,
             network,
+            desk: None,
         };
         let value = |layout: &Layout, name: &str| layout.env.get(std::ffi::OsStr::new(name)).cloned();
         let (inside, start) = laid_out(&script, place(true, Some(Way::Port(8899))), &Egress::Allow(Vec::new()));
@@ -311,6 +322,24 @@ mod tests {
             (None, None)
         );
         assert_eq!(start["network_socket"], "/w/network");
+        let http = script.clone().protocol(Protocol::Http);
+        let clock = SystemClock::new();
+        let (execution, installation) = (InvocationId::mint(&clock), InstallationId::mint(&clock));
+        let work = Work::Script(Arc::new(http.clone()));
+        let acme = CustomerId::new("acme").unwrap();
+        let spec = RunSpec::new(execution, acme, installation, "go", work, clock.now());
+        let refused = prepare(
+            (&spec, &http),
+            &BTreeMap::new(),
+            place(true, None),
+            &Egress::None,
+            clock.now(),
+        );
+        assert_eq!(
+            refused.err().unwrap().code(),
+            Code::SetupInvalid,
+            "a host that cannot be reached"
+        );
         let (alone, start) = laid_out(&script, place(true, None), &Egress::None);
         assert_eq!((value(&alone, "A_BROKER_URL"), &start["broker"]), (None, &Value::Null));
     }
