@@ -273,7 +273,7 @@ mod tests {
     use crosspoint_core::{Clock as _, CustomerId, InstallationId, InvocationId, SystemClock, Work};
     use std::sync::Arc;
 
-    fn laid_out(script: &Script, place: Place, egress: &Egress) -> (Layout, serde_json::Value) {
+    fn laid_out(script: &Script, place: Place, egress: &Egress) -> (Layout, Value) {
         let clock = SystemClock::new();
         let work = Work::Script(Arc::new(script.clone()));
         let (execution, installation) = (InvocationId::mint(&clock), InstallationId::mint(&clock));
