@@ -33,7 +33,7 @@ pub use deliver::{Deliver, Delivered};
 pub use dispatch::{
     CallState, CallStatus, Cancel, Capabilities, CloseReason, CustomerTerms, Dedupe, DispatchAdmin, DispatchStore,
     Durability, Enqueue, Enqueued, Envelope, Extended, Failure, LaneStats, Lease, LeaseRef, LeaseRequest, LeaseTerms,
-    Origin, Queue, Settle, Settled, Start, TargetStats,
+    MaxInFlight, Origin, Queue, Rate, Settle, Settled, Start, TargetStats,
 };
 pub use effect::EffectKeys;
 pub use egress::{EgressPolicy, HostRule, Reach, Resolve, is_public, reach, refused_address};

@@ -40,8 +40,13 @@ macro_rules! conformance {
             order: a_lane_is_served_in_order, customers_take_turns, a_batch_is_shared_between_customers,
                 an_idle_customer_saves_nothing_up, turns_are_charged_at_the_lease, starts_are_charged,
                 priority_counts_within_a_customer, an_ordering_key_runs_one_at_a_time,
-                a_retrying_head_keeps_its_place, a_lost_head_keeps_its_place, every_end_of_a_head_frees_its_order,
+                a_retrying_head_keeps_its_place, a_lost_head_keeps_its_place, every_end_of_a_head_frees_its_order, a_head_that_expires_at_the_lease_frees_the_next,
                 an_adopted_call_does_not_wait_for_its_order;
+            bounds: no_more_than_the_maximum_run, others_pass_those_who_wait,
+                a_start_needs_room_and_an_adoption_takes_it, several_bounds_hold_together,
+                room_is_passed_on_by_those_who_cannot_use_it, every_end_makes_room,
+                a_cancelled_call_passes_its_room_on, a_raised_maximum_is_used, a_rate_spreads_starts,
+                bounds_survive_reopening;
             keys: a_repeat_attaches, another_request_is_refused, another_scope_is_another_key, an_expired_key_is_free,
                 a_key_outlives_its_call, a_known_id_is_a_duplicate_first, a_batch_attaches_to_its_own_first,
                 a_race_for_a_key_makes_one_call;

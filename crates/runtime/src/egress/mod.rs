@@ -10,7 +10,6 @@
 mod answer;
 mod broker;
 mod dial;
-mod environment;
 mod forward;
 mod host;
 mod journal;
@@ -22,10 +21,7 @@ mod tests;
 mod tunnel;
 
 #[cfg_attr(not(test), expect(unused_imports, reason = "see the module"))]
-pub(crate) use {
-    environment::{At, environment},
-    resolver::SystemResolver,
-};
+pub(crate) use resolver::SystemResolver;
 
 use crate::redact::Redactor;
 use crosspoint_core::{

@@ -9,6 +9,7 @@
 )]
 
 mod attention;
+mod bounds;
 mod checkpoints;
 mod connections;
 mod control;
@@ -17,6 +18,8 @@ mod flows;
 mod framed;
 mod http;
 mod polls;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod sandbox;
 mod schedules;
 mod scripts;
 mod sdk;

@@ -164,6 +164,7 @@ impl Ledger {
                     started: row.get(1)?,
                     note: row.get(3)?,
                     hold: None,
+                    bounds: row.get(4)?,
                 })
             })
             .optional()?;
