@@ -240,6 +240,7 @@ impl Server {
     }
 
     /// What has gone through so far; processor and memory stay zero.
+    #[cfg(test)]
     pub(crate) fn usage(&self) -> Usage {
         let running = self.running.as_ref();
         running.map_or_else(Usage::default, |running| running.shared.meter.usage())

@@ -32,11 +32,13 @@ pub(super) fn place(folder: Option<&Folder>, egress: &Egress) -> Place {
             root: folder.path().to_owned(),
             descriptor: true,
             network: reaches.then_some(Way::Socket),
+            desk: None,
         },
         None => Place {
             root: PathBuf::from(ROOT),
             descriptor: true,
             network: reaches.then_some(Way::Port(spawn::PORT)),
+            desk: None,
         },
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Place {
     pub(crate) descriptor: bool,
     /// The way out, if there is one.
     pub(crate) network: Option<Way>,
+    /// Where the host listens for messages over HTTP, if the run can reach it: address and token.
+    pub(crate) desk: Option<(String, String)>,
 }
 
 /// How a run reaches the broker and the proxy.
@@ -49,6 +51,7 @@ impl Place {
             root: root.to_owned(),
             descriptor: false,
             network: None,
+            desk: None,
         }
     }
 }

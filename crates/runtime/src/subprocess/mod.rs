@@ -28,8 +28,8 @@ use crate::egress::SystemResolver;
 use crate::spawn::{Sandbox, SandboxOptions};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Clock, Code, Egress, EgressPolicy, Error, Isolation, IsolationReport, Resolve, Result, RunHandle, RunSpec, Runner,
-    Script, ScriptSource, Work,
+    Clock, Code, Egress, EgressPolicy, Error, Isolation, IsolationReport, Protocol, Resolve, Result, RunHandle,
+    RunSpec, Runner, Script, ScriptSource, Work,
 };
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 use tokio::sync::OnceCell;
@@ -150,6 +150,10 @@ impl Subprocess {
     /// What a script may reach at a level. Less than everything can be enforced from `confined` on, single hosts at
     /// `sandboxed` alone, and who wants everything is content with `process`.
     fn egress(script: &Script, level: Isolation) -> Result<Egress> {
+        if script.spoken() == Protocol::Http && level > Isolation::Process {
+            let message = "the http binding is for scripts that can reach the host; above `process` use `framed`";
+            return Err(Error::new(Code::SetupInvalid, message).with("isolation", level));
+        }
         let egress = script.reachable(level);
         let needed = match (&egress, level) {
             (Egress::Open, Isolation::Confined | Isolation::Sandboxed) => {

@@ -6,7 +6,7 @@ use super::{
     Ground,
     binding::{self, Layout},
     folder::Folder,
-    framed::Talk,
+    framed::{Desk, Talk},
     harvest::Harvest,
     launch::{self, KillOnDrop, Launched, Place, Plan, Stdin},
     output::Output,
@@ -42,10 +42,17 @@ pub(super) struct Start {
     pub(super) ground: Ground,
 }
 
-/// A plan, and the first message if the script waits for one.
-struct Planned {
-    plan: Plan,
-    hello: Option<Vec<u8>>,
+/// How a run is going to be talked to.
+enum Speech {
+    Plain,
+    Framed(Vec<u8>),
+    Http(Vec<u8>, Desk),
+}
+
+impl Speech {
+    fn over_pipes(hello: Option<Vec<u8>>) -> Self {
+        hello.map_or(Self::Plain, Self::Framed)
+    }
 }
 
 /// What follows from where the program comes from.
@@ -63,9 +70,9 @@ impl Start {
         match self.level {
             #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
             Isolation::Sandboxed => {
-                let Planned { plan, hello } = self.plan(isolated::place(None, &self.egress), now)?;
+                let (plan, hello) = self.plan(isolated::place(None, &self.egress), now)?;
                 let launched = isolated::sandboxed(&self.ground.sandbox, plan, &self.spec.customer).await?;
-                self.supervise(launched, hello, began, now)
+                self.supervise(launched, Speech::over_pipes(hello), began, now)
             }
             #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
             Isolation::Confined => {
@@ -74,19 +81,14 @@ impl Start {
                     let planned = start.plan(isolated::place(Some(&folder), &start.egress), now)?;
                     Ok((folder, planned))
                 };
-                let (start, (folder, Planned { plan, hello })) = self.blocking(in_folder).await?;
+                let (start, (folder, (plan, hello))) = self.blocking(in_folder).await?;
                 let customer = &start.spec.customer;
                 let launched = isolated::confined(&start.ground.sandbox, folder, plan, customer).await?;
-                start.supervise(launched, hello, began, now)
+                start.supervise(launched, Speech::over_pipes(hello), began, now)
             }
             _ => {
-                let at_process = move |start: &Self| {
-                    let folder = Folder::make(&start.folders)?;
-                    let Planned { plan, hello } = start.plan(Place::host(folder.path()), now)?;
-                    Ok((launch::process(folder, plan)?, hello))
-                };
-                let (start, (launched, hello)) = self.blocking(at_process).await?;
-                start.supervise(launched, hello, began, now)
+                let (start, (launched, speech)) = self.blocking(move |start| start.at_process(now)).await?;
+                start.supervise(launched, speech, began, now)
             }
         }
     }
@@ -103,16 +105,34 @@ impl Start {
         worked.await.or_fail(Code::Internal, "the start of a script was lost")?
     }
 
-    fn plan(&self, place: Place, now: Timestamp) -> Result<Planned> {
+    /// Runs on a thread that may block.
+    fn at_process(&self, now: Timestamp) -> Result<(Launched, Speech)> {
+        let folder = Folder::make(&self.folders)?;
+        let mut place = Place::host(folder.path());
+        let desk = match self.script.spoken() {
+            Protocol::Http => Some(Desk::open()?),
+            _ => None,
+        };
+        place.desk = desk.as_ref().map(Desk::address);
+        let (plan, hello) = self.plan(place, now)?;
+        let launched = launch::process(folder, plan)?;
+        let speech = match (hello, desk) {
+            (Some(hello), Some(desk)) => Speech::Http(hello, desk),
+            (hello, _) => Speech::over_pipes(hello),
+        };
+        Ok((launched, speech))
+    }
+
+    /// What is to be started, and the message `start` unless the script speaks the plain binding.
+    fn plan(&self, place: Place, now: Timestamp) -> Result<(Plan, Option<Vec<u8>>)> {
         let network = place.network.is_some();
         let run = (&self.spec, &*self.script);
         let mut layout = binding::prepare(run, &self.base, place, &self.egress, now)?;
-        let framed = self.script.spoken() == Protocol::Framed;
-        let hello = if framed {
-            Some(binding::start(&layout, &self.spec, &self.script, now)?)
-        } else {
-            None
+        let hello = match self.script.spoken() {
+            Protocol::Plain => None,
+            _ => Some(binding::start(&layout, &self.spec, &self.script, now)?),
         };
+        let framed = self.script.spoken() == Protocol::Framed;
         let Command {
             program,
             args,
@@ -131,7 +151,7 @@ impl Start {
             limits: self.spec.limits,
             network,
         };
-        Ok(Planned { plan, hello })
+        Ok((plan, hello))
     }
 
     fn command(&self, layout: &mut Layout) -> Result<Command> {
@@ -183,18 +203,17 @@ impl Start {
         }
     }
 
-    fn supervise(self, launched: Launched, hello: Option<Vec<u8>>, began: Instant, now: Timestamp) -> Result<Handle> {
+    fn supervise(self, mut launched: Launched, speech: Speech, began: Instant, now: Timestamp) -> Result<Handle> {
         let spec = self.spec;
         let redactor = Redactor::new(&spec.secrets);
         let output = Output::new(redactor, Arc::clone(&self.clock), spec.limits.log_bytes);
-        let mut launched = launched;
-        let talk = match (hello, launched.stdin.take(), launched.messages.take()) {
-            (Some(hello), Some(stdin), Some(messages)) => {
-                Some(Talk::start(hello, stdin, messages, output.clone(), &spec))
+        let talk = match (speech, launched.stdin.take(), launched.messages.take()) {
+            (Speech::Plain, ..) => None,
+            (Speech::Framed(hello), Some(stdin), Some(messages)) => {
+                Some(Talk::over_pipes(hello, stdin, messages, output.clone(), &spec))
             }
-            (None, ..) => None,
-            _ => {
-                launched.tree.signals().kill();
+            (Speech::Http(hello, desk), ..) => Some(Talk::over_http(hello, desk, output.clone(), &spec)?),
+            (Speech::Framed(_), ..) => {
                 return Err(Error::new(Code::Internal, "a script was started without its pipes"));
             }
         };

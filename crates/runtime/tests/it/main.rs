@@ -16,6 +16,7 @@ mod control;
 mod faults;
 mod flows;
 mod framed;
+mod http;
 mod polls;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;
