@@ -253,7 +253,6 @@ fn limits(limits: &Limits, kind: Kind, grounds: Option<&Grounds>) -> Vec<(Resour
     ];
     let mut processes = u64::from(limits.processes);
     if let Some(grounds) = grounds {
-        all.push((Resource::Rttime, grounds.mark));
         processes = processes.saturating_add(grounds.others);
     }
     all.push((Resource::Nproc, processes));

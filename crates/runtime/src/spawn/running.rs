@@ -137,15 +137,15 @@ pub struct Child {
 }
 
 impl Child {
-    pub(super) fn new(started: Started, ends: Ends, mark: Option<u64>, limits: Limits) -> Result<Self, Trouble> {
+    pub(super) fn new(started: Started, ends: Ends, limits: Limits) -> Result<Self, Trouble> {
         let receiver = |fd| io_step(Step::Pipes, Receiver::from_owned_fd(fd));
         let mut handed = started.handed.into_iter();
         let (folder, processes) = (handed.next(), handed.next());
         let killer = Killer {
             pidfd: started.pidfd,
-            mark,
+            mark: started.mark,
         };
-        let view = view(folder.as_ref(), processes.as_ref(), mark).inspect_err(|_| killer.kill())?;
+        let view = view(folder.as_ref(), processes.as_ref(), killer.mark).inspect_err(|_| killer.kill())?;
         let guard = Guard::start(view, limits, killer.clone());
         let mut child = Self {
             stdin: None,

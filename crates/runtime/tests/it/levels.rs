@@ -14,6 +14,9 @@ use crosspoint_runtime::Subprocess;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
+/// One that every user may run; at `confined`, what lies in the host user's home is closed to the customers' users.
+const PYTHON: &str = "/usr/bin/python3";
+
 const LEVELS: [Isolation; 2] = [Isolation::Confined, Isolation::Sandboxed];
 
 /// The levels that can be tested here; that one is missing is a failure where everything has to be there.
@@ -137,7 +140,7 @@ async fn a_script_reads_its_own_folder_and_cannot_change_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_connections_are_reached_through_the_broker_and_nothing_else() {
-    if !has("python3") {
+    if !has(PYTHON) {
         return;
     }
     let text = r#"
@@ -166,7 +169,7 @@ pathlib.Path(os.environ['XP_RESULT_FILE']).write_text(json.dumps(
     {'status': answer.status, 'body': body, 'reached': reached}))
 "#;
     for level in levels().await {
-        let script = Script::inline("python3", text).isolation(level);
+        let script = Script::inline(PYTHON, text).isolation(level);
         let world = World::new([demo(script)]);
         let installation = install(&world, json!({})).await;
         let (done, reply) = world.run(&installation, "go", json!({})).await;
@@ -227,12 +230,12 @@ async fn a_script_that_listens_is_asked_to_stop_and_one_that_does_not_is_killed(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_memory_and_forbidden_calls_are_told_apart() {
-    if !has("python3") {
+    if !has(PYTHON) {
         return;
     }
     for level in levels().await {
         let hog = "held = []\nwhile True: held.append(bytearray(4 << 20))";
-        let hog = Script::inline("python3", hog).isolation(level);
+        let hog = Script::inline(PYTHON, hog).isolation(level);
         let outcome = outcome_with(hog, with_limits(|limits| limits.memory = 256 << 20)).await;
         let code = failure(&outcome).0;
         assert!(
