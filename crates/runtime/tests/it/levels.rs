@@ -146,10 +146,10 @@ async fn its_connections_are_reached_through_the_broker_and_nothing_else() {
     let text = r#"
 import json, os, socket, http.client, pathlib
 url = os.environ['XP_BROKER_URL']
-if 'XP_BROKER_SOCKET' in os.environ:
+if 'XP_NETWORK_SOCKET' in os.environ:
     client = http.client.HTTPConnection('localhost')
     client.sock = socket.socket(socket.AF_UNIX)
-    client.sock.connect(os.environ['XP_BROKER_SOCKET'])
+    client.sock.connect(os.environ['XP_NETWORK_SOCKET'])
 else:
     client = http.client.HTTPConnection(url.removeprefix('http://'))
 client.request('POST', '/c/shop/orders', b'{"n":1}', {'content-type': 'application/json'})
