@@ -9,9 +9,11 @@ use tokio::process::{Child, Command};
 #[cfg(target_os = "linux")]
 pub(super) fn limit(pid: Pid, limits: &Limits) -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    // `Data` and not `As`: interpreters reserve far more addresses than they ever use, and Java or WebAssembly in Node do
+    // not even start when those are limited. What is mapped as shared escapes it; the meter sees that.
     for (resource, wanted) in [
         (Resource::Core, 0),
-        (Resource::As, limits.memory),
+        (Resource::Data, limits.memory),
         (Resource::Cpu, limits.cpu_ms.div_ceil(1000).max(1)),
         (Resource::Fsize, limits.disk),
         (Resource::Nofile, u64::from(limits.open_files)),

@@ -350,7 +350,7 @@ async fn strange_bytes_do_no_harm() {
 async fn limits_reach_the_script() {
     let text = r#"
         until [ "$(ulimit -n)" = 99 ]; do :; done
-        echo "$(ulimit -v) $(ulimit -n) $(ulimit -c)"
+        echo "$(ulimit -d) $(ulimit -n) $(ulimit -c)"
     "#;
     let limits = limits(|l| {
         l.memory = 512 << 20;
