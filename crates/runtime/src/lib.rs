@@ -16,6 +16,8 @@ mod redact;
 mod runners;
 mod scheduler;
 mod scope;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod spawn;
 mod starter;
 #[cfg(unix)]
 mod subprocess;
@@ -25,10 +27,19 @@ pub use control::Runtime;
 pub use handler::{FlowHandler, Parts};
 pub use inprocess::InProcess;
 pub use runners::Runners;
-pub use starter::{Starter, target_of};
+pub use starter::{Capacity, Starter, target_of};
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub use spawn::SandboxOptions;
 #[cfg(unix)]
 pub use subprocess::Subprocess;
 pub use timetable::CronTimetable;
+
+/// The spawn core by itself, for this repository's tests and benches.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[doc(hidden)]
+pub mod bare {
+    pub use crate::spawn::{Cause, Child, Ended, Input, Job, Sandbox, SandboxOptions, Stdin};
+}
 
 use crosspoint_core::{Code, Error, Isolation};
 use std::time::Duration;

@@ -180,6 +180,28 @@ impl<C> FlowContext<C> {
         Ok(())
     }
 
+    /// Keeps what the flow has got done so far. It is durable when this answers, whatever becomes of the attempt, and the
+    /// next attempt or execution starts from it. [`state`](Self::state) goes on answering what there was at the start.
+    ///
+    /// Where the runner was started without a place to keep it, it is committed with the execution's success, as by
+    /// [`set_state`](Self::set_state).
+    ///
+    /// # Errors
+    /// As [`set_state`](Self::set_state); [`Code::LeaseStale`] if the execution is not this worker's any more, and
+    /// [`Code::StateConflict`] if somebody else has changed the state: pass both on.
+    pub fn checkpoint<T: Serialize>(&self, state: &T) -> impl Future<Output = Result<()>> + Send + use<C, T> {
+        let value = self.check_stateful().and_then(|()| crate::connector::to_value(state));
+        let (checkpoint, journal) = (self.spec.checkpoint.clone(), self.journal.clone());
+        async move {
+            let later = match checkpoint {
+                Some(checkpoint) => checkpoint.save(value?).await.map(|_| None)?,
+                None => Some(value?),
+            };
+            journal.entries().state = later;
+            Ok(())
+        }
+    }
+
     fn check_stateful(&self) -> Result<()> {
         if self.stateful {
             return Ok(());

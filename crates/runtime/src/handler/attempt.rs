@@ -1,6 +1,6 @@
 //! One attempt: everything that the flow needs is loaded, then it runs until it ends or is told to stop.
 
-use super::{Redactor, Task};
+use super::{Redactor, Task, checkpoint::Keeper};
 use crosspoint_core::{
     AnyIntegration, Code, ConnectionId, Egress, Error, ErrorExt, ExposeSecret, FlowDefinition, Installation,
     InstallationState, Isolation, Kind, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec,
@@ -18,8 +18,8 @@ pub(super) struct Context {
     pub(super) installation: Option<Installation>,
     pub(super) retry: RetryPolicy,
     pub(super) redactor: Redactor,
-    /// The version of the state that the flow has read.
-    pub(super) state_version: Option<u64>,
+    /// Writes the state of a flow that has one, and knows its version.
+    pub(super) keeper: Option<Arc<Keeper>>,
     /// The flow is a script, which uses credentials without anybody else judging them.
     pub(super) script: bool,
 }
@@ -64,7 +64,10 @@ impl Task<'_> {
                 .state
                 .state((&self.scope).into(), installation.id, &flow.name);
             spec.state = state.await?;
-            context.state_version = Some(spec.state.version);
+            let (store, lease) = (Arc::clone(&self.inner.store.state), self.delivery.lease);
+            let keeper = Arc::new(Keeper::new(store, lease, self.flow.clone(), spec.state.version));
+            context.keeper = Some(Arc::clone(&keeper));
+            spec.checkpoint = Some(keeper);
         }
         let (entered, cancelled) = self.inner.running.enter(self.meta.id, self.delivery.lease.fence);
         let grace = spec.limits.grace();

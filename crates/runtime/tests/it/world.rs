@@ -142,17 +142,26 @@ impl World {
         clock: Arc<dyn Clock>,
         integrations: impl IntoIterator<Item = AnyIntegration>,
     ) -> Self {
-        Self::build(store, clock, integrations, |parts| parts)
+        Self::of(store, clock, integrations, |parts| parts)
+    }
+
+    /// With other parts than the usual ones.
+    pub(crate) fn with(
+        clock: Arc<dyn Clock>,
+        integrations: impl IntoIterator<Item = AnyIntegration>,
+        change: impl FnOnce(Parts) -> Parts,
+    ) -> Self {
+        let store = Memory::with_clock(Arc::clone(&clock)).into();
+        Self::of(store, clock, integrations, change)
     }
 
     /// With everything run by one runner.
     pub(crate) fn run_by(runner: Arc<dyn Runner>, integrations: impl IntoIterator<Item = AnyIntegration>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let store = Memory::with_clock(Arc::clone(&clock)).into();
-        Self::build(store, clock, integrations, |parts| parts.runners(runner))
+        Self::with(clock, integrations, |parts| parts.runners(runner))
     }
 
-    fn build(
+    fn of(
         store: Store,
         clock: Arc<dyn Clock>,
         integrations: impl IntoIterator<Item = AnyIntegration>,
@@ -198,6 +207,12 @@ impl World {
         let saved = self.store.installations.save((&fleet()).into(), save).await.unwrap();
         assert_eq!(saved, Saved::Applied);
         self.installation(id).await
+    }
+
+    /// Whether anything waits to be run, now or later.
+    pub(crate) async fn waiting(&self) -> bool {
+        let stats = self.store.dispatch.admin().unwrap().stats().await.unwrap();
+        stats.iter().any(|target| target.ready + target.delayed > 0)
     }
 
     pub(crate) async fn installation(&self, id: InstallationId) -> Installation {
