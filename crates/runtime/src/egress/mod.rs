@@ -217,7 +217,7 @@ impl Drop for Task {
 }
 
 impl Server {
-    /// Starts to serve. With [`Egress::None`] and [`Egress::Open`] nothing listens.
+    /// Starts to serve, on the runtime that calls it. With [`Egress::None`] and [`Egress::Open`] nothing listens.
     ///
     /// # Errors
     /// [`Code::SetupInvalid`] if a rule of the script is none; [`Code::Internal`] if the listener cannot be used.
