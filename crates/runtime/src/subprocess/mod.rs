@@ -187,6 +187,9 @@ impl Subprocess {
             let mut mechanisms = process.mechanisms;
             mechanisms.retain(|known| !found.mechanisms.contains(known));
             mechanisms.append(&mut found.mechanisms);
+            found
+                .missing
+                .push("machine: this release has no runner with a kernel of its own".to_owned());
             return IsolationReport::new(found.level.max(process.level), mechanisms, found.missing);
         }
         process
