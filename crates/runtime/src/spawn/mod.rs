@@ -1,9 +1,56 @@
 //! The spawn core: starts programs that cannot reach the host, its customers or each other. Linux only.
 //!
-//! This is the only module with `unsafe`. (Text follows.)
+//! This is the only module with `unsafe`. Why it is there, and why it is sound:
+//!
+//! # How a run starts
+//! A fork of the host would copy its page tables: 100 ms at 4 GiB. So a run starts as a child that shares the host's
+//! memory (`CLONE_VM`) until it executes its program, and its parent sleeps until then (`CLONE_VFORK`). Namespaces are
+//! expensive to build, so that what can be shared is built once: a root file system in namespaces of its own (`ready`,
+//! `root`), inherited by each run; network namespaces are made ahead (`net`). Only a process with one thread may enter a
+//! user namespace, so the parents of runs, the spawners, are not threads but tasks (`task`): processes that share the
+//! host's memory and descriptors for good.
+//!
+//! ```text
+//! host (threads)          ready namespaces: user, pid, mount                 a run: + user, pid, mount, uts, ipc, cgroup
+//!   crosspoint-init  -->  first process, sleeps
+//!   crosspoint-net   -->  maker of network namespaces
+//!   crosspoint-sp0   -->  spawner: enters a network namespace, clone  -->    child: orders, execve, the program
+//! ```
+//!
+//! # Why a task may share the host's memory
+//! - **Thread-local storage** (errno, the allocator's caches, std's handles of threads) is that of the thread that made
+//!   the task. That thread sleeps in one system call, made without libc and with all signals blocked, until the task has
+//!   ended. So the storage has one user at a time, and a task may do what a thread may: allocate, lock, send.
+//! - **Locks** of std and of the allocator are futexes in shared memory without owners; they work between processes that
+//!   share it. A task is never killed while the host lives: it ends by returning.
+//! - **Descriptors** are shared too (`CLONE_FILES`): an `OwnedFd` means the same on both sides.
+//! - **Signals**: a task has a table of handlers of its own, all default, and blocks all signals, so that none of the
+//!   host's handlers runs in it. One exception: a spawner without namespaces hears of the host's death by a signal
+//!   (`confined`); its handler makes system calls only.
+//! - **The stack** is a mapping of its own with a guard, freed after the task's end.
+//! - **The end of the host**: every task is killed with the thread that made it (`PR_SET_PDEATHSIG`), and the first process
+//!   of the ready namespaces takes everything inside with it.
+//!
+//! # What the child may do
+//! It runs on the spawner's second stack, with the same storage, while the spawner sleeps. Its table of descriptors is a
+//! copy. It follows `orders` that were made before: system calls through `rustix` and `sys`, no allocation, no lock, no
+//! panic. All signals are blocked, and all handlers default, until just before `execve`. It tells a failure by writing one
+//! field, which the spawner reads when it wakes. Nobody can look into the host's memory through it in the meantime: it
+//! keeps root as its saved user id until its ids are mapped, and its number has no meaning in any other run.
+//!
+//! # What the kernel does to the host's memory
+//! A change of user marks memory as not to be dumped, and the memory is the host's. As root each start does that; the
+//! spawner restores the mark at once. A core dump or a debugger that comes in just that instant is refused.
+//!
+//! # What hosts should know
+//! - Drop privileges (`setuid`) before the first run: libc changes the user of all threads, and the sleeping ones answer
+//!   only when their tasks end.
+//! - An ordinary user's supplementary groups stay with its runs, since only root may drop them; nothing that such a group
+//!   opens has a name inside.
+//! - After the host's end its tasks are reaped by the machine's first process, in a container by the container's.
 #![expect(
     unsafe_code,
-    reason = "clone, execve and the calls around them have no safe interface; see the text above"
+    reason = "clone, execve and the calls around them have no safe interface; the text above argues for all of it"
 )]
 
 mod child;

@@ -115,6 +115,8 @@ impl Sandbox {
         let before = missing.len();
         match self.trial(level, &checks).await {
             Ok(said) => {
+                let version = Landlock::probe().map_or(0, Landlock::version);
+                mechanisms.push(format!("landlock-version:{version}"));
                 for ((name, _, expected), got) in checks.iter().zip(said) {
                     if got == *expected {
                         mechanisms.push((*name).to_owned());

@@ -98,7 +98,7 @@ pub(super) fn build(visible: &Visible) -> Result<(), Trouble> {
 }
 
 fn make_parent(path: &Path) -> Result<(), Trouble> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
+    let parent = path.parent().unwrap_or_else(|| Path::new("/"));
     io_step(Step::Root, fs::create_dir_all(parent))
 }
 

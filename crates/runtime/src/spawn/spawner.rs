@@ -394,7 +394,7 @@ impl Work {
         });
         let restored = self.become_host(orders);
         let (pid, pidfd) = result?;
-        if let Some(trouble) = brief.trouble.or(restored.err()) {
+        if let Some(trouble) = brief.trouble.or_else(|| restored.err()) {
             rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).ok();
             sys::reap(pid).ok();
             // It may have handed something out before.
