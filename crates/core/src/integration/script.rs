@@ -36,6 +36,9 @@ pub enum Protocol {
     /// Messages, one JSON object a line: in on standard input, out on a descriptor of their own. Logs with levels,
     /// progress, and state that is durable as soon as it is acknowledged.
     Framed,
+    /// The same messages over HTTP, fetched and posted with a token of the run: for programs to which a pipe of their own is
+    /// hard to hand. Only at [`Isolation::Process`], where a run can reach the host's loopback.
+    Http,
 }
 
 /// What a script may reach over the network. From little to much.
