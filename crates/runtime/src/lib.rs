@@ -27,9 +27,9 @@ pub use control::Runtime;
 pub use handler::{FlowHandler, Parts};
 pub use inprocess::InProcess;
 pub use runners::Runners;
-pub use starter::{Capacity, Starter, target_of};
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub use spawn::SandboxOptions;
+pub use starter::{Capacity, Starter, target_of};
 #[cfg(unix)]
 pub use subprocess::Subprocess;
 pub use timetable::CronTimetable;

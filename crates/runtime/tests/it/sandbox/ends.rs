@@ -241,3 +241,31 @@ async fn no_run_outlives_its_host() {
     host.wait().unwrap();
     assert!(gone(&mark).await, "{} processes live on", processes_with(&mark));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_all_run_and_the_host_can_still_be_dumped() {
+    let sandbox = sandbox();
+    let before = rustix::process::dumpable_behavior().unwrap();
+    for level in LEVELS {
+        let runs: Vec<_> = (0..8)
+            .map(|caller| {
+                let sandbox = sandbox.clone();
+                tokio::spawn(async move {
+                    for _ in 0..25 {
+                        let folder = confined::Folder::new();
+                        let job = folder.at(level, Job::new("/bin/true"));
+                        let mut child = sandbox
+                            .launch(level, job, &customer(&format!("c{caller}")))
+                            .await
+                            .unwrap();
+                        assert!(child.wait().await.unwrap().status.success());
+                    }
+                })
+            })
+            .collect();
+        for run in runs {
+            run.await.unwrap();
+        }
+    }
+    assert_eq!(rustix::process::dumpable_behavior().unwrap(), before);
+}
