@@ -1,7 +1,10 @@
 // The http binding: the same messages, fetched and posted.
 
 import { setTimeout as pause } from "node:timers/promises";
+import { Agent as PlainAgent } from "node:http";
+import { Agent as SecureAgent } from "node:https";
 import { Messages } from "./messages.js";
+import { send } from "./send.js";
 
 // The supervisor answers within 25 seconds, with or without messages.
 const PATIENCE = 40_000;
@@ -11,6 +14,7 @@ export class Remote extends Messages {
   name = "http";
   #url;
   #authorization;
+  #agent;
   #batch = 0;
   #posted = Promise.resolve();
   #failure;
@@ -18,6 +22,8 @@ export class Remote extends Messages {
   constructor(env, prefix) {
     super();
     this.#url = `${env[`${prefix}_HTTP_URL`]}/messages`;
+    const Agent = this.#url.startsWith("https:") ? SecureAgent : PlainAgent;
+    this.#agent = new Agent({ keepAlive: true, maxSockets: 4 });
     this.#authorization = `Bearer ${env[`${prefix}_HTTP_TOKEN`]}`;
   }
 
@@ -27,8 +33,9 @@ export class Remote extends Messages {
       try {
         const headers = { authorization: this.#authorization, ...options.headers };
         const signal = AbortSignal.timeout(PATIENCE);
-        const answer = await fetch(this.#url + query, { ...options, headers, signal });
-        const body = await answer.text();
+        const { method = "GET", body: content } = options;
+        const answer = await send(this.#url + query, { method, headers, signal, agent: this.#agent }, content);
+        const body = answer.body.toString("utf8");
         if (answer.status >= 400) throw new Refusal(`the supervisor answered with HTTP ${answer.status}`);
         return { status: answer.status, batch: Number(answer.headers.get("xp-batch")), body };
       } catch (error) {

@@ -76,7 +76,8 @@ mod task;
 
 pub use job::{Input, Job, Stdin};
 pub use options::SandboxOptions;
-pub use running::{Cause, Child, Ended};
+pub(crate) use orders::PORT;
+pub use running::{Cause, Child, Ended, Reach};
 
 use confined::{Ground, Grounds, give_folder, shared_grounds};
 use crosspoint_core::{CustomerId, Isolation, Result};

@@ -27,7 +27,7 @@ use std::{
 };
 
 /// The port of the listener in a run's own network namespace.
-pub(super) const PORT: u16 = 8899;
+pub(crate) const PORT: u16 = 8899;
 
 /// What a run gets besides its job.
 pub(super) struct Grants {

@@ -1,6 +1,9 @@
 //! From a specification to something that runs.
 
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+use super::isolated;
 use super::{
+    Ground,
     binding::{self, Layout},
     folder::Folder,
     framed::{Desk, Talk},
@@ -9,11 +12,19 @@ use super::{
     output::Output,
     supervise::{Handle, Running},
 };
-use crate::redact::Redactor;
-use crosspoint_core::{
-    Clock, Code, Error, ErrorExt, Isolation, Protocol, Result, RunSpec, Script, ScriptSource, Timestamp,
+use crate::{
+    egress::{Policy, Server},
+    redact::Redactor,
 };
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
+use crosspoint_core::{
+    Clock, Code, Egress, Error, ErrorExt, Isolation, Protocol, Result, RunSpec, Script, ScriptSource, Timestamp,
+};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 /// Everything that a start needs.
@@ -25,6 +36,10 @@ pub(super) struct Start {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) base: Arc<BTreeMap<OsString, OsString>>,
     pub(super) folders: PathBuf,
+    /// The level to run at.
+    pub(super) level: Isolation,
+    pub(super) egress: Egress,
+    pub(super) ground: Ground,
 }
 
 /// How a run is going to be talked to.
@@ -34,8 +49,15 @@ enum Speech {
     Http(Vec<u8>, Desk),
 }
 
+impl Speech {
+    fn over_pipes(hello: Option<Vec<u8>>) -> Self {
+        hello.map_or(Self::Plain, Self::Framed)
+    }
+}
+
 /// What follows from where the program comes from.
 struct Command {
+    program: PathBuf,
     args: Vec<OsString>,
     dir: PathBuf,
     read_only: Vec<(PathBuf, PathBuf)>,
@@ -45,14 +67,42 @@ impl Start {
     pub(super) async fn run(self) -> Result<Handle> {
         let began = Instant::now();
         let now = self.clock.now();
-        let at_work = spawn_blocking(move || {
-            let launched = self.at_process(now)?;
-            Ok::<_, Error>((self, launched))
+        match self.level {
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Isolation::Sandboxed => {
+                let (plan, hello) = self.plan(isolated::place(None, &self.egress), now)?;
+                let launched = isolated::sandboxed(&self.ground.sandbox, plan, &self.spec.customer).await?;
+                self.supervise(launched, Speech::over_pipes(hello), began, now)
+            }
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Isolation::Confined => {
+                let in_folder = move |start: &Self| {
+                    let folder = Folder::make(&start.folders)?;
+                    let planned = start.plan(isolated::place(Some(&folder), &start.egress), now)?;
+                    Ok((folder, planned))
+                };
+                let (start, (folder, (plan, hello))) = self.blocking(in_folder).await?;
+                let customer = &start.spec.customer;
+                let launched = isolated::confined(&start.ground.sandbox, folder, plan, customer).await?;
+                start.supervise(launched, Speech::over_pipes(hello), began, now)
+            }
+            _ => {
+                let (start, (launched, speech)) = self.blocking(move |start| start.at_process(now)).await?;
+                start.supervise(launched, speech, began, now)
+            }
+        }
+    }
+
+    /// Works on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<(Self, T)> {
+        let worked = spawn_blocking(move || {
+            let made = work(&self)?;
+            Ok::<_, Error>((self, made))
         });
-        let (start, (launched, speech)) = at_work
-            .await
-            .or_fail(Code::Internal, "the start of a script was lost")??;
-        start.supervise(launched, speech, began, now)
+        worked.await.or_fail(Code::Internal, "the start of a script was lost")?
     }
 
     /// Runs on a thread that may block.
@@ -67,9 +117,8 @@ impl Start {
         let (plan, hello) = self.plan(place, now)?;
         let launched = launch::process(folder, plan)?;
         let speech = match (hello, desk) {
-            (None, _) => Speech::Plain,
-            (Some(hello), None) => Speech::Framed(hello),
             (Some(hello), Some(desk)) => Speech::Http(hello, desk),
+            (hello, _) => Speech::over_pipes(hello),
         };
         Ok((launched, speech))
     }
@@ -77,17 +126,21 @@ impl Start {
     /// What is to be started, and the message `start` unless the script speaks the plain binding.
     fn plan(&self, place: Place, now: Timestamp) -> Result<(Plan, Option<Vec<u8>>)> {
         let network = place.network.is_some();
-        let egress = self.script.reachable(Isolation::Process);
         let run = (&self.spec, &*self.script);
-        let mut layout = binding::prepare(run, &self.base, place, &egress, now)?;
+        let mut layout = binding::prepare(run, &self.base, place, &self.egress, now)?;
         let hello = match self.script.spoken() {
             Protocol::Plain => None,
             _ => Some(binding::start(&layout, &self.spec, &self.script, now)?),
         };
         let framed = self.script.spoken() == Protocol::Framed;
-        let Command { args, dir, read_only } = self.command(&mut layout)?;
+        let Command {
+            program,
+            args,
+            dir,
+            read_only,
+        } = self.command(&mut layout)?;
         let plan = Plan {
-            program: self.program.clone(),
+            program,
             args,
             env: layout.env.into_iter().collect(),
             dir,
@@ -106,20 +159,47 @@ impl Start {
             ScriptSource::Inline { text, .. } => {
                 let file = layout.file("script", text.as_bytes().to_vec(), 0o600);
                 Ok(Command {
+                    program: self.program.clone(),
                     args: vec![file.into()],
                     dir: layout.work.clone(),
                     read_only: Vec::new(),
                 })
             }
-            ScriptSource::Command { args, dir, .. } => Ok(Command {
-                args: args.iter().map(OsString::from).collect(),
-                dir: dir.clone().unwrap_or_else(|| layout.work.clone()),
-                read_only: dir.iter().map(|dir| (dir.clone(), dir.clone())).collect(),
-            }),
+            ScriptSource::Command { args, dir, .. } => {
+                let args = args.iter().map(OsString::from).collect();
+                let Some(host) = dir else {
+                    return Ok(Command {
+                        program: self.program.clone(),
+                        args,
+                        dir: layout.work.clone(),
+                        read_only: Vec::new(),
+                    });
+                };
+                let inside = self.inside(host);
+                let program = match self.program.strip_prefix(host) {
+                    Ok(below) => inside.join(below),
+                    Err(_) => self.program.clone(),
+                };
+                Ok(Command {
+                    program,
+                    args,
+                    dir: inside.clone(),
+                    read_only: vec![(host.clone(), inside)],
+                })
+            }
             _ => Err(Error::new(
                 Code::SetupInvalid,
                 "this runner does not know this kind of script",
             )),
+        }
+    }
+
+    /// Where the script's own folder is, as the run sees it.
+    fn inside(&self, host: &Path) -> PathBuf {
+        match self.level {
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Isolation::Sandboxed => PathBuf::from(isolated::APP),
+            _ => host.to_owned(),
         }
     }
 
@@ -138,7 +218,17 @@ impl Start {
             }
         };
         let signals = launched.tree.signals();
+        let egress = match launched.listener.take() {
+            Some(listener) => {
+                let resolve = Arc::clone(&self.ground.resolve);
+                let mut policy = Policy::of(&spec, self.egress, resolve, Arc::clone(&self.clock));
+                policy.internal = self.ground.internal;
+                Some(Server::start(listener, policy).inspect_err(|_| signals.kill())?)
+            }
+            None => None,
+        };
         let running = Running {
+            egress,
             guard: KillOnDrop(Arc::clone(&signals)),
             output,
             talk,
