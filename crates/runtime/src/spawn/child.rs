@@ -58,8 +58,8 @@ pub(super) extern "C" fn main(arg: *mut c_void) -> c_int {
 /// Answers only if something failed.
 fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
     let orders = brief.orders;
-    for group in &orders.grants.groups {
-        step(Step::ControlGroup, rustix::io::write(group, b"0\n").map(drop))?;
+    if let Some((_, entry)) = &orders.grants.group {
+        step(Step::ControlGroup, rustix::io::write(entry, b"0\n").map(drop))?;
     }
     match orders.kind {
         Kind::Sandboxed => sandbox(brief)?,

@@ -53,6 +53,7 @@
     reason = "clone, execve and the calls around them have no safe interface; the text above argues for all of it"
 )]
 
+mod cgroup;
 mod child;
 mod confined;
 mod filter;
@@ -79,7 +80,8 @@ pub use options::SandboxOptions;
 pub(crate) use orders::PORT;
 pub use running::{Cause, Child, Ended, Reach};
 
-use confined::{Ground, Grounds, give_folder, shared_grounds};
+use cgroup::{Group, Groups};
+use confined::{Ground, Grounds, Others, give_folder, shared_grounds};
 use crosspoint_core::{CustomerId, Isolation, Result};
 use filter::Kind;
 use landlock::{Access, Landlock};
@@ -105,6 +107,7 @@ struct Inner {
     visible: Visible,
     sandboxed: OnceCell<Sandboxed>,
     confined: OnceCell<Confined>,
+    groups: OnceCell<Option<Groups>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -130,6 +133,7 @@ struct Confined {
     landlock: Landlock,
     grounds: Arc<Vec<Ground>>,
     ids: Option<Arc<ids::Ids>>,
+    others: Others,
     crew: Crew,
 }
 
@@ -195,6 +199,7 @@ impl Sandbox {
             visible,
             sandboxed: OnceCell::new(),
             confined: OnceCell::new(),
+            groups: OnceCell::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -206,18 +211,43 @@ impl Sandbox {
     /// how to get it; [`ScriptNotStarted`](crosspoint_core::Code::ScriptNotStarted) if the program or its files are at fault, or if there is too
     /// little of something at the moment.
     pub async fn launch(&self, level: Isolation, job: Job, customer: &CustomerId) -> Result<Child> {
-        let launched = match level {
-            Isolation::Sandboxed => self.launch_sandboxed(job, customer).await,
-            Isolation::Confined => self.launch_confined(job, customer).await,
-            other => {
-                let missing = "the spawn core starts runs at the levels confined and sandboxed";
-                return Err(crate::isolation_unavailable(other, Isolation::Sandboxed, missing));
+        if !matches!(level, Isolation::Sandboxed | Isolation::Confined) {
+            let missing = "the spawn core starts runs at the levels confined and sandboxed";
+            return Err(crate::isolation_unavailable(level, Isolation::Sandboxed, missing));
+        }
+        let mut launched = self.try_launch(level, &job, customer).await;
+        if matches!(launched, Err(trouble) if trouble.step == Step::ControlGroup) {
+            // Found out by the first run only: from now on without.
+            if let Some(Some(groups)) = self.inner.groups.get() {
+                groups.refuse();
             }
-        };
+            launched = self.try_launch(level, &job, customer).await;
+        }
         launched.map_err(|trouble| trouble.error(level))
     }
 
-    async fn launch_sandboxed(&self, job: Job, customer: &CustomerId) -> std::result::Result<Child, Trouble> {
+    async fn try_launch(
+        &self,
+        level: Isolation,
+        job: &Job,
+        customer: &CustomerId,
+    ) -> std::result::Result<Child, Trouble> {
+        let groups = self.inner.groups().await;
+        let group = groups.and_then(|groups| groups.enter(&job.limits));
+        let group = group.map(|(group, entry)| (Arc::new(group), entry));
+        if level == Isolation::Sandboxed {
+            self.launch_sandboxed(job, customer, group).await
+        } else {
+            self.launch_confined(job, customer, group).await
+        }
+    }
+
+    async fn launch_sandboxed(
+        &self,
+        job: &Job,
+        customer: &CustomerId,
+        group: Entry,
+    ) -> std::result::Result<Child, Trouble> {
         let sandboxed = self.inner.sandboxed().await?;
         let id = sandboxed
             .ready
@@ -231,14 +261,19 @@ impl Sandbox {
             network: Some(sandboxed.networks.lease(customer.as_str()).await?),
             grounds: None,
             id,
-            groups: Vec::new(),
+            group,
         };
-        let (orders, ends) = Orders::new(&job, grants)?;
+        let (orders, ends) = Orders::new(job, grants)?;
         let started = sandboxed.crew.pick()?.request(Box::new(orders)).await?;
         Child::new(started, ends, job.limits)
     }
 
-    async fn launch_confined(&self, job: Job, customer: &CustomerId) -> std::result::Result<Child, Trouble> {
+    async fn launch_confined(
+        &self,
+        job: &Job,
+        customer: &CustomerId,
+        group: Entry,
+    ) -> std::result::Result<Child, Trouble> {
         let confined = self.inner.confined().await?;
         let folder = job.folder.clone().filter(|_| !job.network).ok_or(Trouble {
             step: Step::Folder,
@@ -259,7 +294,7 @@ impl Sandbox {
         let grounds = Grounds {
             shared: Arc::clone(&confined.grounds),
             own,
-            others: 0,
+            others: if id.is_some() { 0 } else { confined.others.count() },
         };
         let grants = Grants {
             filter: Arc::clone(&confined.filter),
@@ -267,15 +302,33 @@ impl Sandbox {
             network: None,
             grounds: Some(grounds),
             id,
-            groups: Vec::new(),
+            group,
         };
-        let (orders, ends) = Orders::new(&job, grants)?;
+        let (orders, ends) = Orders::new(job, grants)?;
         let started = confined.crew.pick()?.request(Box::new(orders)).await?;
         Child::new(started, ends, job.limits)
     }
 }
 
+/// A run's control group, and the file by which it enters.
+type Entry = Option<(Arc<Group>, rustix::fd::OwnedFd)>;
+
 impl Inner {
+    /// Where control groups can be made, if anywhere.
+    async fn groups(&self) -> Option<&Groups> {
+        let find = || async {
+            let chosen = self.options.cgroup.clone();
+            blocking(move || Ok(Groups::find(chosen.as_deref())))
+                .await
+                .unwrap_or(None)
+        };
+        self.groups
+            .get_or_init(find)
+            .await
+            .as_ref()
+            .filter(|groups| !groups.refused())
+    }
+
     async fn sandboxed(&self) -> std::result::Result<&Sandboxed, Trouble> {
         let make = || async {
             let (options, visible) = (self.options.clone(), self.visible.clone());
@@ -338,6 +391,7 @@ impl Confined {
             landlock,
             grounds: Arc::new(shared_grounds(visible)),
             ids,
+            others: Others::default(),
             crew: Crew::start(options.spawners, None, None)?,
         })
     }
