@@ -110,3 +110,58 @@ async fn node() {
         Box::pin(counts(script)).await;
     }
 }
+
+const PYTHON_CALLS: &str = r#"
+import crosspoint_sdk as xp
+
+def work(run):
+    made = run.connection("shop").post("/orders", json={"n": 1}, effect="order-1")
+    lost = run.connection("nowhere").request("GET", "/x")
+    return [made.status, made.json(), lost.refused_by]
+
+xp.main(work)
+"#;
+
+const NODE_CALLS: &str = r#"
+const { main } = await import(`file://${process.cwd()}/src/index.js`);
+await main(async (run) => {
+  const made = await run.connection("shop").post("/orders", { json: { n: 1 }, effect: "order-1" });
+  const lost = await run.connection("nowhere").request("GET", "/x");
+  return [made.status, made.json(), lost.refusedBy];
+});
+"#;
+
+/// At `confined` the broker is at a socket, at `sandboxed` at a port; the provider of the tests echoes what it gets.
+async fn calls(script: Script) {
+    for level in levels().await {
+        for protocol in [Protocol::Plain, Protocol::Framed] {
+            let script = script.clone().isolation(level).protocol(protocol);
+            let world = World::new([demo(script)]);
+            let installation = install(&world, json!({})).await;
+            let (done, reply) = world.run(&installation, "go", json!(7)).await;
+            let lines = world.log(done.id, Audience::Developer).await;
+            assert_eq!(
+                done.status,
+                ExecutionStatus::Succeeded,
+                "{level}, {protocol:?}: {lines:?}"
+            );
+            assert_eq!(reply, json!([200, { "n": 1 }, "not-found"]), "{level}, {protocol:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_reaches_its_connections() {
+    if has(levels::PYTHON) {
+        let script = Script::command(levels::PYTHON, ["-c", PYTHON_CALLS]).dir(sdk("python"));
+        Box::pin(calls(script)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_reaches_its_connections() {
+    if has("node") {
+        let script = Script::command("node", ["--input-type=module", "-e", NODE_CALLS]).dir(sdk("node"));
+        Box::pin(calls(script)).await;
+    }
+}
