@@ -48,7 +48,7 @@ async fn counts(script: Script) {
     let levels = levels().await.into_iter();
     let above = levels.flat_map(|level| [(level, Protocol::Plain), (level, Protocol::Framed)]);
     for (level, protocol) in process.into_iter().chain(above) {
-        count(script.clone().isolation(level), protocol).await;
+        Box::pin(count(script.clone().isolation(level), protocol)).await;
     }
 }
 
