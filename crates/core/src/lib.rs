@@ -14,6 +14,7 @@ mod memory;
 mod page;
 mod platform;
 mod ports;
+mod publish;
 pub mod retry;
 mod runner;
 mod scope;
@@ -44,7 +45,7 @@ pub use id::{ConnectionId, CustomerId, Fence, InstallationId, InvocationId, RunK
 pub use integration::{
     ActionCall, AnyIntegration, CheckConfig, Config, ConnectionSlot, DynFlow, Egress, Event, Flow, FlowContext,
     FlowDefinition, FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Protocol, Registry,
-    ScheduleSpec, Script, ScriptSource, Source, Tick, Trigger,
+    ScheduleSpec, Script, ScriptSource, Source, Supply, Tick, Trigger,
 };
 pub use memory::Memory;
 pub use page::{Page, Paged};
@@ -55,6 +56,9 @@ pub use platform::{
 pub use ports::{
     Authenticate, Authorizer, Choices, ConnectRequest, ConnectionTest, Control, Credentials, Permission, Principal,
     ReplayOptions, Submit, Submitted, Timetable,
+};
+pub use publish::{
+    ContentDigest, Incoming, Operator, OperatorPermission, Operators, Publish, PublishOptions, Published, Release, Schemas,
 };
 pub use retry::{Jitter, RetryBudget, RetryPolicy};
 pub use runner::{

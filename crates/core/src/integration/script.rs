@@ -21,6 +21,7 @@ pub struct Script {
     secrets: bool,
     protocol: Protocol,
     egress: Option<Egress>,
+    read_only: Vec<PathBuf>,
 }
 
 /// How a script and its supervisor talk: the bindings of `crosspoint/1` (see `docs/protocol.md`).
@@ -118,6 +119,7 @@ impl Script {
             secrets: false,
             protocol: Protocol::Plain,
             egress: None,
+            read_only: Vec::new(),
         }
     }
 
@@ -139,6 +141,13 @@ impl Script {
     /// The prefix of the environment variables; `XP` unless set. With `PAN`, scripts written for Pandium run unchanged.
     pub fn env_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.env_prefix = prefix.into();
+        self
+    }
+
+    /// A further folder that the script reads: packages that it needs, for instance. At every isolation it has the same
+    /// path inside as outside, and cannot be written. The folder that it runs in need not be named.
+    pub fn read_only(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.read_only.push(folder.into());
         self
     }
 
@@ -187,6 +196,11 @@ impl Script {
     #[must_use]
     pub const fn environment(&self) -> &BTreeMap<String, String> {
         &self.env
+    }
+    /// Further folders that it reads.
+    #[must_use]
+    pub fn readable(&self) -> &[PathBuf] {
+        &self.read_only
     }
     /// How the script and its supervisor talk.
     #[must_use]
