@@ -11,6 +11,8 @@ use crosspoint_gateway::{
     callback::{Callbacks, SigningSecret},
 };
 use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime};
+#[cfg(unix)]
+use crosspoint_runtime::artifacts::ArtifactsConfig;
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -33,6 +35,8 @@ pub struct Builder {
     callbacks: Vec<SigningSecret>,
     retention: Duration,
     shutdown: Duration,
+    #[cfg(unix)]
+    artifacts: Option<ArtifactsConfig>,
 }
 
 impl Builder {
@@ -51,6 +55,8 @@ impl Builder {
             callbacks: Vec::new(),
             retention: Duration::from_secs(30 * 24 * 3600),
             shutdown: Duration::from_secs(30),
+            #[cfg(unix)]
+            artifacts: None,
         }
     }
 
@@ -76,6 +82,14 @@ impl Builder {
     /// that is still installed.
     pub fn integration(mut self, integration: impl Into<AnyIntegration>) -> Self {
         self.integrations.push(integration.into());
+        self
+    }
+
+    /// Takes integrations that are published while the host runs, and keeps them here: a folder, which processes may share,
+    /// or an [`ArtifactsConfig`]. They are published by [`Platform::artifacts`] and over [`Platform::operators`].
+    #[cfg(unix)]
+    pub fn artifacts(mut self, config: impl Into<ArtifactsConfig>) -> Self {
+        self.artifacts = Some(config.into());
         self
     }
 
@@ -167,6 +181,10 @@ impl Builder {
 
         let runners: Arc<dyn Runner> = Arc::new(Runners::standard(Arc::clone(&self.clock)));
         prepare(&registry, &*runners).await?;
+        let stop = StopSource::new();
+        // Before installations are looked at, so that none is parked for a version that was published.
+        #[cfg(unix)]
+        let artifacts = super::artifacts::open(self.artifacts, &registry, &runners, &self.clock, &stop).await?;
         let credentials: Arc<dyn Credentials> = engine.clone();
         let parts = Parts::new(Arc::clone(&registry), store.clone(), credentials, Arc::clone(&vault));
         let handler = FlowHandler::new(parts.clock(Arc::clone(&self.clock)).runners(Arc::clone(&runners)));
@@ -190,7 +208,6 @@ impl Builder {
             let config = TargetConfig::default().permits(permits).settles(Settles::Handler);
             gateway.register(TargetId::new(target)?, Arc::new(handler.clone()), config)?;
         }
-        let stop = StopSource::new();
         let scheduler = runtime.clone();
         let signal = stop.signal();
         tokio::spawn(async move { scheduler.run_scheduler(signal).await });
@@ -216,6 +233,8 @@ impl Builder {
                 installer: OnceLock::new(),
                 stop,
                 shutdown: self.shutdown,
+                #[cfg(unix)]
+                artifacts,
             }),
         })
     }

@@ -178,7 +178,8 @@ impl Sink {
 
 /// What is wrong with one path of an artifact.
 pub(super) fn refused(path: &str, message: impl Into<String>) -> Error {
-    invalid(message).with("path", path.escape_debug())
+    // In the message, because that is what an author gets to see who publishes over HTTP.
+    invalid(format!("`{}`: {}", path.escape_debug(), message.into())).with("path", path.escape_debug())
 }
 
 /// An error of ours that came through a reader is told as it is.
