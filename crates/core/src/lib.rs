@@ -58,7 +58,8 @@ pub use ports::{
     ReplayOptions, Submit, Submitted, Timetable,
 };
 pub use publish::{
-    ContentDigest, Incoming, Operator, OperatorPermission, Operators, Publish, PublishOptions, Published, Release, Schemas,
+    ContentDigest, Incoming, Operator, OperatorPermission, Operators, Publish, PublishOptions, Published, Release,
+    Schemas,
 };
 pub use retry::{Jitter, RetryBudget, RetryPolicy};
 pub use runner::{

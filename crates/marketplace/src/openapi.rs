@@ -37,7 +37,14 @@ pub(crate) const MARKETPLACE: About = About {
     summary: "Catalogue, installations, connections and executions of one customer",
     description: "The session is the host's own. Requests that change something carry `x-crosspoint: 1`. Failures are \
         application/problem+json with a stable code.",
-    tags: &["page", "session", "catalogue", "installations", "executions", "connections"],
+    tags: &[
+        "page",
+        "session",
+        "catalogue",
+        "installations",
+        "executions",
+        "connections",
+    ],
     scheme: || {
         json!({
             "type": "apiKey", "in": "cookie", "name": "session",
@@ -117,7 +124,9 @@ fn tag(route: &Route) -> &'static str {
         route.path().contains("/executions") || route.path().contains("/flows/"),
     ) {
         (Some("installations"), true) => "executions",
-        (Some(first @ ("session" | "catalogue" | "installations" | "executions" | "connections" | "artifacts")), _) => first,
+        (Some(first @ ("session" | "catalogue" | "installations" | "executions" | "connections" | "artifacts")), _) => {
+            first
+        }
         _ => "page",
     }
 }
@@ -150,8 +159,11 @@ fn operation(route: &Route, taken: &mut SchemaGenerator, given: &mut SchemaGener
         operation.insert("requestBody".into(), body);
     } else if !route.takes().is_empty() {
         let binary = json!({ "schema": { "type": "string", "format": "binary" } });
-        let content: Map<String, Value> =
-            route.takes().iter().map(|media| ((*media).to_owned(), binary.clone())).collect();
+        let content: Map<String, Value> = route
+            .takes()
+            .iter()
+            .map(|media| ((*media).to_owned(), binary.clone()))
+            .collect();
         operation.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     operation.insert("responses".into(), responses(route, guarded, given, problem));

@@ -4,8 +4,8 @@
 use crate::{
     answer::Gives,
     app::{Cx, PublicCx},
-    operators::OperatorCx,
     body::Takes,
+    operators::OperatorCx,
 };
 use axum::{body::Body, response::Response};
 use crosspoint_core::{OperatorPermission, Permission, Result};

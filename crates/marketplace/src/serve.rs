@@ -89,7 +89,10 @@ async fn answer(app: Arc<App>, served: &Served, mut parts: Parts, body: axum::bo
             let address = original.path().to_owned();
             handler(PublicCx { app, path, address }).await
         }
-        Endpoint::Operator(_) => Err(Error::new(Code::Internal, "an operators' route stands among those of customers")),
+        Endpoint::Operator(_) => Err(Error::new(
+            Code::Internal,
+            "an operators' route stands among those of customers",
+        )),
         Endpoint::Customer(handler) => {
             let base = base(original, &parts.uri);
             let principal = app.parts.auth.authenticate(&parts).await?;

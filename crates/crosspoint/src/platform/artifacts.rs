@@ -94,7 +94,10 @@ impl Platform {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "what nobody needs is known only over all customers")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what nobody needs is known only over all customers"
+)]
 const fn fleet() -> FleetScope {
     FleetScope::trusted()
 }

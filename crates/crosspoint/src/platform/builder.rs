@@ -10,9 +10,9 @@ use crosspoint_gateway::{
     Config, Gateway, Settles, TargetConfig,
     callback::{Callbacks, SigningSecret},
 };
-use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime};
 #[cfg(unix)]
 use crosspoint_runtime::artifacts::ArtifactsConfig;
+use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,

@@ -41,7 +41,10 @@ pub(super) async fn publish(cx: OperatorCx, body: Body) -> Result<Answer<Publish
     let options = options(&cx)?;
     check_media(&cx)?;
     let publish = &cx.parts.publish;
-    let declared = cx.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared = cx
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > publish.largest()) {
         let message = format!("an archive has at most {} bytes here", publish.largest());
         return Err(Error::new(Code::BodyTooLarge, message));
@@ -64,7 +67,13 @@ pub(super) async fn publish(cx: OperatorCx, body: Body) -> Result<Answer<Publish
     received.await.map_err(|_| slow())??;
     let published = incoming.publish(options).await?;
     let (name, version) = (&published.name, &published.version);
-    tracing::info!(operator = cx.operator.name, integration = name, version, new = published.new, "received");
+    tracing::info!(
+        operator = cx.operator.name,
+        integration = name,
+        version,
+        new = published.new,
+        "received"
+    );
     Ok(Answer::of(published))
 }
 
@@ -88,7 +97,9 @@ fn options(cx: &OperatorCx) -> Result<PublishOptions> {
     }
     match problems.is_empty() {
         true => Ok(options),
-        false => Err(Error::new(Code::InputInvalid, "the query is not what this request takes").with_problems(problems)),
+        false => {
+            Err(Error::new(Code::InputInvalid, "the query is not what this request takes").with_problems(problems))
+        }
     }
 }
 

@@ -105,18 +105,31 @@ pub fn operator_routes() -> Vec<Route> {
         ),
         Route::operator(
             May::ArtifactRead,
-            Op::new(Method::GET, "/v1/artifacts", "listArtifacts", "What was published, withdrawn versions included"),
+            Op::new(
+                Method::GET,
+                "/v1/artifacts",
+                "listArtifacts",
+                "What was published, withdrawn versions included",
+            ),
             artifacts::list,
         ),
         Route::operator(
             May::ArtifactPublish,
-            Op::new(Method::POST, "/v1/artifacts", "publishArtifact", "Publishes an integration from an archive")
-                .takes(artifacts::MEDIA)
-                .query(&[
-                    ("check", "`true`: look whether it could be published, and publish nothing"),
-                    ("replace", "`true`: take the place of the same pre-release"),
-                    ("digest", "What the content has to be; refused if it is not"),
-                ]),
+            Op::new(
+                Method::POST,
+                "/v1/artifacts",
+                "publishArtifact",
+                "Publishes an integration from an archive",
+            )
+            .takes(artifacts::MEDIA)
+            .query(&[
+                (
+                    "check",
+                    "`true`: look whether it could be published, and publish nothing",
+                ),
+                ("replace", "`true`: take the place of the same pre-release"),
+                ("digest", "What the content has to be; refused if it is not"),
+            ]),
             artifacts::publish,
         ),
         Route::operator(

@@ -2,9 +2,7 @@
 
 use crate::serve::text;
 use async_trait::async_trait;
-use crosspoint_core::{
-    Code, Error, ExposeSecret, Operator, OperatorPermission, Operators, Result, SecretString,
-};
+use crosspoint_core::{Code, Error, ExposeSecret, Operator, OperatorPermission, Operators, Result, SecretString};
 use http::{header::AUTHORIZATION, request::Parts};
 use sha2::{Digest, Sha256};
 
@@ -59,7 +57,10 @@ impl Operators for OperatorToken {
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
         let Some(sent) = sent else {
-            return Err(Error::new(Code::SessionMissing, "send the operator's token: `authorization: Bearer ..`"));
+            return Err(Error::new(
+                Code::SessionMissing,
+                "send the operator's token: `authorization: Bearer ..`",
+            ));
         };
         // Of hashes, so that the time this takes says nothing about where the two differ.
         match Sha256::digest(sent.as_bytes()) == Sha256::digest(self.token.expose_secret().as_bytes()) {

@@ -31,7 +31,9 @@ pub(super) fn parse(folder: &Path, schemas: &dyn Schemas) -> Result<Manifest> {
     let path = folder.join(MANIFEST);
     let Ok(metadata) = fs::metadata(&path) else {
         let below = fs::read_dir(folder).into_iter().flatten().flatten();
-        let below = below.map(|entry| entry.file_name()).find(|name| folder.join(name).join(MANIFEST).is_file());
+        let below = below
+            .map(|entry| entry.file_name())
+            .find(|name| folder.join(name).join(MANIFEST).is_file());
         let message = match below {
             Some(name) => format!(
                 "there is no crosspoint.json at the top, but one in `{0}`: publish that folder, or make the archive of \
@@ -43,7 +45,10 @@ pub(super) fn parse(folder: &Path, schemas: &dyn Schemas) -> Result<Manifest> {
         return Err(invalid(message));
     };
     if metadata.len() > LARGEST {
-        return Err(invalid(format!("crosspoint.json has {} bytes; at most {LARGEST} are read", metadata.len())));
+        return Err(invalid(format!(
+            "crosspoint.json has {} bytes; at most {LARGEST} are read",
+            metadata.len()
+        )));
     }
     let bytes = fs::read(&path).or_fail(Code::ArtifactInvalid, "crosspoint.json cannot be read")?;
     let value: Value = serde_json::from_slice(&bytes)
@@ -62,7 +67,10 @@ fn problems(manifest: &Manifest, folder: &Path, policy: &AuthorPolicy, now: Time
     match Version::parse(&manifest.version) {
         Err(error) => found.add("/version", format!("is not a semantic version such as 1.0.0: {error}")),
         Ok(version) if !version.build.is_empty() => {
-            found.add("/version", "has build metadata (`+..`), which does not tell versions apart: leave it out");
+            found.add(
+                "/version",
+                "has build metadata (`+..`), which does not tell versions apart: leave it out",
+            );
         }
         Ok(_) if manifest.version.len() > 64 => found.add("/version", "is longer than 64 characters"),
         Ok(_) => {}
@@ -73,7 +81,10 @@ fn problems(manifest: &Manifest, folder: &Path, policy: &AuthorPolicy, now: Time
     let mut names = BTreeSet::new();
     for (index, slot) in manifest.connections.iter().enumerate() {
         if !names.insert(&slot.name) {
-            found.add(format!("/connections/{index}/name"), "is the name of another connection, too");
+            found.add(
+                format!("/connections/{index}/name"),
+                "is the name of another connection, too",
+            );
         }
     }
     let mut names = BTreeSet::new();
@@ -109,7 +120,10 @@ impl Found {
                     self.add(format!("{at}/trigger/schedule"), error.message());
                 }
                 if input {
-                    self.add(format!("{at}/input"), "is not for schedules: they bring the time that they were due");
+                    self.add(
+                        format!("{at}/input"),
+                        "is not for schedules: they bring the time that they were due",
+                    );
                 }
             }
             TriggerManifest::Call => {}
@@ -168,7 +182,10 @@ impl Found {
             _ => {}
         }
         for (name, most) in policy.beyond(&flow.limits) {
-            self.add(format!("{at}/limits/{name}"), format!("is more than this host grants: at most {most}"));
+            self.add(
+                format!("{at}/limits/{name}"),
+                format!("is more than this host grants: at most {most}"),
+            );
         }
         if let Err(error) = flow.retry.validate() {
             for problem in error.problems() {

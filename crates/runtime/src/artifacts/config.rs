@@ -83,7 +83,10 @@ impl ArtifactsConfig {
             Place::Store(store, local) => Ok((Arc::clone(store), local.clone())),
             Place::Folder(root) => {
                 let store = FolderArtifacts::open(root)?.clock(Arc::clone(clock));
-                Ok((Arc::new(store), std::path::absolute(root).unwrap_or_else(|_| root.clone())))
+                Ok((
+                    Arc::new(store),
+                    std::path::absolute(root).unwrap_or_else(|_| root.clone()),
+                ))
             }
         }
     }

@@ -9,7 +9,9 @@ use std::{
 };
 
 pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
-    Error::new(Code::StoreUnavailable, what).with("path", path.display()).caused_by(error)
+    Error::new(Code::StoreUnavailable, what)
+        .with("path", path.display())
+        .caused_by(error)
 }
 
 pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
@@ -29,8 +31,11 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
 
 pub(super) fn older(path: &Path, before: Timestamp) -> bool {
     let modified = fs::metadata(path).and_then(|found| found.modified());
-    let age = modified.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-    age.and_then(|age| i64::try_from(age.as_millis()).ok()).is_some_and(|at| at < before.as_millis())
+    let age = modified
+        .ok()
+        .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    age.and_then(|age| i64::try_from(age.as_millis()).ok())
+        .is_some_and(|at| at < before.as_millis())
 }
 
 pub(super) fn sync_folder(folder: &Path) -> Result<()> {
@@ -58,7 +63,9 @@ pub(super) fn sync_below(root: &Path) -> Result<()> {
                     false => File::open(&path).and_then(|file| file.sync_all()).map_err(failed)?,
                 }
             }
-            File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            File::open(&folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(failed)?;
         }
         Ok(())
     }

@@ -17,9 +17,7 @@ use super::{
     store::{ArtifactStore, Over},
 };
 use async_trait::async_trait;
-use crosspoint_core::{
-    Clock, Code, ContentDigest, Error, ErrorExt, Release, Result, SystemClock, Timestamp,
-};
+use crosspoint_core::{Clock, Code, ContentDigest, Error, ErrorExt, Release, Result, SystemClock, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 use std::{
     collections::BTreeSet,
@@ -65,7 +63,9 @@ impl FolderArtifacts {
         for folder in [CONTENT, LAYERS, RELEASES, STAGING] {
             fs::create_dir_all(root.join(folder)).map_err(|e| failed("the folder cannot be made", &root, e))?;
         }
-        let root = root.canonicalize().map_err(|e| failed("the folder cannot be found", &root, e))?;
+        let root = root
+            .canonicalize()
+            .map_err(|e| failed("the folder cannot be found", &root, e))?;
         File::create(root.join("lock")).map_err(|e| failed("the folder cannot be written", &root, e))?;
         Ok(Self {
             root: root.into(),
@@ -175,7 +175,9 @@ impl FolderArtifacts {
         if found != *digest {
             let message = "the content of an artifact is not what its digest says: somebody or something changed it. \
                            Publish it again to put it right";
-            return Err(Error::new(Code::StoreCorrupt, message).with("digest", digest).with("found", found));
+            return Err(Error::new(Code::StoreCorrupt, message)
+                .with("digest", digest)
+                .with("found", found));
         }
         Ok(path)
     }
@@ -198,8 +200,11 @@ impl FolderArtifacts {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
             Err(e) => return Err(failed("a release cannot be read", &path, e)),
         };
-        let release: Release = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::new(Code::StoreCorrupt, "a release cannot be read").with("path", path.display()).caused_by(e))?;
+        let release: Release = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::new(Code::StoreCorrupt, "a release cannot be read")
+                .with("path", path.display())
+                .caused_by(e)
+        })?;
         Ok(Some(release))
     }
 
@@ -245,7 +250,9 @@ impl FolderArtifacts {
     fn note_layer(&self, made_of: &ContentDigest, content: Option<&ContentDigest>) -> Result<Option<ContentDigest>> {
         let path = self.root.join(LAYERS).join(made_of.to_string());
         let _lock = self.lock()?;
-        let found = fs::read_to_string(&path).ok().and_then(|text| text.parse::<ContentDigest>().ok());
+        let found = fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| text.parse::<ContentDigest>().ok());
         let kept = found.filter(|digest| self.content(digest).is_dir());
         if let Some(digest) = kept {
             self.touch(&self.content(&digest))?;
@@ -274,7 +281,9 @@ impl FolderArtifacts {
         }
         let mut removed = Vec::new();
         for name in names(&self.root.join(CONTENT))? {
-            let Ok(digest) = name.parse::<ContentDigest>() else { continue };
+            let Ok(digest) = name.parse::<ContentDigest>() else {
+                continue;
+            };
             if !named.contains(&digest) && older(&self.content(&digest), before) {
                 self.put_away(&self.content(&digest))?;
                 removed.push(digest);
@@ -301,7 +310,9 @@ impl FolderArtifacts {
     /// Out of sight at once; removing a large folder takes a while.
     fn put_away(&self, path: &Path) -> Result<()> {
         let away = tempfile::Builder::new().prefix("away-").tempdir_in(self.staging());
-        let away = away.map_err(|e| failed("a folder cannot be made", &self.root, e))?.keep();
+        let away = away
+            .map_err(|e| failed("a folder cannot be made", &self.root, e))?
+            .keep();
         // A folder that cannot be written cannot be moved either.
         let moved = fs::set_permissions(path, Permissions::from_mode(0o755));
         let moved = moved.and_then(|()| fs::rename(path, away.join("content")));
@@ -327,7 +338,8 @@ impl ArtifactStore for FolderArtifacts {
     }
     async fn layer(&self, made_of: &ContentDigest, content: Option<&ContentDigest>) -> Result<Option<ContentDigest>> {
         let (made_of, content) = (*made_of, content.copied());
-        self.blocking(move |this| this.note_layer(&made_of, content.as_ref())).await
+        self.blocking(move |this| this.note_layer(&made_of, content.as_ref()))
+            .await
     }
     async fn collect(&self, releases: &[Release], before: Timestamp) -> Result<Vec<ContentDigest>> {
         let releases = releases.to_vec();

@@ -29,6 +29,15 @@ pub(super) fn from(source: &Path, into: &Path, limits: &ArtifactLimits) -> Resul
     Ok(sink.left_out().clone())
 }
 
+/// What was left out, as a warning.
+pub(super) fn told(left_out: &BTreeSet<String>) -> Vec<String> {
+    let names: Vec<&str> = left_out.iter().map(String::as_str).collect();
+    match names.is_empty() {
+        true => Vec::new(),
+        false => vec![format!("left out: {}", names.join(", "))],
+    }
+}
+
 /// Takes what a package manager has installed.
 pub(super) fn packages(source: &Path, into: &Path) -> Result<()> {
     walk(source, &mut Sink::of_packages(into.to_owned()))
@@ -39,7 +48,9 @@ fn walk(root: &Path, sink: &mut Sink) -> Result<()> {
     while let Some(folder) = folders.pop() {
         let mut names = Vec::new();
         for entry in fs::read_dir(root.join(&folder)).or_fail(Code::ArtifactInvalid, "a folder cannot be read")? {
-            let name = entry.or_fail(Code::ArtifactInvalid, "a folder cannot be read")?.file_name();
+            let name = entry
+                .or_fail(Code::ArtifactInvalid, "a folder cannot be read")?
+                .file_name();
             match name.to_str() {
                 Some(name) => names.push(name.to_owned()),
                 None => return Err(refused(&name.to_string_lossy(), "the name is not UTF-8")),
@@ -75,7 +86,9 @@ fn file(root: &Path, path: &str, sink: &mut Sink) -> Result<()> {
                      only";
     let open = OpenOptions::new().read(true).custom_flags(flags).open(root.join(path));
     let mut content = open.map_err(|error| refused(path, not_plain).caused_by(error))?;
-    let metadata = content.metadata().or_fail(Code::ArtifactInvalid, "a file cannot be looked at")?;
+    let metadata = content
+        .metadata()
+        .or_fail(Code::ArtifactInvalid, "a file cannot be looked at")?;
     if !metadata.is_file() {
         return Err(refused(path, not_plain));
     }

@@ -44,7 +44,9 @@ impl Language {
             Self::Java => "java",
         };
         let mut all = Vec::with_capacity(args.len() + 2);
-        let jar = entry.rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case("jar"));
+        let jar = entry
+            .rsplit_once('.')
+            .is_some_and(|(_, end)| end.eq_ignore_ascii_case("jar"));
         if self == Self::Java && jar {
             all.push("-jar".to_owned());
         }
@@ -63,7 +65,10 @@ mod tests {
     fn the_entry_is_a_path_below_the_artifact_and_never_an_option() {
         let args = ["--fast".to_owned()];
         let (program, all) = Language::Python.command("-c", &args);
-        assert_eq!((program.as_str(), all), ("python3", vec!["./-c".into(), "--fast".into()]));
+        assert_eq!(
+            (program.as_str(), all),
+            ("python3", vec!["./-c".into(), "--fast".into()])
+        );
         assert_eq!(Language::Static.command("bin/tool", &[]).0, "./bin/tool");
         assert_eq!(Language::Java.command("app.JAR", &[]).1, ["-jar", "./app.JAR"]);
         assert_eq!(Language::Java.command("App.java", &[]).1, ["./App.java"]);

@@ -40,7 +40,9 @@ pub(super) fn list(root: &Path) -> Result<Vec<Listed>> {
         for entry in fs::read_dir(root.join(&folder)).or_fail(Code::StoreUnavailable, "a folder cannot be read")? {
             let entry = entry.or_fail(Code::StoreUnavailable, "a folder cannot be read")?;
             let path = folder.join(entry.file_name());
-            let kind = entry.file_type().or_fail(Code::StoreUnavailable, "a file cannot be looked at")?;
+            let kind = entry
+                .file_type()
+                .or_fail(Code::StoreUnavailable, "a file cannot be looked at")?;
             if kind.is_dir() {
                 folders.push(path);
                 continue;
@@ -49,7 +51,9 @@ pub(super) fn list(root: &Path) -> Result<Vec<Listed>> {
             let Some(text) = text else {
                 return Err(invalid("there is something that is no plain file").with("path", path.display()));
             };
-            let metadata = entry.metadata().or_fail(Code::StoreUnavailable, "a file cannot be looked at")?;
+            let metadata = entry
+                .metadata()
+                .or_fail(Code::StoreUnavailable, "a file cannot be looked at")?;
             files.push(Listed {
                 path: text.to_owned(),
                 executable: metadata.permissions().mode() & EXECUTABLE != 0,
@@ -75,12 +79,16 @@ pub(super) fn digest(root: &Path) -> Result<ContentDigest> {
         let mut content = File::open(&path).or_fail(Code::StoreUnavailable, "a file cannot be read")?;
         let mut left = file.size;
         loop {
-            let count = content.read(&mut buffer).or_fail(Code::StoreUnavailable, "a file cannot be read")?;
+            let count = content
+                .read(&mut buffer)
+                .or_fail(Code::StoreUnavailable, "a file cannot be read")?;
             if count == 0 {
                 break;
             }
             hash.update(buffer.get(..count).unwrap_or_default());
-            left = left.checked_sub(u64::try_from(count).unwrap_or(u64::MAX)).ok_or_else(|| changed(&path))?;
+            left = left
+                .checked_sub(u64::try_from(count).unwrap_or(u64::MAX))
+                .ok_or_else(|| changed(&path))?;
         }
         if left > 0 {
             return Err(changed(&path));
@@ -148,7 +156,10 @@ mod tests {
     #[test]
     fn the_digest_of_given_files_never_changes() {
         let found = of(&[("crosspoint.json", "{}", 0o644), ("run.sh", "true\n", 0o755)]);
-        assert_eq!(found.to_string(), "92bdd899180c24b1e805b4730479cde012e83f191ce579f7986cd2c47c0857ef");
+        assert_eq!(
+            found.to_string(),
+            "92bdd899180c24b1e805b4730479cde012e83f191ce579f7986cd2c47c0857ef"
+        );
     }
 
     #[test]

@@ -20,7 +20,11 @@ pub(super) fn integration(artifact: &Artifact, policy: &AuthorPolicy, schemas: &
     integration.connections = manifest.connections.iter().cloned().map(ConnectionSlot::from).collect();
     integration.config_schema = config_schema(&manifest.config);
     integration.check_config = schemas.compile(&integration.config_schema)?;
-    integration.flows = manifest.flows.iter().map(|flow| definition(artifact, flow, policy)).collect();
+    integration.flows = manifest
+        .flows
+        .iter()
+        .map(|flow| definition(artifact, flow, policy))
+        .collect();
     Ok(integration)
 }
 
@@ -74,7 +78,10 @@ fn config_schema(written: &Schema) -> Schema {
         return schema;
     };
     for node in properties.values_mut().filter_map(Value::as_object_mut) {
-        let marked = node.get("x-crosspoint").and_then(|hints| hints.get("widget")).and_then(Value::as_str);
+        let marked = node
+            .get("x-crosspoint")
+            .and_then(|hints| hints.get("widget"))
+            .and_then(Value::as_str);
         if marked != Some("secret") || node.get("type").and_then(Value::as_str) != Some("string") {
             continue;
         }
@@ -110,6 +117,9 @@ mod tests {
         assert_eq!(properties["key"]["title"], "Key");
         assert_eq!(properties["key"]["x-crosspoint"]["widget"], "secret");
         assert!(properties["key"].get("minLength").is_none());
-        assert_eq!(properties["key"]["type"], schema_for!(SecretRef).get("type").unwrap().clone());
+        assert_eq!(
+            properties["key"]["type"],
+            schema_for!(SecretRef).get("type").unwrap().clone()
+        );
     }
 }

@@ -11,6 +11,7 @@ mod config;
 mod disk;
 mod folder;
 mod gather;
+mod inspect;
 mod language;
 mod layers;
 mod limits;
@@ -27,6 +28,7 @@ mod watch;
 pub use archive::pack;
 pub use config::ArtifactsConfig;
 pub use folder::FolderArtifacts;
+pub use inspect::{Inspected, inspect};
 pub use language::Language;
 pub use layers::Dependencies;
 pub use limits::ArtifactLimits;
@@ -36,7 +38,8 @@ pub use store::{ArtifactStore, Over};
 pub use watch::Looked;
 
 use crosspoint_core::{
-    AnyIntegration, Clock, Code, ContentDigest, Error, ErrorExt, Registry, Release, Result, Runner, Schemas, Supply, Work,
+    AnyIntegration, Clock, Code, ContentDigest, Error, ErrorExt, Registry, Release, Result, Runner, Schemas, Supply,
+    Work,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,7 +72,11 @@ impl Artifact {
         }
         // At the weaker levels nothing else keeps Python from writing beside the author's files.
         let mut variables = vec![("PYTHONDONTWRITEBYTECODE", "1".to_owned())];
-        variables.extend(self.python.as_ref().map(|folder| ("PYTHONPATH", folder.display().to_string())));
+        variables.extend(
+            self.python
+                .as_ref()
+                .map(|folder| ("PYTHONPATH", folder.display().to_string())),
+        );
         variables
     }
 }
@@ -189,7 +196,9 @@ impl Inner {
             if kind == Language::Python {
                 artifact.python = Some(packages.clone());
             } else {
-                let assembly = self.assemble(release.digest, content.clone(), *layer, packages.clone()).await?;
+                let assembly = self
+                    .assemble(release.digest, content.clone(), *layer, packages.clone())
+                    .await?;
                 artifact.folder = assembly.join("app");
                 artifact.layers.push(assembly);
             }
@@ -199,12 +208,19 @@ impl Inner {
         Ok((artifact, integration))
     }
 
-    async fn assemble(&self, of: ContentDigest, content: PathBuf, layer: ContentDigest, packages: PathBuf) -> Result<PathBuf> {
+    async fn assemble(
+        &self,
+        of: ContentDigest,
+        content: PathBuf,
+        layer: ContentDigest,
+        packages: PathBuf,
+    ) -> Result<PathBuf> {
         let (assemblies, staging) = (self.assemblies.clone(), self.staging.clone());
         let made = tokio::task::spawn_blocking(move || {
             layers::assemble(&assemblies, &staging, (&of, &content), (&layer, &packages))
         });
-        made.await.or_fail(Code::Internal, "a folder for a program could not be made")?
+        made.await
+            .or_fail(Code::Internal, "a folder for a program could not be made")?
     }
 
     /// Whether everything that an integration needs is here: connectors, interpreters, isolation, a form.
@@ -212,7 +228,9 @@ impl Inner {
         self.registry.check(integration)?;
         self.schemas.offerable(&self.registry, integration)?;
         for flow in &integration.flows {
-            self.prepare(&flow.work).await.map_err(|error| error.with("flow", &flow.name))?;
+            self.prepare(&flow.work)
+                .await
+                .map_err(|error| error.with("flow", &flow.name))?;
         }
         Ok(())
     }

@@ -3,9 +3,12 @@
 //! Every step but the last makes something that nobody looks at. The last one, the tag, is a single write: a process that
 //! dies before it has published nothing, and one that dies after it has published all of it.
 
-use super::{Artifact, Artifacts, Inner, Manifest, check, folder::conflict, gather, invalid, layers, listing, load, store::Over};
+use super::{
+    Artifact, Artifacts, Inner, Manifest, check, folder::conflict, gather, invalid, layers, listing, load, store::Over,
+};
 use crosspoint_core::{
-    Code, ContentDigest, Error, ErrorExt, Incoming, Kind, Problem, Publish, PublishOptions, Published, Release, Result, Work,
+    Code, ContentDigest, Error, ErrorExt, Incoming, Kind, Problem, Publish, PublishOptions, Published, Release, Result,
+    Work,
 };
 use semver::Version;
 use std::{collections::BTreeSet, path::Path};
@@ -33,7 +36,7 @@ impl Artifacts {
         let inner = &*self.inner;
         let ready = inner.ready(source.as_ref(), options).await?;
         let there = inner.there(&ready, options).await?;
-        let mut warnings = ready.warnings();
+        let mut warnings = gather::told(&ready.left_out);
         if options.check {
             warnings.extend(layers::check(&ready.manifest, ready.folder.path())?);
             let release = ready.release(Vec::new(), inner.clock.now());
@@ -50,10 +53,16 @@ impl Artifacts {
         warnings.extend(more);
         let kept = inner.store.put(ready.folder.path()).await?;
         if kept != ready.digest {
-            return Err(Error::new(Code::StoreUnavailable, "the store kept something else than it was given"));
+            return Err(Error::new(
+                Code::StoreUnavailable,
+                "the store kept something else than it was given",
+            ));
         }
         let over = if options.replace { Over::Any } else { Over::Same };
-        let release = inner.store.tag(ready.release(packages, inner.clock.now()), over).await?;
+        let release = inner
+            .store
+            .tag(ready.release(packages, inner.clock.now()), over)
+            .await?;
         let new = there.is_none_or(|there| there.digest != release.digest || there.withdrawn.is_some());
         tracing::info!(integration = release.name, version = release.version, digest = %release.digest, new, "published");
         if let Err(error) = self.refresh().await {
@@ -78,7 +87,9 @@ impl Artifacts {
     /// [`Code::NotFound`] if it was never published; whatever the store meets.
     pub async fn withdraw(&self, name: &str, version: &str) -> Result<Release> {
         let releases = self.releases().await?;
-        let found = releases.into_iter().find(|release| release.name == name && release.version == version);
+        let found = releases
+            .into_iter()
+            .find(|release| release.name == name && release.version == version);
         let mut release = found.ok_or_else(|| Error::new(Code::NotFound, "there is no such version"))?;
         if release.withdrawn.is_none() {
             release.withdrawn = Some(self.inner.clock.now());
@@ -93,15 +104,6 @@ impl Ready {
     fn release(&self, layers: Vec<ContentDigest>, now: crosspoint_core::Timestamp) -> Release {
         Release::new(&self.manifest.name, &self.manifest.version, self.digest, layers, now)
     }
-
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if !self.left_out.is_empty() {
-            let names: Vec<&str> = self.left_out.iter().map(String::as_str).collect();
-            warnings.push(format!("left out: {}", names.join(", ")));
-        }
-        warnings
-    }
 }
 
 impl Inner {
@@ -114,7 +116,9 @@ impl Inner {
             let left_out = gather::from(&source, &into, &limits)?;
             Ok::<_, Error>((left_out, listing::digest(&into)?))
         });
-        let (left_out, digest) = gathered.await.or_fail(Code::Internal, "an artifact could not be taken apart")??;
+        let (left_out, digest) = gathered
+            .await
+            .or_fail(Code::Internal, "an artifact could not be taken apart")??;
         if let Some(expected) = options.digest.filter(|expected| *expected != digest) {
             let message = "the content is not what the digest says: it was changed or cut off on the way";
             return Err(invalid(message).with("expected", expected).with("found", digest));
@@ -143,10 +147,13 @@ impl Inner {
                 return vec![Problem::new(at, error.message())];
             }
             let problems = error.problems().iter();
-            problems.map(|p| Problem::new(at, format!("{}: {}", p.pointer, p.message))).collect()
+            problems
+                .map(|p| Problem::new(at, format!("{}: {}", p.pointer, p.message)))
+                .collect()
         };
         let integration = load::integration(artifact, &self.policy, &*self.schemas);
-        let integration = integration.map_err(|e| invalid("crosspoint.json has problems").with_problems(told(e, "/config")))?;
+        let integration =
+            integration.map_err(|e| invalid("crosspoint.json has problems").with_problems(told(e, "/config")))?;
         let mut problems = Vec::new();
         if let Err(error) = self.registry.check(&integration) {
             problems.extend(error.problems().iter().cloned());
@@ -179,10 +186,14 @@ impl Inner {
         let preliminary = Version::parse(version).is_ok_and(|version| !version.pre.is_empty());
         if options.replace && !preliminary {
             let message = "only a pre-release such as 1.2.0-dev can be replaced: raise the version";
-            return Err(Error::new(Code::Conflict, message).with("integration", name).with("version", version));
+            return Err(Error::new(Code::Conflict, message)
+                .with("integration", name)
+                .with("version", version));
         }
         let releases = self.store.list().await?;
-        let there = releases.into_iter().find(|one| one.name == *name && one.version == *version);
+        let there = releases
+            .into_iter()
+            .find(|one| one.name == *name && one.version == *version);
         match there {
             Some(there) if there.digest != ready.digest && !options.replace => Err(conflict(&there, &ready.digest)),
             there => Ok(there),

@@ -19,11 +19,13 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) async fn begin(artifacts: &Artifacts) -> Result<Self> {
         let staging = artifacts.inner.staging.clone();
-        let made = tokio::task::spawn_blocking(move || {
-            tempfile::Builder::new().prefix("upload-").tempfile_in(staging)
-        });
-        let made = made.await.or_fail(Code::Internal, "a temporary file could not be made")?;
-        let (file, path) = made.or_fail(Code::StoreUnavailable, "a temporary file cannot be made")?.into_parts();
+        let made = tokio::task::spawn_blocking(move || tempfile::Builder::new().prefix("upload-").tempfile_in(staging));
+        let made = made
+            .await
+            .or_fail(Code::Internal, "a temporary file could not be made")?;
+        let (file, path) = made
+            .or_fail(Code::StoreUnavailable, "a temporary file cannot be made")?
+            .into_parts();
         Ok(Self {
             artifacts: artifacts.clone(),
             file: File::from_std(file),
@@ -41,11 +43,17 @@ impl Incoming for Upload {
             let most = self.artifacts.inner.limits.archive;
             Error::new(Code::BodyTooLarge, format!("an archive has at most {most} bytes here"))
         })?;
-        self.file.write_all(&part).await.or_fail(Code::StoreUnavailable, "the archive cannot be written")
+        self.file
+            .write_all(&part)
+            .await
+            .or_fail(Code::StoreUnavailable, "the archive cannot be written")
     }
 
     async fn publish(mut self: Box<Self>, options: PublishOptions) -> Result<Published> {
-        self.file.flush().await.or_fail(Code::StoreUnavailable, "the archive cannot be written")?;
+        self.file
+            .flush()
+            .await
+            .or_fail(Code::StoreUnavailable, "the archive cannot be written")?;
         self.artifacts.publish(&self.path, &options).await
     }
 }

@@ -18,6 +18,8 @@ const LEFT_OUT: &[&str] = &[
     ".svn",
     ".DS_Store",
     ".env",
+    ".npmrc",
+    ".pypirc",
     ".venv",
     "__pycache__",
     "node_modules",
@@ -74,7 +76,10 @@ impl Sink {
 
     /// Whether a path is one of those that are left out, whatever it is. To be asked before anything else.
     pub(super) fn leaves_out(&mut self, path: &str) -> bool {
-        let part = path.split('/').find(|part| LEFT_OUT.contains(part)).filter(|_| self.picky);
+        let part = path
+            .split('/')
+            .find(|part| LEFT_OUT.contains(part))
+            .filter(|_| self.picky);
         if let Some(part) = part {
             self.left_out.insert(part.to_owned());
         }
@@ -95,7 +100,10 @@ impl Sink {
     pub(super) fn file(&mut self, path: &str, mode: u32, size: u64, content: &mut dyn Read) -> Result<()> {
         let path = self.name(path, Kind::File)?;
         if mode & SPECIAL != 0 {
-            return Err(refused(&path, "the file has a setuid, setgid or sticky bit: clear it with `chmod ug-s,-t`"));
+            return Err(refused(
+                &path,
+                "the file has a setuid, setgid or sticky bit: clear it with `chmod ug-s,-t`",
+            ));
         }
         self.total = self.total.saturating_add(size);
         if size > self.limits.file || self.total > self.limits.total {
@@ -118,9 +126,13 @@ impl Sink {
         let copied = io::copy(&mut content.take(size), &mut file).map_err(|error| in_copy(error, &path))?;
         let more = content.read(&mut [0]).map_err(|error| in_copy(error, &path))?;
         if copied != size || more != 0 {
-            return Err(refused(&path, "the file is not as long as it says: the archive is cut off, or the file is changing"));
+            return Err(refused(
+                &path,
+                "the file is not as long as it says: the archive is cut off, or the file is changing",
+            ));
         }
-        file.flush().or_fail(Code::StoreUnavailable, "a file cannot be written")?;
+        file.flush()
+            .or_fail(Code::StoreUnavailable, "a file cannot be written")?;
         let mode = if mode & EXECUTABLE == 0 { 0o444 } else { 0o555 };
         file.set_permissions(Permissions::from_mode(mode))
             .or_fail(Code::StoreUnavailable, "a file cannot be protected")
@@ -137,7 +149,10 @@ impl Sink {
                 || part.chars().any(|c| c.is_control() || c == '\\')
         };
         if parts.iter().any(strange) {
-            return Err(refused(path, "the path is not one below the artifact: it has no `..`, no empty parts, no control characters"));
+            return Err(refused(
+                path,
+                "the path is not one below the artifact: it has no `..`, no empty parts, no control characters",
+            ));
         }
         if path.len() > self.limits.path || parts.len() > self.limits.depth {
             let message = format!(

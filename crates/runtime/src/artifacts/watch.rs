@@ -72,11 +72,16 @@ impl Artifacts {
         let removed = inner.store.collect(&gone, before).await?;
         let assemblies = inner.assemblies.clone();
         let swept = tokio::task::spawn_blocking(move || {
-            let pairs = kept.iter().flat_map(|one| one.layers.iter().map(|layer| (one.digest, *layer)));
+            let pairs = kept
+                .iter()
+                .flat_map(|one| one.layers.iter().map(|layer| (one.digest, *layer)));
             let needed: BTreeSet<String> = pairs
                 .map(|(of, layer)| listing::digest_of(&[b"assembly 1", of.as_bytes(), layer.as_bytes()]).to_string())
                 .collect();
-            for name in disk::names(&assemblies)?.into_iter().filter(|name| !needed.contains(name)) {
+            for name in disk::names(&assemblies)?
+                .into_iter()
+                .filter(|name| !needed.contains(name))
+            {
                 let path = assemblies.join(name);
                 if disk::older(&path, before) {
                     disk::remove(&path)?;
@@ -84,7 +89,9 @@ impl Artifacts {
             }
             Ok(())
         });
-        swept.await.or_fail(Code::Internal, "folders of programs could not be removed")??;
+        swept
+            .await
+            .or_fail(Code::Internal, "folders of programs could not be removed")??;
         self.refresh().await?;
         Ok(removed)
     }
@@ -113,7 +120,12 @@ impl Inner {
                 Err(error) => {
                     let why = format!("{error:?}");
                     if loaded.failed.get(&key) != Some(&why) {
-                        tracing::warn!(integration = key.0, version = key.1, error = why, "a version cannot be run here");
+                        tracing::warn!(
+                            integration = key.0,
+                            version = key.1,
+                            error = why,
+                            "a version cannot be run here"
+                        );
                     }
                     // What was replaced by something that does not run here goes on as it was.
                     here.extend(before.map(|before| (key.clone(), before.clone())));
@@ -134,7 +146,8 @@ impl Inner {
 
     async fn bring(&self, release: &Release) -> Result<()> {
         if self.compiled.contains(&release.name) {
-            let message = "an integration of this name is compiled into the host, and goes before the one that was published";
+            let message =
+                "an integration of this name is compiled into the host, and goes before the one that was published";
             return Err(crosspoint_core::Error::new(Code::Conflict, message));
         }
         let (_, integration) = self.load(release).await?;
@@ -186,7 +199,10 @@ mod tests {
     fn the_highest_release_is_offered_and_a_preliminary_one_only_without_any() {
         assert_eq!(offered(&[("1.9.0", false), ("1.10.0", false)]).unwrap(), "1.10.0");
         assert_eq!(offered(&[("1.0.0", false), ("1.1.0-dev", false)]).unwrap(), "1.0.0");
-        assert_eq!(offered(&[("1.1.0-dev", false), ("1.1.0-rc.1", false)]).unwrap(), "1.1.0-rc.1");
+        assert_eq!(
+            offered(&[("1.1.0-dev", false), ("1.1.0-rc.1", false)]).unwrap(),
+            "1.1.0-rc.1"
+        );
         assert_eq!(offered(&[("1.0.0", false), ("2.0.0", true)]).unwrap(), "1.0.0");
         assert_eq!(offered(&[("2.0.0", true)]), None);
     }

@@ -5,7 +5,10 @@
 //! counted while it is read, headers included, so that neither an archive of nothing but names nor one that was
 //! compressed a thousand times is unpacked to its end.
 
-use super::super::{ArtifactLimits, invalid, sink::{Sink, refused}};
+use super::super::{
+    ArtifactLimits, invalid,
+    sink::{Sink, refused},
+};
 use crosspoint_core::{Code, ErrorExt, Result};
 use flate2::bufread::MultiGzDecoder;
 use std::{
@@ -27,13 +30,21 @@ const ALWAYS: u64 = 8 << 20;
 /// [`Code::ArtifactInvalid`] with what is wrong.
 pub(in super::super) fn unpack(archive: &Path, limits: &ArtifactLimits, sink: &mut Sink) -> Result<()> {
     let file = File::open(archive).or_fail(Code::ArtifactInvalid, "the archive cannot be read")?;
-    let packed = file.metadata().or_fail(Code::ArtifactInvalid, "the archive cannot be read")?.len();
+    let packed = file
+        .metadata()
+        .or_fail(Code::ArtifactInvalid, "the archive cannot be read")?
+        .len();
     if packed > limits.archive {
-        let message = format!("the archive has {packed} bytes; at most {} are taken here", limits.archive);
+        let message = format!(
+            "the archive has {packed} bytes; at most {} are taken here",
+            limits.archive
+        );
         return Err(invalid(message));
     }
     let mut reader = BufReader::new(file);
-    let start = reader.fill_buf().or_fail(Code::ArtifactInvalid, "the archive cannot be read")?;
+    let start = reader
+        .fill_buf()
+        .or_fail(Code::ArtifactInvalid, "the archive cannot be read")?;
     let gzip = start.starts_with(&[0x1f, 0x8b]);
     // Each entry has a header, a rest of a block and, at worst, a header with its long name.
     let headers = u64::try_from(limits.entries.saturating_mul(4 * BLOCK)).unwrap_or(u64::MAX);
@@ -94,7 +105,10 @@ fn entry(blocks: &mut Blocks, sink: &mut Sink, header: &Header, path: &str, size
             EntryType::GNUSparse => "a sparse file",
             _ => "of a kind that is not known here",
         };
-        return Err(refused(path, format!("it is {what}: an artifact has plain files and folders only")));
+        return Err(refused(
+            path,
+            format!("it is {what}: an artifact has plain files and folders only"),
+        ));
     }
     let mut content = Content { blocks, left: size };
     sink.file(path, mode, size, &mut content)?;
@@ -115,7 +129,10 @@ fn attributes(mut rest: &[u8]) -> Result<Option<String>> {
         let blank = rest.iter().position(|byte| *byte == b' ').ok_or_else(wrong)?;
         let length = rest.get(..blank).and_then(|digits| std::str::from_utf8(digits).ok());
         let length: usize = length.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-        let record = rest.get(blank + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(wrong)?;
+        let record = rest
+            .get(blank + 1..length)
+            .and_then(|record| record.strip_suffix(b"\n"))
+            .ok_or_else(wrong)?;
         let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(wrong)?;
         let (key, value) = record.split_at(equals);
         let value = value.get(1..).unwrap_or_default();

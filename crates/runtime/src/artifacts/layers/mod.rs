@@ -105,7 +105,9 @@ fn wanted(manifest: &Manifest, folder: &Path) -> Result<(Vec<Wanted>, Vec<String
             Err(e) => return Err(Error::new(Code::ArtifactInvalid, "a lock file cannot be read").caused_by(e)),
         };
         if !manifest.flows.iter().any(|flow| flow.language == language) {
-            warnings.push(format!("{file} is not looked at: no flow says that it is written for it"));
+            warnings.push(format!(
+                "{file} is not looked at: no flow says that it is written for it"
+            ));
             continue;
         }
         let any = match language {
@@ -155,7 +157,13 @@ pub(super) async fn install(
             Language::Python => "python",
             _ => "node",
         };
-        let made_of = listing::digest_of(&[b"layer 1", kind.as_bytes(), interpreter.as_bytes(), platform.as_bytes(), &one.lock]);
+        let made_of = listing::digest_of(&[
+            b"layer 1",
+            kind.as_bytes(),
+            interpreter.as_bytes(),
+            platform.as_bytes(),
+            &one.lock,
+        ]);
         if let Some(there) = store.layer(&made_of, None).await? {
             layers.push(there);
             continue;
@@ -180,7 +188,9 @@ async fn keep(work: &Path, installed: PathBuf, store: &dyn ArtifactStore) -> Res
         std::fs::create_dir_all(&into).or_fail(Code::StoreUnavailable, "a folder cannot be made")?;
         gather::packages(&installed, &into)
     });
-    gathered.await.or_fail(Code::Internal, "packages could not be gathered")??;
+    gathered
+        .await
+        .or_fail(Code::Internal, "packages could not be gathered")??;
     store.put(&clean).await
 }
 

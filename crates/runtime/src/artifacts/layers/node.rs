@@ -17,8 +17,14 @@ const PACKAGES: &str = "node_modules";
 pub(super) fn check(lock: &[u8]) -> Result<bool> {
     let lock: Value = serde_json::from_slice(lock)
         .map_err(|e| invalid(format!("package-lock.json is not JSON: {e}")).caused_by(e))?;
-    if lock.get("lockfileVersion").and_then(Value::as_u64).is_none_or(|version| version < 2) {
-        return Err(invalid("package-lock.json is of an old npm: make it anew with npm 7 or later"));
+    if lock
+        .get("lockfileVersion")
+        .and_then(Value::as_u64)
+        .is_none_or(|version| version < 2)
+    {
+        return Err(invalid(
+            "package-lock.json is of an old npm: make it anew with npm 7 or later",
+        ));
     }
     let mut problems = Vec::new();
     let mut any = false;
@@ -34,7 +40,10 @@ pub(super) fn check(lock: &[u8]) -> Result<bool> {
         };
         if let Some(why) = why {
             let pointer = path.replace('~', "~0").replace('/', "~1");
-            problems.push(Problem::new("", format!("package-lock.json, /packages/{pointer}: {why}")));
+            problems.push(Problem::new(
+                "",
+                format!("package-lock.json, /packages/{pointer}: {why}"),
+            ));
         }
     }
     match problems.is_empty() {
@@ -80,12 +89,30 @@ pub(super) async fn install(work: &Path, folder: &Path, dependencies: &Dependenc
     });
     copied.map_err(|e| failed("npm needs package.json beside package-lock.json").caused_by(e))?;
     let cache = work.join("npm-cache");
-    let mut args: Vec<OsString> = ["ci", "--ignore-scripts", "--omit=dev", "--bin-links=false", "--install-links=false"]
-        .map(OsString::from)
-        .to_vec();
-    args.extend(["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--prefix"].map(OsString::from));
+    let mut args: Vec<OsString> = [
+        "ci",
+        "--ignore-scripts",
+        "--omit=dev",
+        "--bin-links=false",
+        "--install-links=false",
+    ]
+    .map(OsString::from)
+    .to_vec();
+    args.extend(
+        [
+            "--no-audit",
+            "--no-fund",
+            "--no-update-notifier",
+            "--loglevel=error",
+            "--prefix",
+        ]
+        .map(OsString::from),
+    );
     args.extend([project.clone().into(), "--cache".into(), cache.into()]);
-    let own = [("npm_config_userconfig", "/dev/null"), ("npm_config_globalconfig", "/dev/null/none")];
+    let own = [
+        ("npm_config_userconfig", "/dev/null"),
+        ("npm_config_globalconfig", "/dev/null/none"),
+    ];
     tool::run("npm", &args, &own, work, dependencies).await?;
     let installed = work.join("layer");
     let moved = fs::create_dir_all(&installed).and_then(|()| {
@@ -124,18 +151,27 @@ pub(in crate::artifacts) fn assemble(
         return Ok(place);
     }
     let failed = "a folder for a program and its packages cannot be made";
-    let made = tempfile::Builder::new().prefix("assembly-").tempdir_in(staging).or_fail(Code::StoreUnavailable, failed)?;
+    let made = tempfile::Builder::new()
+        .prefix("assembly-")
+        .tempdir_in(staging)
+        .or_fail(Code::StoreUnavailable, failed)?;
     let app = made.path().join("app");
     fs::create_dir(&app).or_fail(Code::StoreUnavailable, failed)?;
     for listed in listing::list(content)? {
         let (from, to) = (content.join(&listed.path), app.join(&listed.path));
-        to.parent().map_or(Ok(()), fs::create_dir_all).or_fail(Code::StoreUnavailable, failed)?;
+        to.parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .or_fail(Code::StoreUnavailable, failed)?;
         // On another file system there is no second name for a file.
-        fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)).or_fail(Code::StoreUnavailable, failed)?;
+        fs::hard_link(&from, &to)
+            .or_else(|_| fs::copy(&from, &to).map(drop))
+            .or_fail(Code::StoreUnavailable, failed)?;
     }
-    std::os::unix::fs::symlink(packages.join(PACKAGES), made.path().join(PACKAGES)).or_fail(Code::StoreUnavailable, failed)?;
+    std::os::unix::fs::symlink(packages.join(PACKAGES), made.path().join(PACKAGES))
+        .or_fail(Code::StoreUnavailable, failed)?;
     disk::protect(&app)?;
-    fs::set_permissions(made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).or_fail(Code::StoreUnavailable, failed)?;
+    fs::set_permissions(made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .or_fail(Code::StoreUnavailable, failed)?;
     if place.exists() && !sound(&place) {
         disk::remove(&place)?;
     }
@@ -168,7 +204,10 @@ mod tests {
         ] {
             assert!(package(good).unwrap());
         }
-        assert!(!package(serde_json::json!({ "dev": true })).unwrap(), "nothing that is installed");
+        assert!(
+            !package(serde_json::json!({ "dev": true })).unwrap(),
+            "nothing that is installed"
+        );
         for bad in [
             serde_json::json!({ "resolved": "git+ssh://git@github.com/a/b.git", "integrity": integrity }),
             serde_json::json!({ "resolved": "http://169.254.169.254/a.tgz", "integrity": integrity }),

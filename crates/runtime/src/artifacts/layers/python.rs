@@ -83,7 +83,9 @@ fn requirement(line: &str) -> std::result::Result<bool, String> {
     if wish.contains('@') || wish.contains('/') || wish.contains('\\') || wish.contains(':') {
         return Err("addresses and files are not taken: only packages of the index, by name".to_owned());
     }
-    let end = wish.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap_or(wish.len());
+    let end = wish
+        .find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
+        .unwrap_or(wish.len());
     let (name, rest) = wish.split_at(end);
     if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err("a line begins with the name of a package".to_owned());
@@ -97,7 +99,8 @@ fn requirement(line: &str) -> std::result::Result<bool, String> {
 
 /// The version of the interpreter, with all that decides which wheels it takes.
 pub(super) async fn interpreter(work: &Path, dependencies: &Dependencies) -> Result<String> {
-    let code = "import sys, sysconfig; print(sys.implementation.cache_tag, sys.version.split()[0], sysconfig.get_platform())";
+    let code =
+        "import sys, sysconfig; print(sys.implementation.cache_tag, sys.version.split()[0], sysconfig.get_platform())";
     let args = ["-I", "-c", code].map(OsString::from);
     let said = tool::run("python3", &args, &[], work, dependencies).await?;
     Ok(said.trim().to_owned())
@@ -128,7 +131,11 @@ pub(super) async fn install(work: &Path, lock: &[u8], dependencies: &Dependencie
     );
     args.extend([target.clone().into(), "-r".into(), file.into()]);
     // No settings of the machine's users: what the operators want stands in the variables.
-    let own = [("PIP_CONFIG_FILE", "/dev/null"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONNOUSERSITE", "1")];
+    let own = [
+        ("PIP_CONFIG_FILE", "/dev/null"),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+        ("PYTHONNOUSERSITE", "1"),
+    ];
     tool::run("python3", &args, &own, work, dependencies).await?;
     // Programs that packages bring along are for a shell; nobody calls them here.
     let _ = std::fs::remove_dir_all(target.join("bin"));

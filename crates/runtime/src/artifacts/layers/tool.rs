@@ -33,7 +33,10 @@ pub(super) async fn run(
         .args(args)
         .current_dir(work)
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
+        .env(
+            "PATH",
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+        )
         .env("LANG", "C.UTF-8")
         .env("HOME", &home)
         .env("TMPDIR", &home)
@@ -57,7 +60,9 @@ pub(super) async fn run(
     let Ok((out, err, status)) = ended.await else {
         drop(group);
         let seconds = dependencies.limit.as_secs();
-        return Err(failed(format!("`{program}` had not ended after {seconds} s and was stopped")));
+        return Err(failed(format!(
+            "`{program}` had not ended after {seconds} s and was stopped"
+        )));
     };
     let status = status.map_err(|e| failed(format!("`{program}` cannot be waited for")).caused_by(e))?;
     drop(group);
