@@ -155,8 +155,19 @@ pub struct EgressPolicy {
     plain: Vec<HostRule>,
 }
 
+/// A host that may be called: a name or an address, with or without a port; `*.example.com` means every name below, and
+/// not the name itself.
+///
+/// ```
+/// use crosspoint_core::HostRule;
+/// let rule = HostRule::parse("*.example.com")?.or_port(443);
+/// assert!(rule.covers("api.example.com", 443));
+/// assert!(!rule.covers("api.example.com", 80) && !rule.covers("example.com", 443));
+/// assert_eq!(rule.to_string(), "*.example.com:443");
+/// # Ok::<(), crosspoint_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct HostRule {
+pub struct HostRule {
     host: String,
     port: Option<u16>,
 }
@@ -192,7 +203,7 @@ impl EgressPolicy {
     #[must_use]
     pub fn permits(&self, host: &str, port: u16) -> bool {
         let host = plain_host(host);
-        self.allow.iter().any(|rule| rule.covers(&host, port))
+        self.allow.iter().any(|rule| rule.covers_plain(&host, port))
     }
 
     /// Whether there are rules that permit hosts whatever their addresses are.
@@ -212,7 +223,7 @@ impl EgressPolicy {
             return Ok(());
         }
         let name = plain_host(host);
-        if !https && !self.plain.iter().any(|rule| rule.covers(&name, port)) {
+        if !https && !self.plain.iter().any(|rule| rule.covers_plain(&name, port)) {
             return Err(Error::new(
                 Code::EgressRefused,
                 "only https is permitted; the host's programmer may permit plain http for this host with \
@@ -253,7 +264,11 @@ pub fn refused_address(host: &str, reach: Reach) -> Error {
 }
 
 impl HostRule {
-    fn parse(rule: &str) -> Result<Self> {
+    /// Reads a rule.
+    ///
+    /// # Errors
+    /// [`Code::SetupInvalid`] if it is none.
+    pub fn parse(rule: &str) -> Result<Self> {
         Self::split(rule.trim()).ok_or_else(|| {
             Error::new(
                 Code::SetupInvalid,
@@ -280,12 +295,43 @@ impl HostRule {
         (is_name || name.parse::<IpAddr>().is_ok()).then_some(Self { host, port })
     }
 
-    fn covers(&self, host: &str, port: u16) -> bool {
+    /// The same rule for one port only, unless it names one already.
+    #[must_use]
+    pub fn or_port(mut self, port: u16) -> Self {
+        self.port.get_or_insert(port);
+        self
+    }
+
+    /// The port that it names.
+    #[must_use]
+    pub const fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether it is about this host at this port. An address has to be in the form in which it is displayed, without
+    /// zeros in front; `2130706433` and `0x7f.1` are not seen to be one.
+    #[must_use]
+    pub fn covers(&self, host: &str, port: u16) -> bool {
+        self.covers_plain(&plain_host(host), port)
+    }
+
+    fn covers_plain(&self, host: &str, port: u16) -> bool {
         let host_fits = match self.host.strip_prefix('*') {
             Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix) && host.parse::<IpAddr>().is_err(),
             None => self.host == host,
         };
         host_fits && self.port.is_none_or(|only| only == port)
+    }
+}
+
+impl fmt::Display for HostRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.host.contains(':'), self.port) {
+            (true, Some(port)) => write!(f, "[{}]:{port}", self.host),
+            (false, Some(port)) => write!(f, "{}:{port}", self.host),
+            (true, None) => write!(f, "[{}]", self.host),
+            (false, None) => f.write_str(&self.host),
+        }
     }
 }
 
@@ -383,6 +429,21 @@ mod tests {
         ] {
             assert_eq!(policy.permits(host, port), permitted, "{host}:{port}");
         }
+    }
+
+    #[test]
+    fn a_rule_is_shown_as_it_is_read() {
+        for (rule, shown) in [
+            ("API.example.com.", "api.example.com:443"),
+            ("*.example.com:80", "*.example.com:80"),
+            ("::1", "[::1]:443"),
+            ("[::1]:8080", "[::1]:8080"),
+        ] {
+            let read = HostRule::parse(rule).unwrap().or_port(443);
+            assert_eq!(read.to_string(), shown);
+            assert_eq!(HostRule::parse(shown).unwrap(), read);
+        }
+        assert_eq!(HostRule::parse("::1").unwrap().to_string(), "[::1]");
     }
 
     #[test]

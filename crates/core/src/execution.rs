@@ -365,6 +365,21 @@ pub enum Finished {
     StateConflict,
 }
 
+/// The answer to [`FlowState::checkpoint`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Checkpointed {
+    /// It is kept.
+    Applied {
+        /// Its version: that which the next write replaces.
+        version: u64,
+    },
+    /// The lease is not the current one of a flow; nothing was written.
+    Stale,
+    /// The state was changed by somebody else since it was read; nothing was written.
+    StateConflict,
+}
+
 /// Which executions to list.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -426,9 +441,13 @@ pub trait BusinessLog: Send + Sync + Debug + 'static {
     ) -> Result<Paged<LogEntry>>;
 }
 
-/// What flows remember. Written only by [`Executions::finish`].
+/// What flows remember. Written by [`Executions::finish`], and on the way there by [`FlowState::checkpoint`].
 #[async_trait]
 pub trait FlowState: Send + Sync + Debug + 'static {
     /// The state of one flow of an installation.
     async fn state(&self, scope: Scope<'_>, installation: InstallationId, flow: &str) -> Result<StateSnapshot>;
+
+    /// Keeps the state of the leased execution's flow before the execution ends. `state` is the new value and the version
+    /// that it replaces. Durable as everything else when this answers; the lease goes on either way.
+    async fn checkpoint(&self, scope: &FleetScope, lease: LeaseRef, state: StateSnapshot) -> Result<Checkpointed>;
 }

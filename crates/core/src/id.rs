@@ -23,12 +23,7 @@ macro_rules! uuid_id {
             /// The id for which `parts` stand: the same parts give the same id, in every process (UUID version 5).
             #[must_use]
             pub fn derive(parts: &[&str]) -> Self {
-                let mut name = Vec::new();
-                for part in parts {
-                    name.extend_from_slice(&(part.len() as u64).to_be_bytes());
-                    name.extend_from_slice(part.as_bytes());
-                }
-                Self(Uuid::new_v5(&NAMESPACE, &name))
+                Self(derive(parts.iter().map(|part| part.as_bytes())))
             }
 
             /// From a UUID that was read from a store.
@@ -74,6 +69,16 @@ macro_rules! uuid_id {
 
 /// Namespace of our version 5 ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x7b2e_90d4_51c8_4f0e_9b63_2c8a_f1d5_6e07);
+
+/// Each part with its length before it, so that no two lists of parts run into the same name.
+pub(crate) fn derive<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Uuid {
+    let mut name = Vec::new();
+    for part in parts {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part);
+    }
+    Uuid::new_v5(&NAMESPACE, &name)
+}
 
 uuid_id! {
     /// One call. A flow's execution has the id of the invocation that started it.

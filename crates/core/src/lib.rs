@@ -5,6 +5,7 @@ mod call;
 mod connector;
 mod deliver;
 mod dispatch;
+mod effect;
 mod egress;
 mod error;
 mod execution;
@@ -33,19 +34,20 @@ pub use deliver::{Deliver, Delivered};
 pub use dispatch::{
     CallState, CallStatus, Cancel, Capabilities, CloseReason, CustomerTerms, Dedupe, DispatchAdmin, DispatchStore,
     Durability, Enqueue, Enqueued, Envelope, Extended, Failure, LaneStats, Lease, LeaseRef, LeaseRequest, LeaseTerms,
-    Origin, Queue, Settle, Settled, Start, TargetStats,
+    MaxInFlight, Origin, Queue, Rate, Settle, Settled, Start, TargetStats,
 };
-pub use egress::{EgressPolicy, Reach, Resolve, is_public, reach, refused_address};
+pub use effect::EffectKeys;
+pub use egress::{EgressPolicy, HostRule, Reach, Resolve, is_public, reach, refused_address};
 pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, ProblemDetails, Result, Retry, Verdict};
 pub use execution::{
-    Audience, Begun, BusinessLog, Execution, ExecutionFilter, ExecutionStatus, Executions, Finish, Finished, FlowRef,
-    FlowState, Level, LogEntry, Outcome, StateSnapshot, Timings, TriggerKind,
+    Audience, Begun, BusinessLog, Checkpointed, Execution, ExecutionFilter, ExecutionStatus, Executions, Finish,
+    Finished, FlowRef, FlowState, Level, LogEntry, Outcome, StateSnapshot, Timings, TriggerKind,
 };
 pub use id::{ConnectionId, CustomerId, Fence, InstallationId, InvocationId, RunKey, TargetId, WorkerId};
 pub use integration::{
     ActionCall, AnyIntegration, CheckConfig, Config, ConnectionSlot, DynFlow, Egress, Event, Flow, FlowContext,
-    FlowDefinition, FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Protocol, Registry,
-    ScheduleSpec, Script, ScriptSource, Source, Supply, Tick, Trigger,
+    FlowDefinition, FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Poll, Polled, Protocol,
+    Registry, ScheduleSpec, Script, ScriptSource, Source, Supply, Tick, Ticks, Trigger,
 };
 pub use memory::Memory;
 pub use page::{Page, Paged};

@@ -65,6 +65,25 @@ pub trait Timetable: Send + Sync + Debug + 'static {
     /// # Errors
     /// [`Code::ScheduleInvalid`](crate::Code::ScheduleInvalid) with what is wrong.
     fn next(&self, spec: &ScheduleSpec, after: Timestamp) -> Result<Option<Timestamp>>;
+
+    /// The next `count` ticks after a time, for people who want to see what a schedule means. Fewer if it ends.
+    ///
+    /// # Errors
+    /// [`Code::ScheduleInvalid`](crate::Code::ScheduleInvalid) with what is wrong.
+    fn upcoming(&self, spec: &ScheduleSpec, after: Timestamp, count: usize) -> Result<Vec<Timestamp>> {
+        let mut ticks = Vec::new();
+        let mut at = after;
+        while ticks.len() < count {
+            match self.next(spec, at)? {
+                Some(next) => {
+                    at = next;
+                    ticks.push(next);
+                }
+                None => break,
+            }
+        }
+        Ok(ticks)
+    }
 }
 
 /// Makes clients of connections. Implemented by the connectors.

@@ -249,6 +249,9 @@ pub struct FollowUp {
     pub flow: String,
     /// Its input.
     pub input: Value,
+    /// Tells it from all others of that flow: a key that was used before starts nothing, for as long as the execution that
+    /// it started is kept. Without one it starts once for each success of the execution that asks for it.
+    pub key: Option<String>,
 }
 
 impl FollowUp {
@@ -258,7 +261,15 @@ impl FollowUp {
         Self {
             flow: flow.into(),
             input,
+            key: None,
         }
+    }
+
+    /// Only if this key was not used before.
+    #[must_use]
+    pub fn once(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
     }
 }
 
@@ -273,9 +284,9 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// The most memory that was resident at once, in bytes.
     pub peak_memory: u64,
-    /// Bytes that left through the broker or the proxy.
+    /// Bytes that it sent to the broker or the proxy, with heads and refused requests, as they were on its side.
     pub sent: u64,
-    /// Bytes that came in through the broker or the proxy.
+    /// Bytes that the broker or the proxy sent to it.
     pub received: u64,
 }
 

@@ -1,8 +1,8 @@
 //! What the API answers and takes, as types: the schemas of the document come from here.
 
 use crosspoint_core::{
-    AuthScheme, ConnectionId, Failure, Health, InstallationId, InstallationState, InvocationId, Permission,
-    ScheduleSpec, Timestamp,
+    AuthScheme, ConnectionId, Failure, Health, InstallationId, InstallationState, InvocationId, Permission, Schedule,
+    ScheduleSpec, Ticks, Timestamp, Timetable,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -173,12 +173,42 @@ pub(crate) struct InstallationView {
 pub(crate) struct ScheduleView {
     /// The flow.
     pub(crate) flow: String,
-    /// The cron expression.
-    pub(crate) cron: String,
-    /// IANA time zone.
-    pub(crate) timezone: String,
+    /// The cron expression; absent for an interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cron: Option<String>,
+    /// IANA time zone of the cron expression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timezone: Option<String>,
+    /// Milliseconds from tick to tick; absent for a cron expression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) every_ms: Option<u64>,
     /// The next time; null while it does not run.
     pub(crate) next: Option<Timestamp>,
+    /// The next ten times; empty while it does not run.
+    pub(crate) upcoming: Vec<Timestamp>,
+}
+
+impl ScheduleView {
+    pub(crate) fn new(schedule: Schedule, timetable: &dyn Timetable) -> Self {
+        let mut upcoming: Vec<Timestamp> = schedule.next.into_iter().collect();
+        if let Some(next) = schedule.next {
+            // A schedule that cannot be read has parked its installation, which says why.
+            upcoming.extend(timetable.upcoming(&schedule.spec, next, 9).unwrap_or_default());
+        }
+        let (cron, timezone, every_ms) = match schedule.spec.ticks {
+            Ticks::Cron { expression, timezone } => (Some(expression), Some(timezone), None),
+            Ticks::Every(time) => (None, None, u64::try_from(time.as_millis()).ok()),
+            _ => (None, None, None),
+        };
+        Self {
+            flow: schedule.flow,
+            cron,
+            timezone,
+            every_ms,
+            next: schedule.next,
+            upcoming,
+        }
+    }
 }
 
 /// An integration to install.

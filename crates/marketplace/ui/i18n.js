@@ -103,9 +103,13 @@ export class I18n {
 
   /**
    * A schedule in words where it is a simple one, else as it is written.
-   * @param {{cron: string, timezone?: string}} schedule
+   * @param {{cron?: string, timezone?: string, every_ms?: number}} schedule
    */
-  cron({ cron, timezone = 'UTC' }) {
+  cron({ cron = '', timezone = 'UTC', every_ms: step }) {
+    if (step) {
+      const [unit, size] = [['hours', 3600000], ['minutes', 60000], ['seconds', 1000]].find(([, ms]) => step % Number(ms) === 0) ?? ['seconds', 1000];
+      return this.t(`cron.${unit}`, { n: step / Number(size) });
+    }
     const fields = cron.trim().split(/\s+/);
     const seconds = fields.length === 6 ? fields.shift() ?? '0' : '0';
     const [minute, hour, ...rest] = fields;

@@ -5,6 +5,12 @@
 pub mod artifacts;
 mod attention;
 mod control;
+#[cfg(unix)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "runners of scripts start it; none of those here does yet")
+)]
+mod egress;
 mod handler;
 mod inprocess;
 mod problem;
@@ -12,6 +18,8 @@ mod redact;
 mod runners;
 mod scheduler;
 mod scope;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod spawn;
 mod starter;
 #[cfg(unix)]
 mod subprocess;
@@ -21,10 +29,19 @@ pub use control::Runtime;
 pub use handler::{FlowHandler, Parts};
 pub use inprocess::InProcess;
 pub use runners::Runners;
-pub use starter::{Starter, target_of};
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub use spawn::SandboxOptions;
+pub use starter::{Capacity, Starter, target_of};
 #[cfg(unix)]
 pub use subprocess::Subprocess;
 pub use timetable::CronTimetable;
+
+/// The spawn core by itself, for this repository's tests and benches.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[doc(hidden)]
+pub mod bare {
+    pub use crate::spawn::{Cause, Child, Ended, Input, Job, Sandbox, SandboxOptions, Stdin};
+}
 
 use crosspoint_core::{Code, Error, Isolation};
 use std::time::Duration;

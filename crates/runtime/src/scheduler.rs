@@ -3,8 +3,8 @@
 
 use crate::{Runtime, attention};
 use crosspoint_core::{
-    Code, Envelope, ExecutionFilter, ExecutionStatus, Failure, Fire, Installation, InstallationId, InstallationState,
-    Missed, Overlap, Page, Result, Schedule, StopSignal, Timestamp, Timetable,
+    Code, Control, Envelope, ExecutionFilter, ExecutionStatus, Failure, Fire, Installation, InstallationId,
+    InstallationState, Missed, Overlap, Page, Result, Schedule, ScheduleSpec, StopSignal, Timestamp, Timetable,
 };
 use std::{collections::HashSet, time::Duration};
 use tokio::time::Instant;
@@ -21,8 +21,9 @@ const RELEASE: Duration = Duration::from_secs(60);
 impl Runtime {
     /// Fires schedules until it is told to stop.
     ///
-    /// Of several ticks that passed while no scheduler ran, only the last one counts. It is fired as any other, unless it
-    /// is more than a minute late and the schedule says [`Missed::Skip`]. What the store fails to do is tried again at the
+    /// Of several ticks that passed while no scheduler ran, only the last one counts, or with [`Missed::FireAll`] the last
+    /// ones. They are fired as any other, unless they are more than a minute late and the schedule says [`Missed::Skip`].
+    /// Where [`Overlap`] leaves room for some of them only, the newest are started. What the store fails to do is tried again at the
     /// next look. A tick of a version that is not registered here is left to a process that has it.
     ///
     /// Once a minute it also lets installations run again that were parked because their version was missing, if that
@@ -90,13 +91,8 @@ impl Runtime {
     async fn fire(&self, schedule: &Schedule, now: Timestamp) -> Result<()> {
         let Some(read) = schedule.next else { return Ok(()) };
         let fleet = crate::scope::fleet();
-        let ticks = self.timetable.last(&schedule.spec, now);
-        let ticks = ticks.and_then(|last| Ok((last, self.timetable.next(&schedule.spec, now)?)));
-        let fire = match ticks {
-            Ok((last, next)) => {
-                let tick = last.map_or(read, |last| last.max(read));
-                Fire::new(schedule, read, next, self.starts(schedule, tick, now).await?)
-            }
+        let fire = match self.ticks(&schedule.spec, read, now) {
+            Ok((ticks, next)) => Fire::new(schedule, read, next, self.starts(schedule, &ticks, now).await?),
             Err(error) => {
                 self.park(schedule, &Failure::from(&error)).await?;
                 Fire::new(schedule, read, None, Vec::new())
@@ -107,8 +103,39 @@ impl Runtime {
         Ok(())
     }
 
-    /// What a tick starts: one execution, or none. [`Code::VersionMissing`] means that this process cannot tell.
-    async fn starts(&self, schedule: &Schedule, tick: Timestamp, now: Timestamp) -> Result<Vec<Envelope>> {
+    /// Those ticks since `read` that count, in order, and the one after now.
+    fn ticks(
+        &self,
+        spec: &ScheduleSpec,
+        read: Timestamp,
+        now: Timestamp,
+    ) -> Result<(Vec<Timestamp>, Option<Timestamp>)> {
+        let next = self.timetable.next(spec, now)?;
+        let most = match spec.missed {
+            Missed::FireAll { max } => usize::from(max.max(1)),
+            _ => 1,
+        };
+        let mut ticks = Vec::new();
+        let mut until = now;
+        while ticks.len() < most {
+            match self.timetable.last(spec, until)?.filter(|last| *last > read) {
+                Some(last) => {
+                    ticks.push(last);
+                    until = Timestamp::from_millis(last.as_millis() - 1);
+                }
+                None => {
+                    // The schedule may have been changed since: the tick that was promised counts all the same.
+                    ticks.push(read);
+                    break;
+                }
+            }
+        }
+        ticks.reverse();
+        Ok((ticks, next))
+    }
+
+    /// What ticks start. [`Code::VersionMissing`] means that this process cannot tell.
+    async fn starts(&self, schedule: &Schedule, ticks: &[Timestamp], now: Timestamp) -> Result<Vec<Envelope>> {
         let fleet = crate::scope::fleet();
         let found = self
             .inner
@@ -119,45 +146,72 @@ impl Runtime {
         let Some(installation) = found.filter(|found| found.state == InstallationState::Active) else {
             return Ok(Vec::new());
         };
-        let missed = now.since(tick) > LATE && schedule.spec.missed == Missed::Skip;
-        if missed || self.overlaps(&installation, schedule).await? {
-            return Ok(Vec::new());
-        }
-        match self.inner.starter.for_tick(&installation, schedule, tick) {
-            Ok(envelope) => Ok(vec![envelope]),
-            Err(error) if error.code() == Code::VersionMissing => Err(error),
-            Err(error) => {
-                tracing::warn!(installation = %installation.id, ?error, "a schedule names a flow that is not there");
-                Ok(Vec::new())
+        let missed = |tick: Timestamp| now.since(tick) > LATE && schedule.spec.missed == Missed::Skip;
+        let mut starts = Vec::new();
+        for tick in ticks.iter().copied().filter(|tick| !missed(*tick)) {
+            match self.inner.starter.for_tick(&installation, schedule, tick) {
+                Ok(envelope) => starts.push(envelope),
+                Err(error) if error.code() == Code::VersionMissing => return Err(error),
+                Err(error) => {
+                    tracing::warn!(installation = %installation.id, ?error, "a schedule names a flow that is not there");
+                    return Ok(Vec::new());
+                }
             }
         }
+        if !starts.is_empty() {
+            let room = self.room(&installation, schedule).await?;
+            starts.drain(..starts.len().saturating_sub(room));
+        }
+        Ok(starts)
     }
 
-    /// Whether executions that have not ended stand in the way of another one.
-    async fn overlaps(&self, installation: &Installation, schedule: &Schedule) -> Result<bool> {
+    /// How many executions may be started beside those that have not ended.
+    async fn room(&self, installation: &Installation, schedule: &Schedule) -> Result<usize> {
         let policy = schedule.spec.overlap;
         if policy == Overlap::Allow {
-            return Ok(false);
+            return Ok(usize::MAX);
         }
         let fleet = crate::scope::fleet();
         let executions = &self.inner.store.executions;
-        match (
-            executions.active(&fleet, installation.id, &schedule.flow).await?,
-            policy,
-        ) {
-            (0, _) => Ok(false),
+        let active = executions.active(&fleet, installation.id, &schedule.flow).await?;
+        let active = usize::try_from(active).unwrap_or(usize::MAX);
+        Ok(match policy {
+            Overlap::AtMost { max } => usize::from(max.max(1)).saturating_sub(active),
+            Overlap::Queue { max } => (usize::from(max) + 1).saturating_sub(active),
+            Overlap::Replace => {
+                if active > 0 {
+                    self.cancel_active(installation, &schedule.flow).await?;
+                }
+                1
+            }
             // One may wait behind the one that runs; if the only one has not begun, it is the one that waits.
-            (1, Overlap::CoalesceOne) => {
-                let mut filter = ExecutionFilter::installation(installation.id);
-                filter.flow = Some(schedule.flow.clone());
-                filter.active = true;
-                let active = executions.list((&fleet).into(), &filter, Page::first(1)).await?;
-                Ok(active
+            Overlap::CoalesceOne if active == 1 => {
+                let filter = unfinished(installation, &schedule.flow);
+                let found = executions.list((&fleet).into(), &filter, Page::first(1)).await?;
+                let waits = found
                     .items
                     .iter()
-                    .any(|execution| execution.status == ExecutionStatus::Queued))
+                    .any(|execution| execution.status == ExecutionStatus::Queued);
+                usize::from(!waits)
             }
-            _ => Ok(true),
+            _ => usize::from(active == 0),
+        })
+    }
+
+    /// Cancels what has not ended. Should the replacement then not be stored, the tick is still due and this is done again.
+    async fn cancel_active(&self, installation: &Installation, flow: &str) -> Result<()> {
+        let (fleet, scope) = (crate::scope::fleet(), crate::scope::of(&installation.customer));
+        let filter = unfinished(installation, flow);
+        let mut page = Page::first(100);
+        loop {
+            let found = self.inner.store.executions.list((&fleet).into(), &filter, page).await?;
+            for execution in found.items {
+                self.cancel(&scope, execution.id).await?;
+            }
+            match found.next {
+                Some(next) => page = Page::after(next, 100),
+                None => return Ok(()),
+            }
         }
     }
 
@@ -167,4 +221,11 @@ impl Runtime {
         attention::park(installations, (&fleet).into(), schedule.installation, why).await?;
         Ok(())
     }
+}
+
+fn unfinished(installation: &Installation, flow: &str) -> ExecutionFilter {
+    let mut filter = ExecutionFilter::installation(installation.id);
+    filter.flow = Some(flow.to_owned());
+    filter.active = true;
+    filter
 }

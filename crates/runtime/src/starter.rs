@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use crosspoint_core::{
     AnyIntegration, Clock, Code, Envelope, Error, ErrorExt, FlowDefinition, FlowRef, FollowUp, Installation,
-    InstallationState, Invocation, InvocationId, Meta, Registry, Result, Schedule, Source, TargetId, Tick, Timestamp,
-    TriggerKind, Work,
+    InstallationState, Invocation, InvocationId, MaxInFlight, Meta, Overlap, Rate, Registry, Result, RunKey, Schedule,
+    Source, TargetId, Tick, Timestamp, TriggerKind, Work,
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// Leases that may be lost, on top of the attempts that the flow's own retry policy allows. Work that keeps losing its
 /// worker is closed when they are used up.
@@ -39,6 +39,39 @@ pub fn target_of(work: &Work) -> TargetId {
 pub struct Starter {
     registry: Arc<Registry>,
     clock: Arc<dyn Clock>,
+    capacity: Capacity,
+}
+
+/// How many executions run at once, over all processes on the store. Further ones wait, and nobody else for them.
+///
+/// ```
+/// use crosspoint_runtime::Capacity;
+/// let capacity = Capacity::default().per_customer(20).per_installation(5);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Capacity {
+    /// Of all installations of one customer; no maximum unless set.
+    pub per_customer: Option<NonZeroU32>,
+    /// Of one installation; no maximum unless set. One flow of it can have its own:
+    /// [`FlowOptions::max_in_flight`](crosspoint_core::FlowOptions::max_in_flight).
+    pub per_installation: Option<NonZeroU32>,
+}
+
+impl Capacity {
+    /// Sets the maximum of one customer; zero counts as one.
+    #[must_use]
+    pub fn per_customer(mut self, max: u32) -> Self {
+        self.per_customer = Some(NonZeroU32::new(max).unwrap_or(NonZeroU32::MIN));
+        self
+    }
+
+    /// Sets the maximum of one installation; zero counts as one.
+    #[must_use]
+    pub fn per_installation(mut self, max: u32) -> Self {
+        self.per_installation = Some(NonZeroU32::new(max).unwrap_or(NonZeroU32::MIN));
+        self
+    }
 }
 
 /// One start.
@@ -53,8 +86,19 @@ struct Begin<'a> {
 impl Starter {
     /// A starter of the flows in this registry.
     #[must_use]
-    pub const fn new(registry: Arc<Registry>, clock: Arc<dyn Clock>) -> Self {
-        Self { registry, clock }
+    pub fn new(registry: Arc<Registry>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            registry,
+            clock,
+            capacity: Capacity::default(),
+        }
+    }
+
+    /// With these maxima. Every process that starts flows should have the same.
+    #[must_use]
+    pub const fn capacity(mut self, capacity: Capacity) -> Self {
+        self.capacity = capacity;
+        self
     }
 
     /// One envelope for every flow of an active installation that reacts to the event. Installations whose version is not
@@ -118,6 +162,10 @@ impl Starter {
             input: &input,
         };
         let mut envelope = self.envelope(begin, &integration, flow)?;
+        let key = &mut envelope.invocation.meta.ordering_key;
+        if matches!(schedule.spec.overlap, Overlap::Queue { .. }) && key.is_none() {
+            *key = Some(format!("schedule:{owner}:{}", flow.name).into());
+        }
         if schedule.spec.jitter_ms > 0 {
             let stable = InvocationId::derive(&["jitter", &owner, &flow.name]);
             let delay = stable.as_uuid().as_u64_pair().1 % schedule.spec.jitter_ms;
@@ -158,8 +206,12 @@ impl Starter {
         for (n, follow_up) in wanted.iter().enumerate() {
             let integration = self.version(installation)?;
             let flow = flow_of(&integration, &follow_up.flow)?;
+            let id = match &follow_up.key {
+                Some(key) => InvocationId::derive(&["once", &installation.id.to_string(), &follow_up.flow, key]),
+                None => InvocationId::derive(&["follow-up", &of.to_string(), &n.to_string()]),
+            };
             let begin = Begin {
-                id: InvocationId::derive(&["follow-up", &of.to_string(), &n.to_string()]),
+                id,
                 installation,
                 trigger: TriggerKind::FollowUp,
                 input: &follow_up.input,
@@ -193,11 +245,35 @@ impl Starter {
         }
     }
 
+    /// What the new execution is counted in.
+    fn bounds(&self, installation: &Installation, flow: &FlowDefinition) -> Vec<MaxInFlight> {
+        let id = installation.id;
+        let flow = flow
+            .options
+            .max_in_flight
+            .map(|max| (format!("flow:{id}:{}", flow.name), max));
+        let installations = self
+            .capacity
+            .per_installation
+            .map(|max| (format!("installation:{id}"), max));
+        let customers = self
+            .capacity
+            .per_customer
+            .map(|max| (format!("customer:{}", installation.customer), max));
+        let all = [flow, installations, customers].into_iter().flatten();
+        all.map(|(key, max)| MaxInFlight::new(key, max.get())).collect()
+    }
+
     fn envelope(&self, begin: Begin<'_>, integration: &AnyIntegration, flow: &FlowDefinition) -> Result<Envelope> {
         let installation = begin.installation;
         let mut meta = Meta::new(begin.id, installation.customer.clone(), target_of(&flow.work));
+        let pointer = flow.options.ordered_by.as_deref();
         if flow.stateful {
             meta.ordering_key = Some(format!("state:{}:{}", installation.id, flow.name).into());
+        } else if let Some(value) = pointer.and_then(|pointer| begin.input.pointer(pointer)) {
+            // The value may be long: keys of one order need only be the same.
+            let order = RunKey::derive(&[&installation.id.to_string(), &flow.name, &value.to_string()]);
+            meta.ordering_key = Some(format!("order:{order}").into());
         }
         let request = http::Request::builder()
             .method(http::Method::POST)
@@ -213,6 +289,11 @@ impl Starter {
             begin.trigger,
         );
         let mut envelope = Envelope::flow(Invocation::new(meta, request), reference, self.clock.now());
+        envelope.bounds = self.bounds(installation, flow);
+        envelope.rate = flow.options.rate.map(|(count, time)| {
+            let key = format!("flow:{}:{}", installation.id, flow.name);
+            Rate::new(key, count.get(), time)
+        });
         envelope.max_attempts = flow.options.retry.max_attempts.max(1).saturating_add(LOST_LEASES);
         Ok(envelope)
     }

@@ -7,9 +7,10 @@ use croner::{
     errors::CronError,
     parser::{CronParser, Seconds, Year},
 };
-use crosspoint_core::{Code, Error, Result, ScheduleSpec, Timestamp, Timetable};
+use crosspoint_core::{Code, Error, Result, ScheduleSpec, Ticks, Timestamp, Timetable};
+use std::time::Duration;
 
-/// Reads cron expressions of five fields, or of six with seconds first, in IANA time zones.
+/// Reads cron expressions of five fields, or of six with seconds first, in IANA time zones; and intervals.
 ///
 /// Where the clock goes forward, what would have run in the gap runs right after it. Where it goes back, a fixed time
 /// runs once and an interval in both of the equal hours.
@@ -38,15 +39,36 @@ impl CronTimetable {
     /// # Errors
     /// [`Code::ScheduleInvalid`] with what is wrong.
     pub fn last(&self, spec: &ScheduleSpec, until: Timestamp) -> Result<Option<Timestamp>> {
-        let (cron, at) = read(spec, until)?;
-        found(cron.find_previous_occurrence(&at, true))
+        match &spec.ticks {
+            Ticks::Cron { expression, timezone } => {
+                let (cron, at) = read(expression, timezone, until)?;
+                found(cron.find_previous_occurrence(&at, true))
+            }
+            Ticks::Every(time) => {
+                let step = step(*time)?;
+                Ok(Some(Timestamp::from_millis(until.as_millis().div_euclid(step) * step)))
+            }
+            _ => Err(unknown()),
+        }
     }
 }
 
 impl Timetable for CronTimetable {
     fn next(&self, spec: &ScheduleSpec, after: Timestamp) -> Result<Option<Timestamp>> {
-        let (cron, at) = read(spec, after)?;
-        found(cron.find_next_occurrence(&at, false))
+        match &spec.ticks {
+            Ticks::Cron { expression, timezone } => {
+                let (cron, at) = read(expression, timezone, after)?;
+                found(cron.find_next_occurrence(&at, false))
+            }
+            Ticks::Every(time) => {
+                let step = step(*time)?;
+                let next = (after.as_millis().div_euclid(step))
+                    .checked_add(1)
+                    .and_then(|n| n.checked_mul(step));
+                Ok(next.map(Timestamp::from_millis))
+            }
+            _ => Err(unknown()),
+        }
     }
 }
 
@@ -54,19 +76,35 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::ScheduleInvalid, message)
 }
 
-fn read(spec: &ScheduleSpec, at: Timestamp) -> Result<(Cron, DateTime<Tz>)> {
+fn unknown() -> Error {
+    invalid("this release does not know this kind of schedule")
+}
+
+/// Milliseconds from tick to tick.
+fn step(time: Duration) -> Result<i64> {
+    let bad = || {
+        invalid("the time between two ticks is at least a second and at most a year").with("time", format!("{time:?}"))
+    };
+    let step = i64::try_from(time.as_millis()).map_err(|_| bad())?;
+    if (1000..=i64::try_from(crate::FAR.as_millis()).unwrap_or(i64::MAX)).contains(&step) {
+        Ok(step)
+    } else {
+        Err(bad())
+    }
+}
+
+fn read(expression: &str, timezone: &str, at: Timestamp) -> Result<(Cron, DateTime<Tz>)> {
     // Case is not folded: in the IANA database it matters.
-    let zone: Tz = spec.timezone.parse().map_err(|_| {
-        invalid("the time zone is not a name of the IANA database, such as `Europe/Berlin`")
-            .with("zone", &spec.timezone)
+    let zone: Tz = timezone.parse().map_err(|_| {
+        invalid("the time zone is not a name of the IANA database, such as `Europe/Berlin`").with("zone", timezone)
     })?;
     let parser = CronParser::builder()
         .seconds(Seconds::Optional)
         .year(Year::Disallowed)
         .build();
     let cron = parser
-        .parse(&spec.cron)
-        .map_err(|e| invalid(format!("the cron expression is not valid: {e}")).with("cron", &spec.cron))?;
+        .parse(expression)
+        .map_err(|e| invalid(format!("the cron expression is not valid: {e}")).with("cron", expression))?;
     let at = DateTime::<Utc>::from_timestamp_millis(at.as_millis())
         .ok_or_else(|| invalid("the time is out of range").with("time", at))?;
     Ok((cron, at.with_timezone(&zone)))

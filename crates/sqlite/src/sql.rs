@@ -17,7 +17,7 @@ macro_rules! row {
     ($rest:literal) => {
         concat!(
             "SELECT seq, lane, flow, state, fence, attempt, max_attempts, repeatable, begun, stop, close, okey, since, \
-             started, note, hold FROM cp_queue ",
+             started, note, hold, bounds FROM cp_queue ",
             $rest
         )
     };
@@ -65,8 +65,8 @@ statements! { HOT:
     CALL_KNOWN = "SELECT 1 FROM cp_call WHERE id = ?1";
     CALL_OWNER = "SELECT c.seq, c.flow, l.customer FROM cp_call c CROSS JOIN cp_lane l ON l.id = c.lane WHERE c.id = ?1";
     QUEUE_ADD = "INSERT INTO cp_queue (seq, lane, flow, prio, state, due, fence, attempt, max_attempts, repeatable, begun, \
-                 stop, close, okey, since, started, expires, note, hold, size) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, NULL, ?16, ?17)";
+                 stop, close, okey, since, started, expires, note, hold, size, bounds) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, NULL, ?16, ?17, ?18)";
     KEY_GET = "SELECT fingerprint, id FROM cp_key WHERE scope = ?1 AND expires > ?2";
     KEY_PUT = "INSERT INTO cp_key (scope, fingerprint, id, expires) VALUES (?1, ?2, ?3, ?4) \
                ON CONFLICT (scope) DO UPDATE SET fingerprint = excluded.fingerprint, id = excluded.id, \
@@ -77,31 +77,44 @@ statements! { HOT:
     OKEY_HEAD = row!("WHERE okey = ?1 ORDER BY seq LIMIT 1");
 
     LEASE_ROWS = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request, q.hold, \
-                  q.note FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq WHERE q.lane = ?1 AND q.state = 0 \
+                  q.note, q.bounds FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq WHERE q.lane = ?1 AND q.state = 0 \
                   ORDER BY q.prio, q.seq LIMIT ?2";
     PRIO_NEXT = "SELECT prio FROM cp_queue WHERE lane = ?1 AND state = 0 AND prio > ?2 ORDER BY prio LIMIT 1";
     LEASE_NEWEST = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request, \
-                    q.hold, q.note FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq \
+                    q.hold, q.note, q.bounds FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq \
                     WHERE q.lane = ?1 AND q.state = 0 AND q.prio = ?2 ORDER BY q.seq DESC LIMIT ?3";
     LEASE_SET = "UPDATE cp_queue SET state = 1, due = ?2, fence = ?3, attempt = ?4, begun = ?5, close = ?6, started = ?7 \
                  WHERE seq = ?1";
     EXTEND = "UPDATE cp_queue SET due = ?3 WHERE seq = ?1 AND fence = ?2 AND state = 1 RETURNING stop, close";
     BEGIN = "UPDATE cp_queue SET begun = 1 WHERE seq = ?1 AND fence = ?2 AND state = 1";
     COMPLETE = "DELETE FROM cp_queue WHERE seq = ?1 AND fence = ?2 AND state = 1 AND flow IS NULL \
-                RETURNING attempt, started, okey, note";
+                RETURNING attempt, started, okey, note, bounds";
     QUEUE_LEASED = row!("WHERE seq = ?1 AND fence = ?2 AND state = 1");
     QUEUE_ROW = row!("WHERE seq = ?1");
     QUEUE_MOVE = "UPDATE cp_queue SET state = ?2, due = ?3, attempt = ?4, begun = 0, close = ?5, since = ?6, note = ?7, \
-                  lane = ?8 WHERE seq = ?1";
+                  lane = ?8, bounds = min(bounds, 1), parked = NULL WHERE seq = ?1";
     QUEUE_ASIDE = "UPDATE cp_queue SET lane = ?2, due = NULL WHERE seq = ?1 AND state = 0";
     QUEUE_STOP = "UPDATE cp_queue SET stop = 1 WHERE seq = ?1";
-    QUEUE_UNREADABLE = "UPDATE cp_queue SET state = 9, due = NULL, attempt = attempt - (close = 0) \
-                        WHERE seq = ?1 AND fence = ?2 AND state = 1";
+    QUEUE_UNREADABLE = "UPDATE cp_queue SET state = 9, due = NULL, attempt = attempt - (close = 0), \
+                        bounds = min(bounds, 1) WHERE seq = ?1 AND fence = ?2 AND state = 1";
     QUEUE_DELETE = "DELETE FROM cp_queue WHERE seq = ?1";
     DONE_ADD = "INSERT INTO cp_done (seq, state, fence, attempt, started, finished, note, reply) \
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     DONE_OF_FLOW = "SELECT d.fence, d.reply FROM cp_call c CROSS JOIN cp_done d ON d.seq = c.seq \
                     WHERE c.seq = ?1 AND c.id = ?2 AND c.flow IS NOT NULL";
+
+    BOUND_PUT = "INSERT INTO cp_bound (key, running) VALUES (?1, 0) ON CONFLICT (key) DO UPDATE SET running = running \
+                 RETURNING id, running";
+    BOUND_COUNT = "UPDATE cp_bound SET running = max(running + ?2, 0) WHERE id = ?1";
+    BOUNDED_ADD = "INSERT INTO cp_bounded (seq, bound, max) VALUES (?1, ?2, ?3)";
+    BOUNDED_DELETE = "DELETE FROM cp_bounded WHERE seq = ?1";
+    BOUNDS_OF = "SELECT d.bound, d.max, b.running FROM cp_bounded d CROSS JOIN cp_bound b ON b.id = d.bound \
+                 WHERE d.seq = ?1 ORDER BY d.bound";
+    QUEUE_COUNTED = "UPDATE cp_queue SET bounds = 2 WHERE seq = ?1";
+    QUEUE_PARK = "UPDATE cp_queue SET state = 5, due = NULL, parked = ?2 WHERE seq = ?1";
+    PARKED_FIRST = row!("WHERE parked = ?1 ORDER BY prio, seq LIMIT 1");
+    RATE_GET = "SELECT due FROM cp_rate WHERE key = ?1";
+    RATE_PUT = "INSERT INTO cp_rate (key, due) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET due = excluded.due";
 
     DUE = row!("WHERE due <= ?1 ORDER BY due LIMIT 256");
     DUE_DELAYS = row!("WHERE due <= ?1 AND state IN (0, 2) ORDER BY due LIMIT 256");
@@ -125,6 +138,9 @@ statements! { READS:
     LANE_STATS = "SELECT count(*), coalesce(sum(q.size), 0) FROM cp_lane l CROSS JOIN cp_queue q \
                   ON q.lane IN (l.id, -l.id) AND q.state = 0 \
                   WHERE l.target = (SELECT id FROM cp_target WHERE name = ?1) AND l.customer = ?2";
+    LANE_PARKED = "SELECT count(*), coalesce(sum(q.size), 0) FROM cp_lane l CROSS JOIN cp_queue q \
+                   ON q.lane IN (l.id, -l.id) AND q.state = 5 \
+                   WHERE l.target = (SELECT id FROM cp_target WHERE name = ?1) AND l.customer = ?2";
     NOTE = "SELECT note FROM cp_note WHERE target = ?1";
     CALL_WHOLE = "SELECT head, request, flow FROM cp_call WHERE id = ?1";
     DEAD = "SELECT seq FROM cp_done WHERE state = 2 AND seq < ?1 ORDER BY seq DESC LIMIT ?2";
@@ -209,8 +225,8 @@ pub(crate) const SET_ASIDE: &str = row!("WHERE state = 9");
 
 /// Counts for operators: reads the whole (hot, small) queue and the dead letters, and sorts them.
 pub(crate) const STATS: &str = "SELECT t.name, q.ready, q.delayed, q.leased, q.oldest, d.dead, q.held, q.bytes FROM cp_target t \
-    LEFT JOIN (SELECT l.target AS target, sum(q.state = 0) AS ready, sum(q.state IN (2, 4)) AS delayed, \
-        sum(q.state = 0 AND q.lane < 0) AS held, sum(CASE WHEN q.state IN (0, 2, 4) THEN q.size END) AS bytes, \
+    LEFT JOIN (SELECT l.target AS target, sum(q.state = 0) AS ready, sum(q.state IN (2, 4, 5)) AS delayed, \
+        sum(q.state = 0 AND q.lane < 0) AS held, sum(CASE WHEN q.state IN (0, 2, 4, 5) THEN q.size END) AS bytes, \
         sum(q.state = 1) AS leased, min(CASE WHEN q.state = 0 THEN q.since END) AS oldest \
         FROM cp_queue q JOIN cp_lane l ON l.id = abs(q.lane) GROUP BY l.target) q ON q.target = t.id \
     LEFT JOIN (SELECT l.target AS target, count(*) AS dead FROM cp_done d JOIN cp_call c ON c.seq = d.seq \

@@ -40,8 +40,13 @@ macro_rules! conformance {
             order: a_lane_is_served_in_order, customers_take_turns, a_batch_is_shared_between_customers,
                 an_idle_customer_saves_nothing_up, turns_are_charged_at_the_lease, starts_are_charged,
                 priority_counts_within_a_customer, an_ordering_key_runs_one_at_a_time,
-                a_retrying_head_keeps_its_place, a_lost_head_keeps_its_place, every_end_of_a_head_frees_its_order,
+                a_retrying_head_keeps_its_place, a_lost_head_keeps_its_place, every_end_of_a_head_frees_its_order, a_head_that_expires_at_the_lease_frees_the_next,
                 an_adopted_call_does_not_wait_for_its_order;
+            bounds: no_more_than_the_maximum_run, others_pass_those_who_wait,
+                a_start_needs_room_and_an_adoption_takes_it, several_bounds_hold_together,
+                room_is_passed_on_by_those_who_cannot_use_it, every_end_makes_room,
+                a_cancelled_call_passes_its_room_on, a_raised_maximum_is_used, a_rate_spreads_starts,
+                bounds_survive_reopening;
             keys: a_repeat_attaches, another_request_is_refused, another_scope_is_another_key, an_expired_key_is_free,
                 a_key_outlives_its_call, a_known_id_is_a_duplicate_first, a_batch_attaches_to_its_own_first,
                 a_race_for_a_key_makes_one_call;
@@ -63,7 +68,9 @@ macro_rules! conformance {
                 a_failed_execution_says_why, a_service_has_no_execution, the_envelope_can_be_read,
                 executions_are_listed, active_executions_are_counted;
             state: it_starts_empty, a_write_moves_it_on, a_conflict_writes_nothing, a_stale_worker_cannot_write_it,
-                a_retry_may_write_it, flows_do_not_share_it;
+                a_retry_may_write_it, flows_do_not_share_it, a_checkpoint_is_kept_before_the_end,
+                a_checkpoint_replaces_what_was_read, a_checkpoint_outlives_its_attempt,
+                a_stale_worker_cannot_checkpoint, a_call_of_a_service_has_no_state;
             logs: lines_are_kept_in_order, a_line_is_kept_whole, a_stale_worker_leaves_no_line;
             starts: they_come_with_the_finish, a_stale_finish_starts_nothing, a_known_start_is_not_made_twice,
                 they_keep_their_terms, an_announced_start_is_a_duplicate;

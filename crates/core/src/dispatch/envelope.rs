@@ -1,6 +1,6 @@
 //! What is stored: an envelope, and what happens to it in the commit that stores it.
 
-use super::Lease;
+use super::{Lease, MaxInFlight, Rate};
 use crate::{CustomerId, FlowRef, Invocation, InvocationId, RunKey, Timestamp, WorkerId};
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ pub struct Envelope {
     /// Until when somebody is kept waiting for the answer. While that lasts the call stands in the held queue, which goes
     /// before the sideline, where everything else waits.
     pub hold_until: Option<Timestamp>,
+    /// How many calls like it run at once; all of them must have room. At most 8.
+    pub bounds: Vec<MaxInFlight>,
+    /// How often calls like it start.
+    pub rate: Option<Rate>,
 }
 
 /// Whether a call is the first of its kind or repeats another.
@@ -60,6 +64,8 @@ impl Envelope {
             repeatable: false,
             origin: Origin::First,
             hold_until: None,
+            bounds: Vec::new(),
+            rate: None,
         }
     }
 

@@ -13,11 +13,15 @@
 //! 5. Ids are recognised for as long as the call is kept, finished or not: enqueueing one twice is
 //!    [`Enqueued::Duplicate`].
 //! 6. Time is the store's own clock.
+//! 7. A lease brings the calls of one [`MaxInFlight`] key never above its maximum. An adopted call is let through all the
+//!    same, and counts; a delivery that only closes a call is let through and does not count.
 
+mod bounds;
 mod envelope;
 mod lease;
 mod status;
 
+pub use bounds::{MaxInFlight, Rate};
 pub use envelope::{Enqueue, Enqueued, Envelope, LeaseTerms, Origin, Start};
 pub use lease::{CloseReason, CustomerTerms, Extended, Failure, Lease, LeaseRef, LeaseRequest, Queue, Settle, Settled};
 pub use status::{CallState, CallStatus, Cancel};

@@ -2,13 +2,12 @@
 
 use super::Config;
 use crate::{
-    Action, Audience, Clock, Code, Error, FollowUp, Level, LogEntry, Result, RunKey, RunSpec, SecretRef, SecretString,
-    StateSnapshot,
+    Action, Audience, Clock, Code, EffectKeys, Error, FollowUp, Level, LogEntry, Result, RunKey, RunSpec, SecretRef,
+    SecretString, StateSnapshot,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,7 +22,6 @@ struct Entries {
     dropped: u64,
     state: Option<Value>,
     follow_ups: Vec<FollowUp>,
-    occurrences: HashMap<RunKey, u64>,
 }
 
 /// Lines of log that one attempt of a Rust flow may keep.
@@ -69,6 +67,7 @@ pub struct FlowContext<C> {
     spec: Arc<RunSpec>,
     stateful: bool,
     journal: Journal,
+    effects: EffectKeys,
     clock: Arc<dyn Clock>,
 }
 
@@ -78,6 +77,7 @@ impl FlowContext<Value> {
     pub fn new(spec: RunSpec, stateful: bool, journal: Journal, clock: Arc<dyn Clock>) -> Self {
         Self {
             config: spec.config.clone(),
+            effects: EffectKeys::new(spec.run_key),
             spec: Arc::new(spec),
             stateful,
             journal,
@@ -98,6 +98,7 @@ impl FlowContext<Value> {
             spec: self.spec,
             stateful: self.stateful,
             journal: self.journal,
+            effects: self.effects,
             clock: self.clock,
         })
     }
@@ -179,6 +180,26 @@ impl<C> FlowContext<C> {
         Ok(())
     }
 
+    /// Keeps what the flow has got done so far. It is durable when this answers, whatever becomes of the attempt, and the
+    /// next attempt or execution starts from it. [`state`](Self::state) goes on answering what there was at the start.
+    ///
+    /// Where the runner was started without a place to keep it, it is committed with the execution's success, as by
+    /// [`set_state`](Self::set_state).
+    ///
+    /// # Errors
+    /// As [`set_state`](Self::set_state); [`Code::LeaseStale`] if the execution is not this worker's any more, and
+    /// [`Code::StateConflict`] if somebody else has changed the state: pass both on.
+    pub async fn checkpoint<T: Serialize + Sync>(&self, state: &T) -> Result<()> {
+        self.check_stateful()?;
+        let value = crate::connector::to_value(state)?;
+        let later = match &self.spec.checkpoint {
+            Some(checkpoint) => checkpoint.save(value).await.map(|_| None)?,
+            None => Some(value),
+        };
+        self.journal.entries().state = later;
+        Ok(())
+    }
+
     fn check_stateful(&self) -> Result<()> {
         if self.stateful {
             return Ok(());
@@ -196,6 +217,20 @@ impl<C> FlowContext<C> {
     pub fn start<I: Serialize>(&self, flow: impl Into<String>, input: &I) -> Result<()> {
         let input = crate::connector::to_value(input)?;
         self.journal.entries().follow_ups.push(FollowUp::new(flow, input));
+        Ok(())
+    }
+
+    /// As [`FlowContext::start`], unless something was started with this key before: for as long as an execution is kept,
+    /// its key starts nothing else of the same flow and installation.
+    ///
+    /// # Errors
+    /// [`Code::FlowFailed`] if the input does not serialise.
+    pub fn start_once<I: Serialize>(&self, flow: impl Into<String>, key: impl Into<String>, input: &I) -> Result<()> {
+        let input = crate::connector::to_value(input)?;
+        self.journal
+            .entries()
+            .follow_ups
+            .push(FollowUp::new(flow, input).once(key));
         Ok(())
     }
 
@@ -256,14 +291,8 @@ impl<C: Sync, A: Action> ActionCall<'_, C, A> {
         self.action.call(&client, input).await
     }
 
-    /// H(run key, connection, action, input, occurrence): stable over attempts, different for equal calls of one run.
     fn effect_key(&self, connection: &str, input: &A::Input) -> Result<RunKey> {
         let input = crate::connector::to_value(input)?.to_string();
-        let run = self.cx.spec.run_key.to_string();
-        let call = RunKey::derive(&[&run, connection, A::NAME, &input]);
-        let mut entries = self.cx.journal.entries();
-        let count = entries.occurrences.entry(call).or_insert(0);
-        *count += 1;
-        Ok(RunKey::derive(&[&call.to_string(), &count.to_string()]))
+        Ok(self.cx.effects.next(connection, A::NAME, input.as_bytes()))
     }
 }

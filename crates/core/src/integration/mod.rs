@@ -2,15 +2,17 @@
 
 mod context;
 mod flow;
+mod poll;
 mod registry;
 mod script;
 mod trigger;
 
 pub use context::{ActionCall, FlowContext, Journal};
 pub use flow::{DynFlow, Flow, FlowOptions};
+pub use poll::{Poll, Polled};
 pub use registry::{Registry, Supply};
 pub use script::{Egress, Protocol, Script, ScriptSource};
-pub use trigger::{Event, Missed, Overlap, ScheduleSpec, Source, Tick, Trigger};
+pub use trigger::{Event, Missed, Overlap, ScheduleSpec, Source, Tick, Ticks, Trigger};
 
 use crate::{Code, Data, Error, Problem, Result, Work};
 use schemars::{Schema, schema_for};
@@ -284,6 +286,31 @@ impl<C: Config> Integration<C> {
             options,
         });
         self
+    }
+
+    /// Adds a flow that handles what a [`Poll`] finds. `name` is the flow that handles one item; the one that polls is
+    /// called `name` with `-poll` behind it.
+    pub fn poll<P, F>(self, name: impl Into<String>, schedule: impl Into<ScheduleSpec>, poll: P, flow: F) -> Self
+    where
+        P: Poll<Config = C>,
+        F: Flow<Config = C, Input = P::Item>,
+    {
+        let name = name.into();
+        let polling = format!("{name}-poll");
+        let mut integration = self.flow(name.clone(), Trigger::call::<P::Item>(), flow);
+        integration.inner.flows.push(FlowDefinition {
+            name: polling.clone(),
+            source: Source::Schedule(schedule.into()),
+            work: Work::Flow(Arc::new(poll::Polling {
+                poll,
+                name: polling,
+                then: name,
+            })),
+            stateful: true,
+            input_schema: schema_for!(Tick),
+            options: FlowOptions::default(),
+        });
+        integration
     }
 
     /// Adds a flow that is a program in any language. Scripts always have a state.

@@ -1,7 +1,7 @@
 //! What starts a flow.
 
 use crate::{Data, Timestamp};
-use std::{borrow::Cow, marker::PhantomData};
+use std::{borrow::Cow, marker::PhantomData, time::Duration};
 
 /// Something that happens in the host and that flows can react to.
 #[diagnostic::on_unimplemented(
@@ -41,6 +41,11 @@ pub enum Missed {
     FireOnce,
     /// None.
     Skip,
+    /// One execution for each, in order; of more than `max` the newest.
+    FireAll {
+        /// How many at most.
+        max: u16,
+    },
 }
 
 /// What happens to a tick while an execution of the same flow has not ended.
@@ -57,49 +62,163 @@ pub enum Overlap {
     Skip,
     /// It starts all the same.
     Allow,
+    /// It starts all the same unless `max` executions have not ended; then it is dropped.
+    AtMost {
+        /// How many at once.
+        max: u16,
+    },
+    /// It waits its turn: executions run one after the other. When `max` wait already, it is dropped.
+    Queue {
+        /// How many may wait.
+        max: u16,
+    },
+    /// Those that have not ended are cancelled, then it starts.
+    Replace,
+}
+
+/// When a schedule ticks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ticks {
+    /// By a cron expression of five fields, or of six with seconds first.
+    Cron {
+        /// The expression.
+        expression: String,
+        /// An IANA time zone.
+        timezone: String,
+    },
+    /// Whenever this much time has passed, counted from 1970-01-01T00:00:00Z: every 15 minutes means on the quarter hour,
+    /// in every process and after every restart. At least a second.
+    Every(Duration),
 }
 
 /// A schedule.
+///
+/// ```
+/// use crosspoint_core::{Missed, Overlap, ScheduleSpec};
+/// use std::time::Duration;
+/// let nightly = ScheduleSpec::cron("0 3 * * *").timezone("Europe/Berlin").missed(Missed::Skip);
+/// let often = ScheduleSpec::every(Duration::from_secs(300)).jitter(Duration::from_secs(60)).overlap(Overlap::Skip);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written", into = "Written")]
+#[schemars(with = "Written", rename = "ScheduleSpec")]
 #[non_exhaustive]
 pub struct ScheduleSpec {
-    /// A cron expression of five fields, or of six with seconds first.
-    pub cron: String,
-    /// IANA time zone; UTC unless given.
-    #[serde(default = "utc")]
-    pub timezone: String,
+    /// When it ticks.
+    pub ticks: Ticks,
     /// Ticks are delayed by a stable amount below this, different for each installation, in milliseconds.
-    #[serde(default)]
     pub jitter_ms: u64,
     /// Ticks that nobody could fire in time.
-    #[serde(default)]
     pub missed: Missed,
     /// Ticks while an execution has not ended.
-    #[serde(default)]
     pub overlap: Overlap,
+}
+
+/// A schedule: either `cron` (with `timezone`) or `every_ms`.
+#[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// A cron expression of five fields, or of six with seconds first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cron: Option<String>,
+    /// IANA time zone of the cron expression; UTC unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timezone: Option<String>,
+    /// Milliseconds from tick to tick, counted from 1970-01-01T00:00:00Z.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    every_ms: Option<u64>,
+    /// Ticks are delayed by a stable amount below this, different for each installation, in milliseconds.
+    #[serde(default)]
+    jitter_ms: u64,
+    /// Ticks that nobody could fire in time.
+    #[serde(default)]
+    missed: Missed,
+    /// Ticks while an execution has not ended.
+    #[serde(default)]
+    overlap: Overlap,
+}
+
+impl TryFrom<Written> for ScheduleSpec {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let ticks = match (written.cron, written.every_ms) {
+            (Some(expression), None) => Ticks::Cron {
+                expression,
+                timezone: written.timezone.unwrap_or_else(utc),
+            },
+            (None, Some(millis)) if written.timezone.is_none() => Ticks::Every(Duration::from_millis(millis)),
+            _ => return Err("a schedule has either `cron`, with or without `timezone`, or `every_ms`"),
+        };
+        Ok(Self {
+            ticks,
+            jitter_ms: written.jitter_ms,
+            missed: written.missed,
+            overlap: written.overlap,
+        })
+    }
+}
+
+impl From<ScheduleSpec> for Written {
+    fn from(spec: ScheduleSpec) -> Self {
+        let (cron, timezone, every_ms) = match spec.ticks {
+            Ticks::Cron { expression, timezone } => (Some(expression), Some(timezone), None),
+            Ticks::Every(time) => (None, None, Some(millis(time))),
+        };
+        Self {
+            cron,
+            timezone,
+            every_ms,
+            jitter_ms: spec.jitter_ms,
+            missed: spec.missed,
+            overlap: spec.overlap,
+        }
+    }
 }
 
 fn utc() -> String {
     "UTC".to_owned()
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl ScheduleSpec {
     /// A cron expression in UTC.
     #[must_use]
     pub fn cron(expression: impl Into<String>) -> Self {
-        Self {
-            cron: expression.into(),
+        Self::of(Ticks::Cron {
+            expression: expression.into(),
             timezone: utc(),
+        })
+    }
+    /// Again and again after this time; see [`Ticks::Every`].
+    #[must_use]
+    pub fn every(time: Duration) -> Self {
+        Self::of(Ticks::Every(time))
+    }
+    fn of(ticks: Ticks) -> Self {
+        Self {
+            ticks,
             jitter_ms: 0,
             missed: Missed::default(),
             overlap: Overlap::default(),
         }
     }
-    /// In this IANA time zone.
+    /// In this IANA time zone. Without effect on [`Ticks::Every`].
     #[must_use]
     pub fn timezone(mut self, zone: impl Into<String>) -> Self {
-        self.timezone = zone.into();
+        if let Ticks::Cron { timezone, .. } = &mut self.ticks {
+            *timezone = zone.into();
+        }
+        self
+    }
+    /// Delays ticks by a stable amount below this, different for each installation, so that not all of them start at once.
+    #[must_use]
+    pub fn jitter(mut self, below: Duration) -> Self {
+        self.jitter_ms = millis(below);
         self
     }
     /// What happens to ticks while an execution has not ended.
@@ -119,6 +238,12 @@ impl ScheduleSpec {
 impl From<&str> for ScheduleSpec {
     fn from(expression: &str) -> Self {
         Self::cron(expression)
+    }
+}
+
+impl From<Duration> for ScheduleSpec {
+    fn from(time: Duration) -> Self {
+        Self::every(time)
     }
 }
 
@@ -178,5 +303,50 @@ impl<I> Trigger<I> {
 
     pub(crate) fn into_source(self) -> Source {
         self.source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_schedule_is_written_and_read_back() {
+        for (spec, written) in [
+            (
+                ScheduleSpec::cron("0 3 * * *").timezone("Europe/Berlin"),
+                json!({ "cron": "0 3 * * *", "timezone": "Europe/Berlin", "jitter_ms": 0, "missed": "fire-once",
+                        "overlap": "coalesce-one" }),
+            ),
+            (
+                ScheduleSpec::every(Duration::from_secs(60))
+                    .jitter(Duration::from_secs(5))
+                    .missed(Missed::FireAll { max: 10 })
+                    .overlap(Overlap::Queue { max: 3 }),
+                json!({ "every_ms": 60_000, "jitter_ms": 5000, "missed": { "fire-all": { "max": 10 } },
+                        "overlap": { "queue": { "max": 3 } } }),
+            ),
+        ] {
+            assert_eq!(serde_json::to_value(&spec).unwrap(), written);
+            assert_eq!(serde_json::from_value::<ScheduleSpec>(written).unwrap(), spec);
+        }
+        let short = serde_json::from_value(json!({ "cron": "* * * * *" }));
+        assert_eq!(short.ok(), Some(ScheduleSpec::cron("* * * * *")));
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        for written in [
+            json!({}),
+            json!({ "cron": "* * * * *", "every_ms": 1000 }),
+            json!({ "every_ms": 1000, "timezone": "UTC" }),
+            json!({ "cron": "* * * * *", "when": "now" }),
+        ] {
+            assert!(
+                serde_json::from_value::<ScheduleSpec>(written.clone()).is_err(),
+                "{written}"
+            );
+        }
     }
 }

@@ -31,7 +31,8 @@ impl Data {
                 Enqueued::KeyReused(known.id)
             };
         }
-        let (id, not_before) = (envelope.id(), envelope.not_before);
+        let id = envelope.id();
+        let not_before = self.queue.admit(&envelope, now).or(envelope.not_before);
         let Some(seq) = self.queue.insert(envelope, now) else {
             return Enqueued::Duplicate;
         };
@@ -51,6 +52,7 @@ impl Data {
             Start::Lease(_) => {
                 !self.queue.lane_waits(row, now)
                     && self.queue.is_head(row)
+                    && self.queue.full(row).is_none()
                     && not_before.is_none_or(|at| at <= now)
                     && row.envelope.expires.is_none_or(|at| at > now)
             }
@@ -91,7 +93,7 @@ impl Data {
                 let Some((seq, lane)) = self.queue.turn(target, *side, &terms, order) else {
                     break;
                 };
-                if self.queue.expire(seq, now) {
+                if self.queue.expire(seq, now) || self.queue.bounded(seq) {
                     continue;
                 }
                 let granted = Granted {
@@ -333,6 +335,11 @@ impl DispatchAdmin for Memory {
             let target = queue.targets.iter().find(|known| known.stats.target == *target);
             let waiting = target.into_iter().flat_map(|target| target.waiting_of(customer));
             let sizes = waiting.filter_map(|seq| queue.rows.get(&seq)).map(|row| row.size);
+            let sizes = sizes.chain(
+                target
+                    .into_iter()
+                    .flat_map(|t| queue.bounded_of(&t.stats.target, customer)),
+            );
             sizes.fold(LaneStats::default(), |all, size| {
                 LaneStats::new(all.ready + 1, all.bytes.saturating_add(size))
             })

@@ -5,9 +5,9 @@ use super::{
     row::{Done, Place, Row},
 };
 use crate::{
-    Begun, CallState, Cancel, CloseReason, Enqueue, Envelope, Execution, ExecutionFilter, ExecutionStatus, Executions,
-    Finish, Finished, FleetScope, FlowState, InstallationId, InvocationId, LeaseRef, Outcome, Page, Paged, Result,
-    Scope, StateSnapshot, Timestamp,
+    Begun, CallState, Cancel, Checkpointed, CloseReason, Enqueue, Envelope, Execution, ExecutionFilter,
+    ExecutionStatus, Executions, Finish, Finished, FleetScope, FlowRef, FlowState, InstallationId, InvocationId,
+    LeaseRef, Outcome, Page, Paged, Result, Scope, StateSnapshot, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -60,6 +60,27 @@ const fn call_state(status: ExecutionStatus) -> CallState {
 }
 
 impl Data {
+    /// Writes a state if it replaces the version that it was made from. The new version.
+    fn replace_state(&mut self, flow: &FlowRef, new: StateSnapshot) -> Option<u64> {
+        let place = (flow.installation, flow.flow.as_ref().to_owned());
+        if self.state.get(&place).map_or(0, |state| state.version) != new.version {
+            return None;
+        }
+        let version = new.version + 1;
+        self.state.insert(place, StateSnapshot::new(version, new.value));
+        Some(version)
+    }
+
+    fn checkpoint(&mut self, lease: LeaseRef, state: StateSnapshot) -> Checkpointed {
+        let Some(flow) = self.queue.leased(lease).and_then(|row| row.envelope.flow.clone()) else {
+            return Checkpointed::Stale;
+        };
+        match self.replace_state(&flow, state) {
+            Some(version) => Checkpointed::Applied { version },
+            None => Checkpointed::StateConflict,
+        }
+    }
+
     /// Writes everything or nothing: all refusals come before the first write.
     fn finish(&mut self, finish: Finish, now: Timestamp) -> Finished {
         let Some(row) = self.queue.leased(finish.lease) else {
@@ -69,15 +90,10 @@ impl Data {
             return Finished::Stale;
         };
         let seq = row.seq;
-        let place = (flow.installation, flow.flow.as_ref().to_owned());
-        if let Some(new) = &finish.state {
-            let version = self.state.get(&place).map_or(0, |state| state.version);
-            if version != new.version {
-                return Finished::StateConflict;
-            }
-        }
-        if let Some(new) = finish.state {
-            self.state.insert(place, StateSnapshot::new(new.version + 1, new.value));
+        if let Some(new) = finish.state
+            && self.replace_state(&flow, new).is_none()
+        {
+            return Finished::StateConflict;
         }
         if !finish.log.is_empty() {
             self.logs.entry(finish.lease.id).or_default().extend(finish.log);
@@ -213,5 +229,9 @@ impl FlowState for Memory {
             .filter(|_| visible)
             .cloned()
             .unwrap_or_default())
+    }
+
+    async fn checkpoint(&self, _: &FleetScope, lease: LeaseRef, state: StateSnapshot) -> Result<Checkpointed> {
+        Ok(self.transact(|data, _| data.checkpoint(lease, state)))
     }
 }

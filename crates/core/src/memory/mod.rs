@@ -2,6 +2,7 @@
 //!
 //! All of it stands behind one mutex, so that each method is one transaction.
 
+mod bounds;
 mod dispatch;
 mod executions;
 mod lanes;

@@ -1,11 +1,13 @@
 //! How calls move: ready, leased, delayed, behind an ordering key, done.
 
 use super::{
+    bounds::Bounds,
     lanes::{Side, Target, Terms},
     row::{self, Done, Key, Place, Row},
 };
 use crate::{
-    CallState, CloseReason, Code, Envelope, Failure, InvocationId, Lease, LeaseRef, TargetId, Timestamp, Timings,
+    CallState, CloseReason, Code, CustomerId, Envelope, Failure, InvocationId, Lease, LeaseRef, TargetId, Timestamp,
+    Timings,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,6 +25,11 @@ pub(super) struct Queue {
     /// Ends of delays, of leases, and of holds of calls that are ready.
     due: BTreeSet<(Timestamp, u64)>,
     ordered: HashMap<(TargetId, Arc<str>), BTreeSet<u64>>,
+    bounds: Bounds,
+    /// When timers were run last.
+    now: Timestamp,
+    /// When the next call of a rate may start, in milliseconds.
+    rates: HashMap<Arc<str>, i64>,
     /// Who has ended, by when.
     pub(super) ended: BTreeSet<(Timestamp, u64)>,
     pub(super) keys: HashMap<[u8; 16], Key>,
@@ -82,6 +89,7 @@ impl Queue {
             begun: false,
             stop: false,
             close: None,
+            counted: false,
             since: now,
             started: None,
             failure: None,
@@ -121,8 +129,96 @@ impl Queue {
         self.put(seq, place, Some(now));
     }
 
-    /// Moves a row from one place to another, in every index; the only way in which rows move.
+    /// When a new call may start by its rate, if that is later than now.
+    pub(super) fn admit(&mut self, envelope: &Envelope, now: Timestamp) -> Option<Timestamp> {
+        let rate = envelope.rate.as_ref()?;
+        let wanted = envelope.not_before.map_or(now, |at| at.max(now));
+        // What is over says nothing any more.
+        self.rates.retain(|_, due| *due > now.as_millis());
+        let (start, kept) = rate.admit(self.rates.get(&rate.key).copied(), wanted.as_millis());
+        self.rates.insert(Arc::clone(&rate.key), kept);
+        (start > now.as_millis()).then(|| Timestamp::from_millis(start))
+    }
+
+    /// The first of a row's bounds that is full.
+    pub(super) fn full(&self, row: &Row) -> Option<Arc<str>> {
+        if row.close.is_some() {
+            return None;
+        }
+        let mut bounds = row.envelope.bounds.iter();
+        let full = bounds.find(|bound| self.bounds.room(&bound.key, bound.max.get()) == 0);
+        full.map(|bound| Arc::clone(&bound.key))
+    }
+
+    /// Sets a row whose turn it is aside if as many of its kind run already.
+    pub(super) fn bounded(&mut self, seq: u64) -> bool {
+        let full = self.rows.get(&seq).and_then(|row| self.full(row));
+        let Some(key) = full else { return false };
+        self.put(seq, Place::Bounded(key), None);
+        true
+    }
+
+    /// What a customer's calls to a target that wait at a bound take up, each.
+    pub(super) fn bounded_of(&self, target: &TargetId, customer: &CustomerId) -> impl Iterator<Item = u64> {
+        let rows = self.bounds.waiting().filter_map(|seq| self.rows.get(&seq));
+        let rows = rows.filter(move |row| row.target() == target && row.envelope.customer() == customer);
+        rows.map(|row| row.size)
+    }
+
+    /// Makes as many of those who wait at a bound ready as it has room for.
+    ///
+    /// Whoever waits at a bound does so because it was full, so that one of its calls runs, or is ready: whenever such a
+    /// call goes elsewhere, this is called. None can be left waiting for ever.
+    fn let_in(&mut self, key: &Arc<str>) {
+        let mut let_in = 0;
+        while let Some(first) = self.bounds.first(key) {
+            let Some(row) = self.rows.get(&first) else { return };
+            let max = row.envelope.bounds.iter().find(|bound| bound.key == *key);
+            if self.bounds.room(key, max.map_or(0, |bound| bound.max.get())) <= let_in {
+                return;
+            }
+            let_in += 1;
+            let side = row.side(self.now);
+            self.put(first, Place::Ready(side), None);
+        }
+    }
+
+    /// Moves a row from one place to another, and lets others in where that makes room.
     fn put(&mut self, seq: u64, place: Place, since: Option<Timestamp>) {
+        let Some(row) = self.rows.get_mut(&seq) else { return };
+        if row.envelope.bounds.is_empty() {
+            return self.shift(seq, place, since);
+        }
+        let bounds = row.envelope.bounds.clone();
+        let entry = row.entry();
+        let counts = |place: &Place| matches!(place, Place::Leased { .. });
+        let (ran, runs) = (row.counted, counts(&place) && row.close.is_none());
+        let leaves = matches!(row.place, Place::Ready(_) | Place::Leased { .. });
+        let stays = matches!(place, Place::Ready(_) | Place::Leased { .. });
+        row.counted = runs;
+        if let Place::Bounded(key) = &row.place {
+            self.bounds.leave(key, entry);
+        }
+        if let Place::Bounded(key) = &place {
+            self.bounds.wait(key, entry);
+        }
+        for bound in &bounds {
+            match (ran, runs) {
+                (false, true) => self.bounds.started(&bound.key),
+                (true, false) => self.bounds.stopped(&bound.key),
+                _ => {}
+            }
+        }
+        self.shift(seq, place, since);
+        if (ran && !runs) || (leaves && !stays) {
+            for bound in &bounds {
+                self.let_in(&bound.key);
+            }
+        }
+    }
+
+    /// Moves a row in every index; the only way in which rows move.
+    fn shift(&mut self, seq: u64, place: Place, since: Option<Timestamp>) {
         let Some(row) = self.rows.get_mut(&seq) else { return };
         let Some(target) = self.targets.get_mut(row.target) else {
             return;
@@ -147,7 +243,7 @@ impl Queue {
             Place::Done(done) => {
                 self.ended.insert((done.at, seq));
             }
-            Place::Leased { .. } | Place::Delayed { .. } | Place::Blocked => {}
+            Place::Leased { .. } | Place::Delayed { .. } | Place::Blocked | Place::Bounded(_) => {}
         }
         if let Some(due) = row.due() {
             if self.due.first().is_none_or(|(first, _)| due < *first) {
@@ -308,6 +404,7 @@ impl Queue {
 
     /// Delays and holds that are over, and leases that are lost.
     pub(super) fn run_timers(&mut self, now: Timestamp) {
+        self.now = now;
         while let Some((at, seq)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, seq));
             match self.rows.get(&seq).map(|row| &row.place) {
@@ -398,7 +495,7 @@ fn count(target: &mut Target, row: &Row, by: fn(u64, u64) -> u64) {
     let counts: [Option<&mut u64>; 2] = match &row.place {
         Place::Ready(Side::Held) => [Some(&mut stats.ready), Some(&mut stats.held)],
         Place::Ready(Side::Sideline) => [Some(&mut stats.ready), None],
-        Place::Delayed { .. } | Place::Blocked => [Some(&mut stats.delayed), None],
+        Place::Delayed { .. } | Place::Blocked | Place::Bounded(_) => [Some(&mut stats.delayed), None],
         Place::Leased { .. } => [Some(&mut stats.leased), None],
         Place::Done(done) if done.state == CallState::Dead => [Some(&mut stats.dead), None],
         Place::Done(_) => [None, None],
@@ -406,7 +503,7 @@ fn count(target: &mut Target, row: &Row, by: fn(u64, u64) -> u64) {
     for n in counts.into_iter().flatten() {
         *n = by(*n, 1);
     }
-    if matches!(row.place, Place::Ready(_) | Place::Delayed { .. } | Place::Blocked) {
+    if !matches!(row.place, Place::Leased { .. } | Place::Done(_)) {
         stats.bytes = by(stats.bytes, row.size);
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     CallState, CallStatus, CloseReason, Envelope, ExecutionStatus, Failure, Fence, InvocationId, Isolation, Lease,
     LeaseRef, Reply, TargetId, Timestamp, Timings,
 };
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 #[derive(Debug, Clone)]
 pub(super) struct Row {
@@ -25,6 +25,8 @@ pub(super) struct Row {
     pub(super) begun: bool,
     pub(super) stop: bool,
     pub(super) close: Option<CloseReason>,
+    /// Whether it counts as running at its bounds.
+    pub(super) counted: bool,
     /// Since when it is ready, or was before the present lease.
     pub(super) since: Timestamp,
     pub(super) started: Option<Timestamp>,
@@ -44,6 +46,8 @@ pub(super) enum Place {
     },
     /// Not the head of its ordering key.
     Blocked,
+    /// So many of this key run already.
+    Bounded(Arc<str>),
     Done(Done),
 }
 
@@ -95,7 +99,7 @@ impl Row {
         match &self.place {
             Place::Leased { until } | Place::Delayed { until } => Some(*until),
             Place::Ready(Side::Held) => self.envelope.hold_until,
-            Place::Ready(Side::Sideline) | Place::Blocked | Place::Done(_) => None,
+            Place::Ready(Side::Sideline) | Place::Blocked | Place::Bounded(_) | Place::Done(_) => None,
         }
     }
 
@@ -122,7 +126,7 @@ impl Row {
     pub(super) fn status(&self) -> CallStatus {
         let meta = &self.envelope.invocation.meta;
         let state = match &self.place {
-            Place::Ready(_) | Place::Blocked => CallState::Queued,
+            Place::Ready(_) | Place::Blocked | Place::Bounded(_) => CallState::Queued,
             Place::Leased { .. } => CallState::Leased,
             Place::Delayed { .. } => CallState::Delayed,
             Place::Done(done) => done.state,

@@ -2,12 +2,12 @@
 
 use super::{ENVELOPE, Reader, Writer, damaged};
 use crate::{
-    CustomerId, Envelope, FlowRef, IdempotencyKey, InstallationId, Invocation, InvocationId, Meta, Origin, Result,
-    RunKey, TargetId, Timestamp, TriggerKind,
+    CustomerId, Envelope, FlowRef, IdempotencyKey, InstallationId, Invocation, InvocationId, MaxInFlight, Meta, Origin,
+    Rate, Result, RunKey, TargetId, Timestamp, TriggerKind,
 };
 use bytes::Bytes;
 use http::Request;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What is present, one bit each.
 mod has {
@@ -23,7 +23,9 @@ mod has {
     pub(super) const REDRIVE: u64 = 1 << 9;
     pub(super) const REPLAY: u64 = 1 << 10;
     pub(super) const HOLD: u64 = 1 << 11;
-    pub(super) const ALL: u64 = (1 << 12) - 1;
+    pub(super) const BOUNDS: u64 = 1 << 12;
+    pub(super) const RATE: u64 = 1 << 13;
+    pub(super) const ALL: u64 = (1 << 14) - 1;
 }
 
 /// Writes everything of an envelope but its request and how it was delivered.
@@ -42,7 +44,9 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         | bit(envelope.repeatable, has::REPEATABLE)
         | bit(matches!(envelope.origin, Origin::Redrive(_)), has::REDRIVE)
         | bit(matches!(envelope.origin, Origin::Replay(_)), has::REPLAY)
-        | bit(envelope.hold_until.is_some(), has::HOLD);
+        | bit(envelope.hold_until.is_some(), has::HOLD)
+        | bit(!envelope.bounds.is_empty(), has::BOUNDS)
+        | bit(envelope.rate.is_some(), has::RATE);
     let mut out = Writer::new(ENVELOPE, 192);
     out.number(flags);
     out.raw(meta.id.as_bytes());
@@ -79,6 +83,18 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
     }
     if let Some(until) = envelope.hold_until {
         out.signed(until.as_millis());
+    }
+    if !envelope.bounds.is_empty() {
+        out.number(envelope.bounds.len() as u64);
+        for bound in &envelope.bounds {
+            out.text(&bound.key);
+            out.number(u64::from(bound.max.get()));
+        }
+    }
+    if let Some(rate) = &envelope.rate {
+        out.text(&rate.key);
+        out.number(u64::try_from(rate.interval.as_millis()).unwrap_or(u64::MAX));
+        out.number(u64::from(rate.burst.get()));
     }
     out.0
 }
@@ -127,6 +143,16 @@ pub fn decode_envelope(stored: Bytes, request: Request<Bytes>) -> Result<Envelop
         Some(flow(&mut from)?)
     };
     let hold_until = time(&mut from, flags & has::HOLD)?;
+    let bounds = if flags & has::BOUNDS == 0 {
+        Vec::new()
+    } else {
+        bounds(&mut from)?
+    };
+    let rate = if flags & has::RATE == 0 {
+        None
+    } else {
+        Some(rate(&mut from)?)
+    };
     from.end()?;
     let mut envelope = Envelope::service(Invocation::new(meta, request), created);
     envelope.flow = flow;
@@ -136,7 +162,31 @@ pub fn decode_envelope(stored: Bytes, request: Request<Bytes>) -> Result<Envelop
     envelope.repeatable = flags & has::REPEATABLE != 0;
     envelope.origin = origin;
     envelope.hold_until = hold_until;
+    envelope.bounds = bounds;
+    envelope.rate = rate;
     Ok(envelope)
+}
+
+fn bounds(from: &mut Reader) -> Result<Vec<MaxInFlight>> {
+    let count = from.number()?;
+    let mut bounds = Vec::new();
+    for _ in 0..count {
+        let key = from.text()?.to_owned();
+        bounds.push(MaxInFlight::new(key, small(from)?));
+    }
+    Ok(bounds)
+}
+
+fn rate(from: &mut Reader) -> Result<Rate> {
+    let key = from.text()?.to_owned();
+    let interval = Duration::from_millis(from.number()?);
+    let mut rate = Rate::new(key, 1, interval);
+    rate = rate.burst(small(from)?);
+    Ok(rate)
+}
+
+fn small(from: &mut Reader) -> Result<u32> {
+    u32::try_from(from.number()?).map_err(|e| damaged("a bound").caused_by(e))
 }
 
 fn id(from: &mut Reader) -> Result<InvocationId> {

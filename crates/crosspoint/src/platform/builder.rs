@@ -12,7 +12,7 @@ use crosspoint_gateway::{
 };
 #[cfg(unix)]
 use crosspoint_runtime::artifacts::ArtifactsConfig;
-use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime};
+use crosspoint_runtime::{Capacity, FlowHandler, Parts, Runners, Runtime};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -32,6 +32,7 @@ pub struct Builder {
     gateway: Config,
     flows: u32,
     scripts: u32,
+    capacity: Capacity,
     callbacks: Vec<SigningSecret>,
     retention: Duration,
     shutdown: Duration,
@@ -52,6 +53,7 @@ impl Builder {
             gateway: Config::default(),
             flows: 64,
             scripts: 8,
+            capacity: Capacity::default(),
             callbacks: Vec::new(),
             retention: Duration::from_secs(30 * 24 * 3600),
             shutdown: Duration::from_secs(30),
@@ -103,6 +105,13 @@ impl Builder {
     pub const fn concurrency(mut self, flows: u32, scripts: u32) -> Self {
         self.flows = flows;
         self.scripts = scripts;
+        self
+    }
+
+    /// How many executions of one customer and of one installation run at once, over all processes on the store; no
+    /// maximum unless set. Further ones wait, and nobody else for them.
+    pub const fn capacity(mut self, capacity: Capacity) -> Self {
+        self.capacity = capacity;
         self
     }
 
@@ -187,7 +196,12 @@ impl Builder {
         let artifacts = super::artifacts::open(self.artifacts, &registry, &runners, &self.clock, &stop).await?;
         let credentials: Arc<dyn Credentials> = engine.clone();
         let parts = Parts::new(Arc::clone(&registry), store.clone(), credentials, Arc::clone(&vault));
-        let handler = FlowHandler::new(parts.clock(Arc::clone(&self.clock)).runners(Arc::clone(&runners)));
+        let handler = FlowHandler::new(
+            parts
+                .clock(Arc::clone(&self.clock))
+                .runners(Arc::clone(&runners))
+                .capacity(self.capacity),
+        );
         let mut config = self.gateway;
         // The platform's own upkeep does.
         config.purge = false;

@@ -170,12 +170,7 @@ async fn view(cx: &Cx, record: Installation) -> Result<InstallationView> {
         updated: record.updated,
         schedules: schedules
             .into_iter()
-            .map(|schedule| ScheduleView {
-                flow: schedule.flow,
-                cron: schedule.spec.cron,
-                timezone: schedule.spec.timezone,
-                next: schedule.next,
-            })
+            .map(|schedule| ScheduleView::new(schedule, &*cx.app.parts.timetable))
             .collect(),
         flows: definition
             .map(|integration| integration.flows.iter().map(summary).collect())

@@ -28,9 +28,18 @@ async fn an_installation_comes_back_as_it_was_made() {
     assert_eq!(view["offered_version"], "1.0.0");
     assert_eq!(view["connections"], json!({ "shop": connection }));
     assert_eq!(view["created"], "2026-01-01T00:00:00.000Z");
+    let upcoming: Vec<String> = (1..=10)
+        .map(|hour| format!("2026-01-01T{hour:02}:00:00.000Z"))
+        .collect();
     assert_eq!(
         view["schedules"],
-        json!([{ "flow": "nightly", "cron": "0 3 * * *", "timezone": "UTC", "next": "2026-01-01T01:00:00.000Z" }])
+        json!([{
+            "flow": "nightly",
+            "cron": "0 3 * * *",
+            "timezone": "UTC",
+            "next": "2026-01-01T01:00:00.000Z",
+            "upcoming": upcoming
+        }])
     );
     assert_eq!(
         view["flows"][0],

@@ -1,10 +1,10 @@
 //! One attempt: everything that the flow needs is loaded, then it runs until it ends or is told to stop.
 
-use super::{Redactor, Task};
+use super::{Redactor, Task, checkpoint::Keeper};
 use crosspoint_core::{
-    AnyIntegration, Code, ConnectionId, Error, ErrorExt, ExposeSecret, FlowDefinition, Installation, InstallationState,
-    Isolation, Kind, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec, SealContext, SecretString,
-    Source, StopReason, StopSignal, TriggerKind, Work,
+    AnyIntegration, Code, ConnectionId, Egress, Error, ErrorExt, ExposeSecret, FlowDefinition, Installation,
+    InstallationState, Isolation, Kind, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec,
+    SealContext, SecretString, Source, StopReason, StopSignal, TriggerKind, Work,
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -18,8 +18,8 @@ pub(super) struct Context {
     pub(super) installation: Option<Installation>,
     pub(super) retry: RetryPolicy,
     pub(super) redactor: Redactor,
-    /// The version of the state that the flow has read.
-    pub(super) state_version: Option<u64>,
+    /// Writes the state of a flow that has one, and knows its version.
+    pub(super) keeper: Option<Arc<Keeper>>,
     /// The flow is a script, which uses credentials without anybody else judging them.
     pub(super) script: bool,
 }
@@ -66,7 +66,10 @@ impl Task<'_> {
                 .state
                 .state((&self.scope).into(), installation.id, &flow.name);
             spec.state = state.await?;
-            context.state_version = Some(spec.state.version);
+            let (store, lease) = (Arc::clone(&self.inner.store.state), self.delivery.lease);
+            let keeper = Arc::new(Keeper::new(store, lease, self.flow.clone(), spec.state.version));
+            context.keeper = Some(Arc::clone(&keeper));
+            spec.checkpoint = Some(keeper);
         }
         let (entered, cancelled) = self.inner.running.enter(self.meta.id, self.delivery.lease.fence);
         let grace = spec.limits.grace();
@@ -214,16 +217,21 @@ impl Task<'_> {
         Ok(secrets)
     }
 
-    /// Clients for Rust flows; the plain binding of scripts has no use for them, but the connections must be there.
+    /// Clients of the connections: for Rust flows, and for scripts that reach them through a broker. For others the
+    /// connections must be there all the same.
     async fn connect(
         &self,
         spec: &mut RunSpec,
         installation: &Installation,
         integration: &AnyIntegration,
     ) -> Result<()> {
+        let wanted = match &spec.work {
+            Work::Script(script) => !matches!(script.reachable(spec.require), Egress::None | Egress::Open),
+            _ => true,
+        };
         for slot in &integration.connections {
             let connection = connection(installation, &slot.name)?;
-            if matches!(spec.work, Work::Flow(_)) {
+            if wanted {
                 let client = self.inner.credentials.client(&self.scope, connection).await?;
                 spec.connections.insert(slot.name.clone(), client);
             }

@@ -81,9 +81,9 @@ impl Task<'_> {
         finish.log = log;
         finish.log.push(self.customer_line(draft.closing));
         finish.starts = draft.starts;
-        finish.state = draft
-            .state
-            .map(|value| StateSnapshot::new(context.state_version.unwrap_or(0), value));
+        if let (Some(value), Some(keeper)) = (draft.state, &context.keeper) {
+            finish.state = Some(StateSnapshot::new(keeper.version().await, value));
+        }
         match self.write(&finish).await? {
             Written::Applied => {
                 if let Some(why) = &draft.attention {
@@ -163,7 +163,7 @@ impl Task<'_> {
             },
             verdict: Verdict::Ended(reply),
             closing: (Level::Info, format!("Finished in {}.", seconds(outcome.run))),
-            state: outcome.state.clone().filter(|_| context.state_version.is_some()),
+            state: outcome.state.clone().filter(|_| context.keeper.is_some()),
             starts,
             attention: None,
         }

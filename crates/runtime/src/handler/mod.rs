@@ -1,16 +1,17 @@
 //! From a delivery of the queue to a finished execution.
 //!
-//! [`attempt`] loads what the flow needs and runs it; [`finish`] writes everything that it leaves behind in one
-//! transaction; [`putback`] gives back what this process could not begin.
+//! [`attempt`] loads what the flow needs and runs it; [`checkpoint`] keeps what it reaches on the way, [`finish`] writes
+//! everything else that it leaves behind in one transaction; [`putback`] gives back what this process could not begin.
 
 mod attempt;
+mod checkpoint;
 mod finish;
 mod putback;
 mod running;
 
 pub(crate) use running::Running;
 
-use crate::{Runners, Starter, redact::Redactor};
+use crate::{Capacity, Runners, Starter, redact::Redactor};
 use async_trait::async_trait;
 use attempt::Ran;
 use crosspoint_core::{
@@ -39,6 +40,7 @@ pub struct Parts {
     vault: Arc<dyn Vault>,
     clock: Option<Arc<dyn Clock>>,
     runners: Option<Arc<dyn Runner>>,
+    capacity: Capacity,
 }
 
 impl Parts {
@@ -56,12 +58,19 @@ impl Parts {
             vault,
             clock: None,
             runners: None,
+            capacity: Capacity::default(),
         }
     }
 
     /// Reads time from this clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// Lets so many executions run at once.
+    pub const fn capacity(mut self, capacity: Capacity) -> Self {
+        self.capacity = capacity;
         self
     }
 
@@ -115,7 +124,7 @@ impl FlowHandler {
             .unwrap_or_else(|| Arc::new(Runners::standard(Arc::clone(&clock))));
         Self {
             inner: Arc::new(Inner {
-                starter: Starter::new(Arc::clone(&parts.registry), Arc::clone(&clock)),
+                starter: Starter::new(Arc::clone(&parts.registry), Arc::clone(&clock)).capacity(parts.capacity),
                 registry: parts.registry,
                 store: parts.store,
                 clock,

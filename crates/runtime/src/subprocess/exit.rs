@@ -69,6 +69,15 @@ fn failure(code: i32) -> Error {
     Error::new(kind, message).with_retry(retry).with("exit", code)
 }
 
+/// The end of a run that held more memory than it may.
+pub(super) fn out_of_memory(limit: u64) -> Error {
+    Error::new(
+        Code::ScriptCrashed,
+        "the script was killed for using more memory than it may",
+    )
+    .with("limit_bytes", limit)
+}
+
 fn crashed(signal: Option<i32>) -> Error {
     let signal = signal.unwrap_or(0);
     let name = match signal {
@@ -80,6 +89,9 @@ fn crashed(signal: Option<i32>) -> Error {
         11 => "SIGSEGV",
         13 => "SIGPIPE",
         15 => "SIGTERM",
+        24 => "SIGXCPU: its processor time was used up",
+        25 => "SIGXFSZ: it wrote a larger file than it may",
+        31 => "SIGSYS: it made a system call that is forbidden to it",
         _ => "a signal",
     };
     Error::new(Code::ScriptCrashed, format!("the script was killed by {name}")).with("signal", signal)

@@ -1,24 +1,23 @@
-//! The private folder of a run: what the script reads, and what it leaves behind.
+//! The private folder of a run on the host's disk.
 
-use crosspoint_core::{Code, Error, ErrorExt, Result};
-use rustix::fs::{Mode, OFlags, openat};
+use super::launch::{Content, Input};
+use crosspoint_core::{Code, Error, Result};
+use rustix::fs::{Mode, OFlags};
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{ErrorKind, Read, Write},
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write},
     os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
+use tokio::net::unix::pipe;
 
-pub(super) const RESULT: &str = "result.json";
-pub(super) const STATE_OUT: &str = "state-out.json";
-
-/// A folder that only the host's user can enter, removed with everything in it at the end of the run.
+/// A folder that only the host's user can enter, removed with everything in it when this is dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     dir: Option<TempDir>,
     /// Names are looked up below this descriptor, so that renaming the folder leads nowhere.
     handle: OwnedFd,
@@ -51,52 +50,59 @@ impl Folder {
         })
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
-    pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
-        let path = self.path(name);
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        Ok(path)
+    pub(super) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
     }
 
-    pub(super) fn write(&self, name: &str, content: &[u8], mode: u32) -> Result<PathBuf> {
-        let path = self.path(name);
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
-        file.and_then(|mut file| file.write_all(content)).map_err(failed)?;
-        Ok(path)
+    /// Puts in what the script will find.
+    pub(super) fn fill(&self, inputs: &[Input]) -> Result<()> {
+        inputs.iter().try_for_each(|input| self.put(input)).map_err(failed)
     }
 
-    /// What the script left under this name: `None` if it left nothing. Only a regular file with one name is read, and
-    /// no link is followed.
-    pub(super) fn read(&self, name: &'static str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let bad = |message: &str| Error::new(Code::ScriptOutputInvalid, message).with("file", name);
-        // A FIFO without a writer would block the open; NONBLOCK makes it return at once.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut file = match openat(&self.handle, name, flags, Mode::empty()) {
-            Ok(descriptor) => File::from(descriptor),
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(rustix::io::Errno::LOOP) => return Err(bad("the script left a symbolic link in place of its output")),
-            Err(errno) => return Err(bad("the script's output cannot be opened").caused_by(errno)),
-        };
-        let about = file
-            .metadata()
-            .or_fail(Code::ScriptOutputInvalid, "the script's output cannot be read")?;
-        if !about.is_file() || about.nlink() != 1 {
-            return Err(bad("the script's output is not a regular file of its own"));
+    fn put(&self, input: &Input) -> std::io::Result<()> {
+        let path = self.path.join(&input.name);
+        match &input.content {
+            Content::Folder => fs::DirBuilder::new().mode(input.mode).create(path),
+            Content::File(content) => {
+                let mut options = OpenOptions::new();
+                let mut file = options.write(true).create_new(true).mode(input.mode).open(path)?;
+                file.write_all(content)
+            }
         }
-        let mut content = Vec::new();
-        let read = (&mut file).take(limit.saturating_add(1)).read_to_end(&mut content);
-        let read = read.or_fail(Code::ScriptOutputInvalid, "the script's output cannot be read")?;
-        if u64::try_from(read).unwrap_or(u64::MAX) > limit {
-            return Err(bad("the script's output is larger than the limit").with("limit_bytes", limit));
-        }
-        Ok(Some(content))
     }
 
+    /// Makes a pipe with a name, which may be opened for writing again and again. Answers the end to read from, and an end
+    /// to write to: while that is open the reader waits, however often the script opens and closes its own.
+    pub(super) fn pipe(&self, name: &str) -> Result<(pipe::Receiver, OwnedFd)> {
+        let path = self.path.join(name);
+        fifo(&self.handle, name).map_err(failed)?;
+        let reader = pipe::OpenOptions::new().open_receiver(&path).map_err(failed)?;
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let writer = rustix::fs::openat(&self.handle, name, flags, Mode::empty()).map_err(failed)?;
+        Ok((reader, writer))
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn fifo(folder: &OwnedFd, name: &str) -> std::io::Result<()> {
+    Ok(rustix::fs::mkfifoat(folder, name, Mode::RUSR | Mode::WUSR)?)
+}
+
+#[cfg(target_vendor = "apple")]
+fn fifo(_: &OwnedFd, _: &str) -> std::io::Result<()> {
+    Err(std::io::Error::new(
+        ErrorKind::Unsupported,
+        "the framed binding needs pipes with names, which are not made here on this system",
+    ))
+}
+
+impl Drop for Folder {
     /// Removes the folder, also when the script took permissions away from parts of it.
-    pub(super) fn remove(mut self) {
+    fn drop(&mut self) {
         let Some(dir) = self.dir.take() else { return };
         let path = dir.keep();
         let mut removed = fs::remove_dir_all(&path);
@@ -124,39 +130,37 @@ fn open_up(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
-
-    fn folder() -> Folder {
-        Folder::make(&std::env::temp_dir()).unwrap()
-    }
-
-    #[test]
-    fn only_plain_files_are_read_back() {
-        let folder = folder();
-        assert!(folder.read(RESULT, 10).unwrap().is_none());
-        folder.write(RESULT, b"12345", 0o600).unwrap();
-        assert_eq!(folder.read(RESULT, 5).unwrap().unwrap(), b"12345");
-        assert_eq!(folder.read(RESULT, 4).unwrap_err().code(), Code::ScriptOutputInvalid);
-        fs::hard_link(folder.path(RESULT), folder.path("other")).unwrap();
-        assert!(folder.read(RESULT, 5).is_err(), "a second name");
-        fs::remove_file(folder.path(RESULT)).unwrap();
-        symlink(folder.path("other"), folder.path(RESULT)).unwrap();
-        assert!(folder.read(RESULT, 5).is_err(), "a link");
-        fs::remove_file(folder.path(RESULT)).unwrap();
-        folder.folder(RESULT).unwrap();
-        assert!(folder.read(RESULT, 5).is_err(), "a folder");
-        folder.remove();
-    }
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn nothing_is_left_and_nobody_else_can_look() {
-        let folder = folder();
-        let path = folder.path("");
+        let folder = Folder::make(&std::env::temp_dir()).unwrap();
+        let path = folder.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
-        let locked = folder.folder("locked").unwrap();
+        let locked = path.join("locked");
+        fs::create_dir(&locked).unwrap();
         fs::write(locked.join("x"), "x").unwrap();
         fs::set_permissions(&locked, fs::Permissions::from_mode(0o0)).unwrap();
-        folder.remove();
+        drop(folder);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn inputs_are_as_they_were_ordered() {
+        let folder = Folder::make(&std::env::temp_dir()).unwrap();
+        let input = |name: &str, content, mode| Input {
+            name: name.to_owned(),
+            content,
+            mode,
+        };
+        let inputs = [
+            input("secrets", Content::Folder, 0o700),
+            input("secrets/a", Content::File(b"x".to_vec()), 0o400),
+        ];
+        folder.fill(&inputs).unwrap();
+        let file = folder.path().join("secrets/a");
+        assert_eq!(fs::read(&file).unwrap(), b"x");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o400);
+        assert!(folder.fill(&inputs).is_err(), "nothing is replaced");
     }
 }

@@ -1,4 +1,4 @@
-//! Killing all of a run, and only that.
+//! Killing all of a process group, and only that.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,15 +26,5 @@ impl Group {
     pub(super) fn finish(&self) {
         self.signal(Signal::KILL);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-/// Kills the group when whoever owns the run goes away.
-#[derive(Debug)]
-pub(super) struct KillOnDrop(pub(super) Group);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        self.0.signal(Signal::KILL);
     }
 }

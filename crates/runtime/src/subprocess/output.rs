@@ -56,22 +56,62 @@ impl Output {
         self.kept().log.push(entry);
     }
 
+    pub(super) const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(super) fn redact(&self, text: &mut String) {
+        self.redactor.text(text);
+    }
+
     fn line(&self, line: &[u8], split: bool) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let size = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(1);
+        if !self.admits(line.len()) {
+            return;
+        }
+        let mut message = String::from_utf8_lossy(line).into_owned();
+        self.redact(&mut message);
+        self.push(Level::Info, Audience::Developer, message, split);
+    }
+
+    /// A line that the script has written as a message.
+    pub(super) fn entry(&self, level: Level, audience: Audience, mut message: String) {
+        if !self.admits(message.len()) {
+            return;
+        }
+        self.redact(&mut message);
+        let mut rest = message.as_str();
+        while rest.len() > LINE {
+            let at = (0..=LINE).rev().find(|at| rest.is_char_boundary(*at)).unwrap_or(0);
+            let (piece, more) = rest.split_at(at);
+            self.push(level, audience, piece.to_owned(), true);
+            rest = more;
+        }
+        self.push(level, audience, rest.to_owned(), false);
+    }
+
+    /// Whether there is room for a line; counts it either way.
+    fn admits(&self, length: usize) -> bool {
+        let size = u64::try_from(length).unwrap_or(u64::MAX).saturating_add(1);
         let mut kept = self.kept();
         if kept.bytes.saturating_add(size) > self.limit || kept.log.len() >= LINES {
             kept.dropped = kept.dropped.saturating_add(size);
-            return;
+            return false;
         }
         kept.bytes += size;
-        let mut message = String::from_utf8_lossy(line).into_owned();
-        self.redactor.text(&mut message);
+        true
+    }
+
+    fn push(&self, level: Level, audience: Audience, mut message: String, split: bool) {
+        if message.contains('\0') {
+            // Some databases have no text with a NUL in it.
+            message = message.replace('\0', "\u{fffd}");
+        }
         if split {
             message.push_str(SPLIT);
         }
-        let entry = LogEntry::new(self.clock.now(), Level::Info, Audience::Developer, message);
-        kept.log.push(entry);
+        let entry = LogEntry::new(self.clock.now(), level, audience, message);
+        self.kept().log.push(entry);
     }
 
     /// Reads a pipe to its end. With `remember`, the last line of up to so many bytes is kept for itself.

@@ -10,9 +10,11 @@ use tokio::process::{Child, Command};
 pub(super) fn limit(pid: Pid, limits: &Limits) -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
     for (resource, wanted) in [
-        (Resource::As, limits.memory),
-        (Resource::Nofile, u64::from(limits.open_files)),
         (Resource::Core, 0),
+        (Resource::As, limits.memory),
+        (Resource::Cpu, limits.cpu_ms.div_ceil(1000).max(1)),
+        (Resource::Fsize, limits.disk),
+        (Resource::Nofile, u64::from(limits.open_files)),
     ] {
         let inherited = getrlimit(resource).maximum.unwrap_or(u64::MAX);
         let wanted = Some(wanted.min(inherited));

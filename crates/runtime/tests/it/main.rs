@@ -11,11 +11,19 @@
 #[cfg(unix)]
 mod artifacts;
 mod attention;
+mod bounds;
+mod checkpoints;
+mod connections;
 mod control;
 mod faults;
 mod flows;
+mod framed;
+mod polls;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod sandbox;
 mod schedules;
 mod scripts;
+mod sdk;
 mod stops;
 mod timetable;
 mod world;

@@ -3,9 +3,9 @@
 use crate::world::{World, fleet};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Clock, Code, Event, Execution, Flow, FlowContext, Installation, InstallationState, Integration, Missed, NoConfig,
-    Overlap, Result, SaveInstallation, Schedule, ScheduleSpec, StopSource, Tick, Timestamp, Timetable, Trigger,
-    TriggerKind,
+    Clock, Code, Event, Execution, ExecutionStatus, Flow, FlowContext, Installation, InstallationState, Integration,
+    Missed, NoConfig, Overlap, Result, SaveInstallation, Schedule, ScheduleSpec, StopSource, Tick, Timestamp,
+    Timetable, Trigger, TriggerKind,
 };
 use crosspoint_runtime::CronTimetable;
 use crosspoint_testkit::VirtualClock;
@@ -161,6 +161,78 @@ async fn what_passed_while_nobody_looked_is_fired_once_or_not_at_all() {
         let last: Vec<Timestamp> = vec!["2026-01-11T00:00:00Z".parse().unwrap()];
         assert_eq!(ticks, last[..expected], "the last of them");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_was_missed_is_fired_in_order_up_to_a_number() {
+    for (max, expected) in [(3, vec![9, 10, 11]), (100, (2..=11).collect())] {
+        let setup = setup();
+        let spec = ScheduleSpec::cron("0 0 * * *").missed(Missed::FireAll { max });
+        let installation = setup.install(spec.overlap(Overlap::Queue { max: 100 })).await;
+        tokio::time::advance(DAY * 10 + DAY / 2).await;
+        assert_eq!(
+            setup.scheduler(Duration::from_secs(1), &installation).await.len(),
+            expected.len()
+        );
+        setup.world.work().await;
+        let ticks = setup.note.0.lock().unwrap().clone();
+        let days: Vec<Timestamp> = expected
+            .iter()
+            .map(|day| format!("2026-01-{day:02}T00:00:00Z").parse().unwrap())
+            .collect();
+        assert_eq!(ticks, days);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_ticks_are_capped_queued_or_take_the_place_of_others() {
+    for (overlap, expected) in [
+        (Overlap::AtMost { max: 3 }, 3),
+        (Overlap::Queue { max: 3 }, 4),
+        (Overlap::Replace, 10),
+    ] {
+        let setup = setup();
+        let installation = setup.install(ScheduleSpec::cron("* * * * *").overlap(overlap)).await;
+        let started = setup.scheduler(Duration::from_secs(630), &installation).await;
+        assert_eq!(started.len(), expected, "{overlap:?}");
+        if overlap == Overlap::Replace {
+            setup.world.work().await;
+            let ended = setup.world.executions(&installation).await;
+            let cancelled = ended.iter().filter(|e| e.status == ExecutionStatus::Cancelled).count();
+            let done = ended.iter().filter(|e| e.status == ExecutionStatus::Succeeded).count();
+            assert_eq!((cancelled, done), (9, 1), "only the newest has run");
+            let ticks = setup.note.0.lock().unwrap().clone();
+            assert_eq!(ticks, ["2026-01-01T00:10:00Z".parse().unwrap()]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn queued_ticks_run_one_after_the_other() {
+    let setup = setup();
+    let spec = ScheduleSpec::cron("* * * * *").overlap(Overlap::Queue { max: 10 });
+    let installation = setup.install(spec).await;
+    setup.scheduler(Duration::from_secs(190), &installation).await;
+    let first = setup.world.lease().await;
+    assert!(first.is_some());
+    assert!(setup.world.lease().await.is_none(), "the others wait behind it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn intervals_stand_on_the_clock_and_not_on_the_start_of_a_process() {
+    let setup = setup();
+    tokio::time::advance(Duration::from_secs(125)).await;
+    let spec = ScheduleSpec::every(Duration::from_secs(15 * 60)).overlap(Overlap::Allow);
+    let installation = setup.install(spec).await;
+    setup.schedulers(2, Duration::from_secs(3600)).await;
+    setup.schedulers(1, Duration::from_secs(1800)).await;
+    setup.world.work().await;
+    let _ = installation;
+    let ticks = setup.note.0.lock().unwrap().clone();
+    let expected: Vec<Timestamp> = ["00:15", "00:30", "00:45", "01:00", "01:15", "01:30"]
+        .map(|time| format!("2026-01-01T{time}:00Z").parse().unwrap())
+        .into();
+    assert_eq!(ticks, expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
 
 /// A FIFO: whoever opens it for reading waits until somebody has opened it for writing, and the other way round.
-struct Fifo {
+pub(crate) struct Fifo {
     _folder: tempfile::TempDir,
     path: PathBuf,
 }
 
 impl Fifo {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
@@ -23,12 +23,12 @@ impl Fifo {
         Self { _folder: folder, path }
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.path.display().to_string()
     }
 
     /// Reads until every writer has closed it.
-    async fn read(&self) -> String {
+    pub(crate) async fn read(&self) -> String {
         let path = self.path.clone();
         tokio::task::spawn_blocking(move || std::fs::read_to_string(path).unwrap())
             .await

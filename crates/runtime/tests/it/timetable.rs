@@ -143,3 +143,42 @@ fn a_date_that_never_comes_has_no_ticks() {
     let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     assert_eq!(CronTimetable::new().next(&spec, now).unwrap(), None);
 }
+
+#[test]
+fn intervals_are_counted_from_the_epoch() {
+    let spec = ScheduleSpec::every(std::time::Duration::from_secs(300));
+    let table = CronTimetable::new();
+    let now = "2026-03-29T00:58:59.999Z".parse().unwrap();
+    let next: Vec<String> = table
+        .upcoming(&spec, now, 3)
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        next,
+        [
+            "2026-03-29T01:00:00.000Z",
+            "2026-03-29T01:05:00.000Z",
+            "2026-03-29T01:10:00.000Z"
+        ]
+    );
+    let on_time: Timestamp = "2026-03-29T01:05:00Z".parse().unwrap();
+    assert_eq!(table.last(&spec, on_time).unwrap(), Some(on_time));
+    assert_eq!(
+        table.next(&spec, on_time).unwrap(),
+        Some("2026-03-29T01:10:00Z".parse().unwrap())
+    );
+    let short = ScheduleSpec::every(std::time::Duration::from_millis(999));
+    assert_eq!(table.next(&short, now).unwrap_err().code(), Code::ScheduleInvalid);
+}
+
+#[test]
+fn people_see_the_next_ten_ticks_and_fewer_where_there_are_fewer() {
+    let table = CronTimetable::new();
+    let now = "2026-03-28T00:00:00Z".parse().unwrap();
+    let nightly = ScheduleSpec::cron("30 2 * * *").timezone("Europe/Berlin");
+    assert_eq!(table.upcoming(&nightly, now, 10).unwrap().len(), 10);
+    let never = ScheduleSpec::cron("0 0 30 2 *");
+    assert!(table.upcoming(&never, now, 10).unwrap().is_empty());
+}

@@ -5,8 +5,9 @@ use crosspoint_core::{
     AnyIntegration, Audience, BaseUrl, Clock, ConnectionClient, ConnectionId, Connector, ConnectorDescriptor,
     CredentialFields, Credentials, CustomerId, CustomerScope, Delivery, Enqueue, Enqueued, Envelope, Execution,
     ExposeSecret, FleetScope, Handler, Installation, InstallationId, InstallationState, InvocationId, Lease,
-    LeaseRequest, LeaseTerms, Memory, Page, Registry, Reply, Result, SaveInstallation, Saved, SealContext, Sealed,
-    SecretBox, SecretBytes, StopSource, Store, Submit, Submitted, SystemClock, TargetId, Transport, Vault, WorkerId,
+    LeaseRequest, LeaseTerms, Memory, Page, Registry, Reply, Result, Runner, SaveInstallation, Saved, SealContext,
+    Sealed, SecretBox, SecretBytes, StopSource, Store, Submit, Submitted, SystemClock, TargetId, Transport, Vault,
+    WorkerId,
 };
 use crosspoint_runtime::{FlowHandler, Parts, Runtime};
 use serde_json::Value;
@@ -141,6 +142,31 @@ impl World {
         clock: Arc<dyn Clock>,
         integrations: impl IntoIterator<Item = AnyIntegration>,
     ) -> Self {
+        Self::of(store, clock, integrations, |parts| parts)
+    }
+
+    /// With other parts than the usual ones.
+    pub(crate) fn with(
+        clock: Arc<dyn Clock>,
+        integrations: impl IntoIterator<Item = AnyIntegration>,
+        change: impl FnOnce(Parts) -> Parts,
+    ) -> Self {
+        let store = Memory::with_clock(Arc::clone(&clock)).into();
+        Self::of(store, clock, integrations, change)
+    }
+
+    /// With everything run by one runner.
+    pub(crate) fn run_by(runner: Arc<dyn Runner>, integrations: impl IntoIterator<Item = AnyIntegration>) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Self::with(clock, integrations, |parts| parts.runners(runner))
+    }
+
+    fn of(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        integrations: impl IntoIterator<Item = AnyIntegration>,
+        change: impl FnOnce(Parts) -> Parts,
+    ) -> Self {
         let mut registry = Registry::new();
         let shop = ConnectorDescriptor::new("shop", "Shop", BaseUrl::Fixed("https://shop.test".to_owned()));
         registry.add_connector(Arc::new(Shop(shop))).unwrap();
@@ -148,7 +174,7 @@ impl World {
             registry.add_integration(integration).unwrap();
         }
         let parts = Parts::new(Arc::new(registry), store.clone(), Arc::new(Keys), Arc::new(OpenVault));
-        let handler = FlowHandler::new(parts.clock(Arc::clone(&clock)));
+        let handler = FlowHandler::new(change(parts.clock(Arc::clone(&clock))));
         let runtime = Runtime::new(&handler, Arc::new(Queue(store.clone())));
         Self {
             store,
@@ -181,6 +207,12 @@ impl World {
         let saved = self.store.installations.save((&fleet()).into(), save).await.unwrap();
         assert_eq!(saved, Saved::Applied);
         self.installation(id).await
+    }
+
+    /// Whether anything waits to be run, now or later.
+    pub(crate) async fn waiting(&self) -> bool {
+        let stats = self.store.dispatch.admin().unwrap().stats().await.unwrap();
+        stats.iter().any(|target| target.ready + target.delayed > 0)
     }
 
     pub(crate) async fn installation(&self, id: InstallationId) -> Installation {

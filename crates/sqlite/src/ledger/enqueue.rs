@@ -1,6 +1,9 @@
 //! Storing calls.
 
-use super::{Ledger, row::state};
+use super::{
+    Ledger, bounds,
+    row::{bounds as bound, state},
+};
 use crate::{fail::Fail, sql};
 use crosspoint_core::{
     Enqueue, Enqueued, Envelope, Fence, InvocationId, Lease, LeaseRef, LeaseTerms, Meta, Result, Start, Timestamp, wire,
@@ -85,7 +88,10 @@ impl Ledger {
             ))?;
         }
         let okey = meta.ordering_key.as_deref().map(|key| ordering_number(meta, key));
-        let entry = self.entry(&parcel, lane, okey, now)?;
+        let bounds = self.bounds_for(&parcel.envelope.bounds)?;
+        let not_before = bounds::not_before(&parcel.envelope, self.admit(&parcel.envelope, now)?);
+        let room = bounds::full(&bounds).is_none();
+        let entry = self.entry(&parcel, lane, okey, (not_before, room), now)?;
         let leased = i64::from(entry.lease.is_some());
         self.db.prepare_cached(sql::QUEUE_ADD)?.execute(rusqlite::params![
             seq,
@@ -105,7 +111,13 @@ impl Ledger {
             parcel.envelope.expires.map(Timestamp::as_millis),
             parcel.envelope.hold_until.map(Timestamp::as_millis),
             i64::try_from(parcel.request.len()).unwrap_or(i64::MAX),
+            match (bounds.is_empty(), entry.lease.is_some()) {
+                (true, _) => bound::NONE,
+                (false, false) => bound::SOME,
+                (false, true) => bound::RUNS,
+            },
         ])?;
+        self.bind(seq, &bounds, entry.lease.is_some())?;
         if let Some(due) = entry.due {
             self.timer(due);
         }
@@ -147,7 +159,16 @@ impl Ledger {
     }
 
     /// Where a new row goes, and until when it is leased to whoever stores it.
-    fn entry(&mut self, parcel: &Parcel, lane: i64, okey: Option<i64>, now: i64) -> Result<Entry, Fail> {
+    /// `terms` are the time before which it does not start, and whether its bounds have room.
+    fn entry(
+        &mut self,
+        parcel: &Parcel,
+        lane: i64,
+        okey: Option<i64>,
+        terms: (i64, bool),
+        now: i64,
+    ) -> Result<Entry, Fail> {
+        let (not_before, room) = terms;
         let hold = parcel.envelope.hold_until.map(Timestamp::as_millis);
         let hold = hold.filter(|hold| *hold > now);
         let line = if hold.is_some() { -lane } else { lane };
@@ -161,7 +182,6 @@ impl Ledger {
         if let Start::Adopt(terms) = &parcel.start {
             return Ok(leased(self.lease_end(now, terms)));
         }
-        let not_before = parcel.envelope.not_before.map_or(i64::MIN, Timestamp::as_millis);
         let behind = match okey {
             Some(okey) => self.okey_busy(okey)?,
             None => false,
@@ -186,7 +206,9 @@ impl Ledger {
         }
         let expired = parcel.envelope.expires.is_some_and(|at| at.as_millis() <= now);
         match &parcel.start {
-            Start::Lease(terms) if !expired && !self.stands_before(line)? => Ok(leased(self.lease_end(now, terms))),
+            Start::Lease(terms) if !expired && room && !self.stands_before(line)? => {
+                Ok(leased(self.lease_end(now, terms)))
+            }
             _ => Ok(Entry {
                 lane: line,
                 state: state::READY,

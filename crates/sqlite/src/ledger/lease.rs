@@ -3,7 +3,7 @@
 use super::{
     DoneState, Ledger, Note, Row,
     lanes::{STRIDE, Terms},
-    row::{close_number, close_reason, state},
+    row::{bounds, close_number, close_reason, state},
 };
 use crate::{
     fail::{Fail, store_error},
@@ -73,6 +73,7 @@ struct Ready {
     expires: Option<i64>,
     hold: Option<i64>,
     flow: bool,
+    bounds: i64,
 }
 
 impl Ready {
@@ -94,6 +95,7 @@ impl Ready {
             expires: row.get(5)?,
             hold: row.get(10)?,
             flow: row.get::<_, Option<i64>>(6)?.is_some(),
+            bounds: row.get(12)?,
         })
     }
 }
@@ -157,6 +159,10 @@ impl Ledger {
                 }
                 rows.insert(lane, ready);
             }
+            // First, so that what becomes ready meanwhile finds its lane asleep and wakes it.
+            for lane in dry {
+                self.ran_dry(lane)?;
+            }
             for lane in turns {
                 if let Some(row) = rows.get_mut(&lane).and_then(VecDeque::pop_front) {
                     let cost = terms.cost(lane).unwrap_or(STRIDE);
@@ -165,9 +171,6 @@ impl Ledger {
                         None => moved += 1,
                     }
                 }
-            }
-            for lane in dry {
-                self.ran_dry(lane)?;
             }
         }
         Ok(false)
@@ -198,7 +201,7 @@ impl Ledger {
         Ok(ready)
     }
 
-    /// Leases a row, unless it has expired or is not worth hurrying for any more.
+    /// Leases a row, unless it has expired, is not worth hurrying for any more, or finds a bound full.
     fn grant(
         &mut self,
         lane: i64,
@@ -219,6 +222,9 @@ impl Ledger {
                 return Ok(None);
             }
             lease.close = close_number(CloseReason::Expired);
+        }
+        if lease.close == 0 && ready.bounds != bounds::NONE && !self.take_room(lease.seq, now)? {
+            return Ok(None);
         }
         lease.fence = lease.fence.saturating_add(1);
         if lease.close == 0 {
@@ -264,8 +270,12 @@ impl Ledger {
     /// Takes a call out of the way that cannot be decoded. It is kept as it is, for a release that can, and the attempt
     /// does not count.
     pub(crate) fn set_aside(&mut self, seq: i64, fence: i64) -> Result<(), Fail> {
+        let Some(row) = self.leased(seq, fence)? else {
+            return Ok(());
+        };
         self.db.prepare_cached(sql::QUEUE_UNREADABLE)?.execute((seq, fence))?;
-        Ok(())
+        let now = self.now();
+        self.moved(&row, false, now)
     }
 
     /// Whether any call is set aside.

@@ -4,6 +4,7 @@
 //! here is dropped when another process has written (`PRAGMA data_version`) and when a group is rolled back.
 
 mod admin;
+mod bounds;
 mod enqueue;
 mod lanes;
 mod lease;

@@ -48,7 +48,7 @@ impl Ledger {
         if place == state::READY {
             self.activate(lane)?;
         }
-        Ok(())
+        self.moved(row, place == state::READY, now)
     }
 
     /// Takes a ready row out of the held line: nobody waits for it any more, or not long enough. It keeps its age.
@@ -85,6 +85,7 @@ impl Ledger {
             row.note.as_deref(),
             reply,
         ))?;
+        self.unbind(row, now)?;
         if let Some(okey) = row.okey {
             self.next_in_order(okey, now)?;
         }

@@ -32,6 +32,15 @@ pub(crate) struct Row {
     pub(crate) note: Option<String>,
     /// Until when somebody is kept waiting.
     pub(crate) hold: Option<i64>,
+    /// See [`bounds`].
+    pub(crate) bounds: i64,
+}
+
+/// `cp_queue.bounds`.
+pub(crate) mod bounds {
+    pub(crate) const NONE: i64 = 0;
+    pub(crate) const SOME: i64 = 1;
+    pub(crate) const RUNS: i64 = 2;
 }
 
 impl Row {
@@ -54,6 +63,7 @@ impl Row {
             started: row.get(13)?,
             note: row.get(14)?,
             hold: row.get(15)?,
+            bounds: row.get(16)?,
         })
     }
 

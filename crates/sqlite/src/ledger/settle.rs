@@ -4,8 +4,8 @@ use super::{DoneState, Ledger, Note, Parcel, Row, lease::is_leased, row::state};
 use crate::{fail::Fail, repos::word, sql};
 use bytes::Bytes;
 use crosspoint_core::{
-    Begun, Cancel, CloseReason, Code, CustomerId, Extended, Failure, Finish, Finished, InvocationId, LeaseRef,
-    LogEntry, Outcome, Settle, Settled, Timestamp, wire,
+    Begun, Cancel, Checkpointed, CloseReason, Code, CustomerId, Extended, Failure, Finish, Finished, InvocationId,
+    LeaseRef, LogEntry, Outcome, Settle, Settled, Timestamp, wire,
 };
 use rusqlite::OptionalExtension;
 use std::time::Duration;
@@ -164,6 +164,7 @@ impl Ledger {
                     started: row.get(1)?,
                     note: row.get(3)?,
                     hold: None,
+                    bounds: row.get(4)?,
                 })
             })
             .optional()?;
@@ -209,15 +210,10 @@ impl Ledger {
         let Some(flow) = row.flow else {
             return Ok(Finished::Stale);
         };
-        if let Some((read_at, value)) = &raw.state {
-            let mut statement = self.db.prepare_cached(sql::STATE_VERSION)?;
-            let version: i64 = statement.query_row([flow], |row| row.get(0)).optional()?.unwrap_or(0);
-            drop(statement);
-            if version.cast_unsigned() != *read_at {
-                return Ok(Finished::StateConflict);
-            }
-            let next = version.saturating_add(1);
-            self.db.prepare_cached(sql::STATE_PUT)?.execute((flow, next, value))?;
+        if let Some((read_at, value)) = &raw.state
+            && self.replace_state(flow, *read_at, value)?.is_none()
+        {
+            return Ok(Finished::StateConflict);
         }
         self.log(seq, &raw.finish.log)?;
         let note = Note::read(row.note.as_deref()).took(&raw.finish.timings, raw.finish.isolation);
@@ -242,6 +238,30 @@ impl Ledger {
         }
         self.enqueue_all(raw.starts)?;
         Ok(Finished::Applied { settled: true })
+    }
+
+    /// Writes a flow's state if it replaces the version that it was made from. The new version.
+    fn replace_state(&self, flow: i64, read_at: u64, value: &str) -> Result<Option<u64>, Fail> {
+        let mut statement = self.db.prepare_cached(sql::STATE_VERSION)?;
+        let version: i64 = statement.query_row([flow], |row| row.get(0)).optional()?.unwrap_or(0);
+        if version.cast_unsigned() != read_at {
+            return Ok(None);
+        }
+        let next = version.saturating_add(1);
+        self.db.prepare_cached(sql::STATE_PUT)?.execute((flow, next, value))?;
+        Ok(Some(next.cast_unsigned()))
+    }
+
+    /// Keeps the state of a leased flow before it ends.
+    pub(crate) fn checkpoint(&mut self, lease: LeaseRef, read_at: u64, value: &str) -> Result<Checkpointed, Fail> {
+        let (seq, fence) = names(lease);
+        let Some(flow) = self.leased(seq, fence)?.and_then(|row| row.flow) else {
+            return Ok(Checkpointed::Stale);
+        };
+        Ok(match self.replace_state(flow, read_at, value)? {
+            Some(version) => Checkpointed::Applied { version },
+            None => Checkpointed::StateConflict,
+        })
     }
 
     fn log(&self, seq: i64, lines: &[LogEntry]) -> Result<(), Fail> {

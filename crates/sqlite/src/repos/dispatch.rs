@@ -131,12 +131,17 @@ impl DispatchAdmin for Sqlite {
     async fn lane(&self, target: &TargetId, customer: &CustomerId) -> Result<LaneStats> {
         let (target, customer) = (target.clone(), customer.clone());
         self.read(move |db| {
-            let mut statement = db.prepare_cached(sql::LANE_STATS).map_err(store_error)?;
-            let counts = statement.query_row((target.as_str(), customer.as_str()), |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-            });
-            let (ready, bytes) = counts.map_err(store_error)?;
-            Ok(LaneStats::new(ready.unsigned_abs(), bytes.unsigned_abs()))
+            let mut waiting = LaneStats::default();
+            for text in [sql::LANE_STATS, sql::LANE_PARKED] {
+                let mut statement = db.prepare_cached(text).map_err(store_error)?;
+                let counts = statement.query_row((target.as_str(), customer.as_str()), |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                });
+                let (calls, bytes) = counts.map_err(store_error)?;
+                let (calls, bytes) = (calls.unsigned_abs(), bytes.unsigned_abs());
+                waiting = LaneStats::new(waiting.ready.saturating_add(calls), waiting.bytes.saturating_add(bytes));
+            }
+            Ok(waiting)
         })
         .await
     }

@@ -10,9 +10,9 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crosspoint_core::{
-    Audience, Begun, BusinessLog, Cancel, CustomerId, Envelope, Execution, ExecutionFilter, Executions, Finish,
-    Finished, FleetScope, FlowState, InstallationId, InvocationId, LeaseRef, LogEntry, Page, Paged, Result, Scope,
-    StateSnapshot, Timestamp, wire,
+    Audience, Begun, BusinessLog, Cancel, Checkpointed, CustomerId, Envelope, Execution, ExecutionFilter, Executions,
+    Finish, Finished, FleetScope, FlowState, InstallationId, InvocationId, LeaseRef, LogEntry, Page, Paged, Result,
+    Scope, StateSnapshot, Timestamp, wire,
 };
 use rusqlite::{Connection, OptionalExtension};
 
@@ -230,5 +230,10 @@ impl FlowState for Sqlite {
             }
         })
         .await
+    }
+    async fn checkpoint(&self, _: &FleetScope, lease: LeaseRef, state: StateSnapshot) -> Result<Checkpointed> {
+        let value = state.value.to_string();
+        self.write(move |ledger| ledger.checkpoint(lease, state.version, &value))
+            .await
     }
 }

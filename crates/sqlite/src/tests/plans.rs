@@ -32,8 +32,11 @@ fn fill(db: &Connection) {
          INSERT INTO cp_lane SELECT seq, 1, 'c' || seq, seq, seq % 2, seq, seq % 3 = 0 FROM cp_call WHERE seq <= 50;
          INSERT INTO cp_flow SELECT seq, randomblob(16), 'f', 'c' || seq FROM cp_call WHERE seq <= 20;
          INSERT INTO cp_queue SELECT seq, lane, flow, 0, seq % 5, CASE WHEN seq % 5 IN (1, 2) THEN seq END, 1, 1, 5, 0, 0, 0, 0,
-             CASE WHEN seq % 7 = 0 THEN seq % 30 END, seq, seq, NULL, NULL, CASE WHEN seq % 3 = 0 THEN seq END, 1
-             FROM cp_call WHERE seq > 1000;
+             CASE WHEN seq % 7 = 0 THEN seq % 30 END, seq, seq, NULL, NULL, CASE WHEN seq % 3 = 0 THEN seq END, 1,
+             seq % 3, CASE WHEN seq % 11 = 0 THEN seq % 20 END FROM cp_call WHERE seq > 1000;
+         INSERT INTO cp_bound SELECT seq, 'k' || seq, 1 FROM cp_call WHERE seq <= 20;
+         INSERT INTO cp_bounded SELECT seq, seq % 20 + 1, 3 FROM cp_queue;
+         INSERT INTO cp_rate SELECT 'k' || seq, seq FROM cp_call WHERE seq <= 20;
          INSERT INTO cp_done SELECT seq, seq % 5 + 1, 1, 1, seq, seq, NULL, x'00' FROM cp_call WHERE seq <= 1000;
          INSERT INTO cp_key SELECT seq, randomblob(16), x'00', id, seq FROM cp_call;
          INSERT INTO cp_log SELECT seq, 1, 1, 'info', 'customer', 'm' FROM cp_call;
@@ -79,6 +82,8 @@ fn leases_and_timers_use_their_partial_indexes() {
     for (text, index) in [
         (sql::LEASE_ROWS, "cp_queue_ready"),
         (sql::LANE_STATS, "cp_queue_ready"),
+        (sql::LANE_PARKED, "cp_queue_parked_lane"),
+        (sql::PARKED_FIRST, "cp_queue_parked"),
         (sql::LANE_READY, "cp_queue_ready"),
         (sql::LANES_NEXT, "cp_lane_next"),
         (sql::LEASE_NEWEST, "cp_queue_ready"),

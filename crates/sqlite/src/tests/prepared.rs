@@ -4,7 +4,8 @@ use super::{queued, request, store, terms};
 use crate::sql;
 use crosspoint_core::{Audience, Clock, CustomerId, CustomerTerms, ExecutionStatus, Level, Queue};
 use crosspoint_core::{
-    DispatchStore, Enqueue, Enqueued, Executions, Finish, FleetScope, LogEntry, Outcome, Settle, StateSnapshot,
+    DispatchStore, Enqueue, Enqueued, Executions, Finish, FleetScope, LogEntry, MaxInFlight, Outcome, Rate, Settle,
+    StateSnapshot,
 };
 use crosspoint_testkit::envelope;
 use rusqlite::StatementStatus;
@@ -26,6 +27,7 @@ async fn hot_statements_are_prepared_once() {
         store.settle(settles.collect()).await.unwrap();
         held(&store, &clock).await;
         flow(&store, &clock, round).await;
+        bounded(&store, &clock).await;
         clock.advance(super::LEASE * 2);
     }
     let counts = store.write(|ledger| {
@@ -58,6 +60,11 @@ async fn hot_statements_are_prepared_once() {
         "COMPLETE",
         "DONE_ADD",
         "STATE_PUT",
+        "BOUNDS_OF",
+        "BOUND_COUNT",
+        "PARKED_FIRST",
+        "QUEUE_PARK",
+        "RATE_PUT",
     ] {
         assert!(
             ran(name) >= 20,
@@ -85,6 +92,22 @@ async fn held(store: &crate::Sqlite, clock: &crosspoint_testkit::ManualClock) {
     let reply = envelope::reply("ok");
     for lease in store.lease(request("held", 9)).await.unwrap() {
         let (lease, reply) = (lease.reference, reply.clone());
+        store.settle(vec![Settle::Complete { lease, reply }]).await.unwrap();
+    }
+}
+
+/// Two calls of which one waits for the other, both of a rate.
+async fn bounded(store: &crate::Sqlite, clock: &crosspoint_testkit::ManualClock) {
+    for _ in 0..2 {
+        let mut item = queued(clock, "bounded", "acme");
+        item.envelope.bounds = vec![MaxInFlight::new("k", 1)];
+        item.envelope.rate = Some(Rate::new("k", 10, Duration::from_secs(1)));
+        store.enqueue(vec![item]).await.unwrap();
+    }
+    for _ in 0..2 {
+        let leases = store.lease(request("bounded", 9)).await.unwrap();
+        assert_eq!(leases.len(), 1);
+        let (lease, reply) = (leases[0].reference, envelope::reply("ok"));
         store.settle(vec![Settle::Complete { lease, reply }]).await.unwrap();
     }
 }

@@ -34,6 +34,8 @@ pub enum Method {
     Begin,
     /// [`Executions::finish`](crosspoint_core::Executions::finish)
     Finish,
+    /// [`FlowState::checkpoint`](crosspoint_core::FlowState::checkpoint)
+    Checkpoint,
     /// [`DispatchAdmin::stats`](crosspoint_core::DispatchAdmin::stats)
     Stats,
     /// [`DispatchAdmin::lane`](crosspoint_core::DispatchAdmin::lane)
@@ -55,7 +57,14 @@ impl Method {
     const fn writes(self) -> bool {
         matches!(
             self,
-            Self::Enqueue | Self::Lease | Self::Extend | Self::Settle | Self::Cancel | Self::Begin | Self::Finish
+            Self::Enqueue
+                | Self::Lease
+                | Self::Extend
+                | Self::Settle
+                | Self::Cancel
+                | Self::Begin
+                | Self::Finish
+                | Self::Checkpoint
         )
     }
 }
@@ -173,14 +182,16 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// The same store behind faults; its repositories other than `dispatch` and `executions` are passed on.
+    /// The same store behind faults; its repositories are passed on, but for `dispatch`, `executions` and the
+    /// checkpoints of `state`.
     #[must_use]
     pub fn wrap(store: &Store) -> (Store, Arc<Self>) {
         let faults = Arc::new(Self::default());
         let faulty = Arc::new(Faulty::new(store.clone(), Arc::clone(&faults)));
         let mut wrapped = store.clone();
         wrapped.dispatch = faulty.clone();
-        wrapped.executions = faulty;
+        wrapped.executions = faulty.clone();
+        wrapped.state = faulty;
         (wrapped, faults)
     }
 

@@ -3,10 +3,10 @@
 use super::{Faults, Method};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Begun, CallStatus, Cancel, Capabilities, Code, CustomerId, DispatchAdmin, DispatchStore, Enqueue, Enqueued,
-    Envelope, Error, Execution, ExecutionFilter, Executions, Extended, Finish, Finished, FleetScope, InstallationId,
-    InvocationId, LaneStats, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope, Settle, Settled, Store,
-    TargetId, TargetStats, Timestamp,
+    Begun, CallStatus, Cancel, Capabilities, Checkpointed, Code, CustomerId, DispatchAdmin, DispatchStore, Enqueue,
+    Enqueued, Envelope, Error, Execution, ExecutionFilter, Executions, Extended, Finish, Finished, FleetScope,
+    FlowState, InstallationId, InvocationId, LaneStats, Lease, LeaseRef, LeaseRequest, Page, Paged, Result, Scope,
+    Settle, Settled, StateSnapshot, Store, TargetId, TargetStats, Timestamp,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -142,5 +142,17 @@ impl Executions for Faulty {
 
     async fn active(&self, scope: &FleetScope, installation: InstallationId, flow: &str) -> Result<u64> {
         self.inner.executions.active(scope, installation, flow).await
+    }
+}
+
+#[async_trait]
+impl FlowState for Faulty {
+    async fn state(&self, scope: Scope<'_>, installation: InstallationId, flow: &str) -> Result<StateSnapshot> {
+        self.inner.state.state(scope, installation, flow).await
+    }
+
+    async fn checkpoint(&self, scope: &FleetScope, lease: LeaseRef, state: StateSnapshot) -> Result<Checkpointed> {
+        let write = self.inner.state.checkpoint(scope, lease, state);
+        self.faults.around(Method::Checkpoint, write).await
     }
 }

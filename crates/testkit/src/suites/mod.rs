@@ -1,6 +1,7 @@
 //! The suites. Each function is one rule of the contract; [`conformance!`](crate::conformance) makes a test of each.
 
 pub mod adoption;
+pub mod bounds;
 pub mod cancel;
 pub mod chaos;
 pub mod close;

@@ -228,6 +228,19 @@ pub async fn every_end_of_a_head_frees_its_order(h: &Harness) {
     assert_eq!(next.attempt, 1, "an empty order is free");
 }
 
+/// The next of an order is not lost when its head is found to have expired by a worker who asked for more than there was.
+pub async fn a_head_that_expires_at_the_lease_frees_the_next(h: &Harness) {
+    let mut head = envelope::ordered(h.service(T, "acme"), "k");
+    head.expires = Some(h.now().plus(Duration::from_secs(1)));
+    h.queue(head).await;
+    let next = h.queue(envelope::ordered(h.service(T, "acme"), "k")).await;
+    h.advance(Duration::from_secs(2));
+    let mut leased = h.lease(T, 5).await;
+    leased.extend(h.lease(T, 5).await);
+    let ids: Vec<_> = leased.iter().map(|lease| lease.envelope.id()).collect();
+    assert_eq!(ids, [next]);
+}
+
 /// A key that is busy does not keep an adopted call out: it is already running.
 pub async fn an_adopted_call_does_not_wait_for_its_order(h: &Harness) {
     drop(h.start(envelope::ordered(h.service(T, "acme"), "k")).await);

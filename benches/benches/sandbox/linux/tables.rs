@@ -1,0 +1,135 @@
+//! Tails, rates and the end of a tree.
+
+use super::{World, bubblewrap, in_bubblewrap, posix_spawn};
+use crosspoint_core::{CustomerId, Isolation};
+use crosspoint_runtime::bare::{Job, SandboxOptions};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+/// How long nothing happens between two paced runs.
+const PACE: Duration = Duration::from_millis(10);
+
+pub(super) fn print() {
+    let measured = std::env::args().any(|argument| argument == "--bench");
+    let runs = if measured { 400 } else { 2 };
+    println!(
+        "\npaced, one after another, {} ms apart: us p50, p90, p99 of {runs}",
+        PACE.as_millis()
+    );
+    let once = || SandboxOptions::new().reuse_networks(0, 1);
+    let recycled = World::new(SandboxOptions::new());
+    let used_once = World::new(once());
+    row("posix_spawn", paced(runs, posix_spawn));
+    if let Some(bwrap) = bubblewrap() {
+        row("bubblewrap", paced(runs, || in_bubblewrap(&bwrap)));
+    }
+    row(
+        "sandboxed, network used once",
+        paced(runs, || used_once.once(Isolation::Sandboxed)),
+    );
+    row(
+        "sandboxed, network recycled",
+        paced(runs, || recycled.once(Isolation::Sandboxed)),
+    );
+    row("confined", paced(runs, || recycled.once(Isolation::Confined)));
+
+    let slices = if measured { 7 } else { 1 };
+    println!("\nruns a second, two callers, median of {slices} slices of 0.5 s");
+    for (name, options, level) in [
+        ("sandboxed, network used once", once(), Isolation::Sandboxed),
+        (
+            "sandboxed, network recycled",
+            SandboxOptions::new(),
+            Isolation::Sandboxed,
+        ),
+        ("confined", SandboxOptions::new(), Isolation::Confined),
+    ] {
+        let world = World::new(options);
+        world.once(level);
+        let mut rates: Vec<_> = (0..slices).map(|_| rate(&world, level)).collect();
+        rates.sort_by(f64::total_cmp);
+        println!("{name:40} {:8.0}", rates[rates.len() / 2]);
+    }
+
+    let trees = if measured { 40 } else { 1 };
+    println!("\nfrom the kill to the reaped end of 100 processes, ms p50, p90, p99 of {trees}");
+    let mut times: Vec<_> = (0..trees).map(|_| tree(&recycled)).collect();
+    times.sort();
+    let at = |share: f64| quantile(&times, share).as_secs_f64() * 1e3;
+    println!("{:40} {:8.2} {:8.2} {:8.2}", "sandboxed", at(0.5), at(0.9), at(0.99));
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing is to happen in between")]
+fn paced(runs: usize, mut run: impl FnMut()) -> Vec<Duration> {
+    for _ in 0..runs.min(20) {
+        run();
+    }
+    let mut times: Vec<_> = (0..runs)
+        .map(|_| {
+            std::thread::sleep(PACE);
+            time(&mut run)
+        })
+        .collect();
+    times.sort();
+    times
+}
+
+#[expect(clippy::disallowed_types, reason = "wall time is measured")]
+fn time(run: &mut impl FnMut()) -> Duration {
+    let started = std::time::Instant::now();
+    run();
+    started.elapsed()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "an index"
+)]
+fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+fn row(name: &str, sorted: Vec<Duration>) {
+    let at = |share: f64| quantile(&sorted, share).as_secs_f64() * 1e6;
+    println!("{name:40} {:8.0} {:8.0} {:8.0}", at(0.5), at(0.9), at(0.99));
+}
+
+/// Two callers that each start a run when their last one has ended.
+fn rate(world: &World, level: Isolation) -> f64 {
+    let slice = Duration::from_millis(500);
+    let caller = async || {
+        let started = tokio::time::Instant::now();
+        let mut runs = 0_u32;
+        while started.elapsed() < slice {
+            world.run(level).await;
+            runs += 1;
+        }
+        f64::from(runs) / started.elapsed().as_secs_f64()
+    };
+    let (one, two) = world.runtime.block_on(async { tokio::join!(caller(), caller()) });
+    one + two
+}
+
+/// Kills a hundred processes, each in a session of its own.
+fn tree(world: &World) -> Duration {
+    let script = "i=0; while [ $i -lt 99 ]; do setsid sleep 600 & i=$((i+1)); done; \
+                  while [ $(ls -d /proc/[0-9]* | wc -l) -lt 100 ]; do :; done; echo ready; sleep 600";
+    let mut job = Job::new("/bin/sh").arg("-c").arg(script);
+    job.env = vec![("PATH".into(), "/usr/bin:/bin".into())];
+    world.runtime.block_on(async {
+        let customer = CustomerId::new("tree").unwrap();
+        let mut child = world
+            .sandbox
+            .launch(Isolation::Sandboxed, job, &customer)
+            .await
+            .unwrap();
+        let mut word = [0; 5];
+        child.stdout.as_mut().unwrap().read_exact(&mut word).await.unwrap();
+        let started = tokio::time::Instant::now();
+        child.kill();
+        child.wait().await.unwrap();
+        started.elapsed()
+    })
+}

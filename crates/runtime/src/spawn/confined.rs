@@ -1,0 +1,240 @@
+//! Runs without namespaces: what they may reach, and how all their processes are found.
+//!
+//! Each process of such a run carries a mark, the run's number in a resource limit that means nothing otherwise
+//! (`RLIMIT_RTTIME`, microseconds of real-time processor time). Children inherit it, and the seccomp filter refuses to
+//! change it, so that a process cannot leave its run: neither by another session nor by losing its parents. The spawner
+//! adopts what loses its parent. When the host dies, the spawner outlives it for as long as it takes to kill every
+//! process that carries one of its marks.
+
+use super::{
+    landlock::Access,
+    paths::Visible,
+    step::{Step, Trouble, io_step, step},
+    sys,
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{Mode, OFlags, RawDir, open, openat},
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
+use std::{
+    ffi::CStr,
+    fs,
+    io::Write,
+    mem::MaybeUninit,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// The number of the limit that carries the mark.
+pub(super) const MARK_NUMBER: u32 = 15;
+
+/// A file or folder that a run may reach.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) path: OwnedFd,
+    pub(super) access: Access,
+    pub(super) folder: bool,
+}
+
+impl Ground {
+    pub(super) fn new(of: Step, path: &Path, access: Access) -> Result<Self, Trouble> {
+        let found = step(of, open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))?;
+        let kind = step(of, rustix::fs::fstat(&found))?.st_mode;
+        Ok(Self {
+            path: found,
+            access,
+            folder: rustix::fs::FileType::from_raw_mode(kind) == rustix::fs::FileType::Directory,
+        })
+    }
+}
+
+/// What a confined run stands on.
+#[derive(Debug)]
+pub(super) struct Grounds {
+    /// What all runs may reach.
+    pub(super) shared: Arc<Vec<Ground>>,
+    /// What this one may reach besides.
+    pub(super) own: Vec<Ground>,
+    pub(super) mark: u64,
+    /// Processes that the user has anyway and that count against the limit.
+    pub(super) others: u64,
+}
+
+/// The system's files, and the devices that have nothing of the machine's in them.
+pub(super) fn shared_grounds(visible: &Visible) -> Vec<Ground> {
+    let mut grounds = Vec::new();
+    let mut add = |path: &Path, access| grounds.extend(Ground::new(Step::Landlock, path, access));
+    for tree in &visible.trees {
+        add(tree, Access::Read);
+    }
+    for path in ["/proc", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts"] {
+        add(Path::new(path), Access::Read);
+    }
+    for device in ["null", "zero", "full", "random", "urandom"] {
+        add(&Path::new("/dev").join(device), Access::Device);
+    }
+    grounds
+}
+
+/// Gives the host's folder and all in it to the customer's user.
+pub(super) fn give_folder(folder: &Path, id: u32) -> Result<(), Trouble> {
+    let mut rest = vec![folder.to_owned()];
+    while let Some(path) = rest.pop() {
+        let found = io_step(Step::Folder, fs::symlink_metadata(&path))?;
+        io_step(Step::Folder, std::os::unix::fs::lchown(&path, Some(id), Some(id)))?;
+        if found.is_dir() {
+            for entry in io_step(Step::Folder, fs::read_dir(&path))? {
+                rest.push(io_step(Step::Folder, entry)?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The signal that tells a spawner of the host's death.
+const HOST_DIED: i32 = libc::SIGUSR1;
+
+/// Makes this task, a spawner, the parent of whoever loses its own, and the one that cleans up after the host.
+pub(super) fn outlive_host(host: u64) -> Result<(), Trouble> {
+    step(
+        Step::Session,
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())),
+    )?;
+    // Its own mark tells the handler, which can be told nothing else, whose runs it is to end. A run's mark is lower.
+    let own = super::orders::both(host | RUN);
+    step(
+        Step::Limits,
+        rustix::process::setrlimit(rustix::process::Resource::Rttime, own),
+    )?;
+    step(Step::ParentWatch, sys::handle(HOST_DIED, host_died))?;
+    step(Step::ParentWatch, sys::unblock_only(HOST_DIED))?;
+    let signal = Signal::from_named_raw(HOST_DIED);
+    step(
+        Step::ParentWatch,
+        rustix::process::set_parent_process_death_signal(signal),
+    )
+}
+
+/// Runs in a spawner, at whatever point it is, when the host is no more. The host's memory is still there, but its locks
+/// may be held for ever, the allocator's too: so system calls only.
+extern "C" fn host_died(_: i32) {
+    let own = rustix::process::getpid();
+    let mark = sys::hard_limit(own, MARK_NUMBER).unwrap_or(0);
+    kill(Marked::Host(mark & !RUN));
+    while sys::reap_any().is_some() {}
+    sys::end();
+}
+
+/// Marks of this host's runs: a bit that nobody uses, the host's number, the run's.
+#[derive(Debug)]
+pub(super) struct Marks {
+    next: AtomicU32,
+}
+
+impl Marks {
+    pub(super) const fn new() -> Self {
+        Self {
+            next: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        host_marks() | u64::from(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What the marks of all of this host's runs have in common.
+pub(super) fn host_marks() -> u64 {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    (1 << 62) | (u64::from(pid.unsigned_abs()) << 32)
+}
+
+const RUN: u64 = 0xFFFF_FFFF;
+
+/// Which processes are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marked {
+    Run(u64),
+    /// All of a host's.
+    Host(u64),
+}
+
+impl Marked {
+    const fn meets(self, mark: u64) -> bool {
+        match self {
+            Self::Run(run) => mark == run,
+            Self::Host(host) => mark & !RUN == host,
+        }
+    }
+}
+
+/// Calls `each` for every process that carries the mark. Allocates nothing; the spawner uses it after the host's death.
+pub(super) fn for_each(marked: Marked, mut each: impl FnMut(Pid)) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let processes = open(c"/proc", flags, Mode::empty())?;
+    let mut space = [MaybeUninit::<u8>::uninit(); 4096];
+    let mut entries = RawDir::new(processes.as_fd(), &mut space);
+    while let Some(entry) = entries.next() {
+        let mut number = 0_i32;
+        for digit in entry?.file_name().to_bytes() {
+            if !digit.is_ascii_digit() {
+                number = 0;
+                break;
+            }
+            number = number.wrapping_mul(10).wrapping_add(i32::from(digit - b'0'));
+        }
+        let Some(pid) = Pid::from_raw(number).filter(|_| number > 0) else {
+            continue;
+        };
+        if mark_of(pid, processes.as_fd()).is_some_and(|mark| marked.meets(mark)) {
+            each(pid);
+        }
+    }
+    Ok(())
+}
+
+/// The mark of a process. The system call answers about other users' processes only if this one has `CAP_SYS_RESOURCE`,
+/// which root in a container often has not; the file tells everybody.
+fn mark_of(pid: Pid, processes: BorrowedFd<'_>) -> Option<u64> {
+    match sys::hard_limit(pid, MARK_NUMBER) {
+        Err(Errno::PERM) => {}
+        answer => return answer.ok(),
+    }
+    let mut path = [0_u8; 32];
+    let mut rest = &mut path[..];
+    // Writing into a slice allocates nothing; the last byte stays zero.
+    write!(rest, "{}/limits", pid.as_raw_nonzero()).ok()?;
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    let file = openat(processes, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0_u8; 4096];
+    let len = rustix::io::read(file, &mut text).ok()?;
+    let text = std::str::from_utf8(text.get(..len)?).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Kills until a look finds nobody. A bomb cannot outrun it for ever: its processes are counted, and the dead do not fork.
+pub(super) fn kill(marked: Marked) {
+    for _ in 0..10_000 {
+        let mut found = false;
+        let looked = for_each(marked, |pid| {
+            if pid == rustix::process::getpid() {
+                return;
+            }
+            // One that has ended and waits for its parent carries its mark still.
+            found |= !sys::has_ended(pid);
+            kill_process(pid, Signal::KILL).ok();
+        });
+        if looked.is_err() || !found {
+            return;
+        }
+        rustix::thread::sched_yield();
+    }
+}

@@ -1,0 +1,461 @@
+//! The seccomp filter: which system calls a run may make.
+//!
+//! Every number up to the newest that this code knows is allowed unless it is named below; what is newer does not
+//! exist. The filter is a binary search over ranges, because the kernel tries it out for each number when it is loaded:
+//! a chain of comparisons costs three times as much per start. It is made once.
+
+use libc::sock_filter;
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const IF_ANY_OF: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+/// The lower half of an argument; both systems that are known here are little-endian.
+const fn argument(index: u32) -> u32 {
+    16 + 8 * index
+}
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xC000_00B7;
+
+/// Numbers of the x32 interface have this bit.
+#[cfg(target_arch = "x86_64")]
+const X32: u32 = 0x4000_0000;
+
+/// The newest system call that was judged here; later ones do not exist for a run.
+const NEWEST: libc::c_long = libc::SYS_mseal;
+
+/// Flags of `clone` that make namespaces.
+const NAMESPACES: u32 = 0x7E02_0000;
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Allow,
+    Refuse(i32),
+    /// The process ends by `SIGSYS`: nobody calls these by mistake.
+    Kill,
+    /// Refused if the argument has one of these bits.
+    RefuseBits {
+        argument: u32,
+        bits: u32,
+    },
+    /// Refused if the argument is one of these.
+    RefuseValues {
+        argument: u32,
+        values: &'static [u32],
+    },
+    /// Refused unless the argument is one of these.
+    OnlyValues {
+        argument: u32,
+        values: &'static [u32],
+        errno: i32,
+    },
+}
+
+/// Whom the filter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// In namespaces of its own: it may have sockets, which reach its own loopback only.
+    Sandboxed,
+    /// Without namespaces: no sockets but unix ones, nothing that reaches other processes of the machine.
+    Confined,
+}
+
+/// Refused with `EPERM` everywhere.
+const REFUSED: &[libc::c_long] = &[
+    // other processes
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
+    libc::SYS_perf_event_open,
+    // large parts of the kernel
+    libc::SYS_bpf,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // mounts and namespaces
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_fanotify_mark,
+    // the machine
+    libc::SYS_acct,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_nfsservctl,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_sync,
+    libc::SYS_move_pages,
+    libc::SYS_migrate_pages,
+    // memory that neither the limits nor the size of the tmpfs count
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+    libc::SYS_shmget,
+];
+
+#[cfg(target_arch = "x86_64")]
+const REFUSED_HERE: &[libc::c_long] = &[
+    libc::SYS_modify_ldt,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS__sysctl,
+    libc::SYS_uselib,
+    libc::SYS_ustat,
+    libc::SYS_sysfs,
+    libc::SYS_getpmsg,
+    174,
+    177,
+    178, // create_module, get_kernel_syms, query_module
+    libc::SYS_putpmsg,
+    libc::SYS_afs_syscall,
+    libc::SYS_tuxcall,
+    libc::SYS_security,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const REFUSED_HERE: &[libc::c_long] = &[];
+
+/// Nobody calls these by mistake.
+const KILLED: &[libc::c_long] = &[
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+];
+
+/// Refused besides without an IPC namespace.
+const REFUSED_CONFINED: &[libc::c_long] = &[
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+];
+
+const MARK: &[u32] = &[super::confined::MARK_NUMBER];
+
+const TIOCSTI: u32 = 0x5412;
+const TIOCLINUX: u32 = 0x541C;
+
+fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
+    let mut verdicts = Vec::new();
+    let mut set = |numbers: &[libc::c_long], verdict| {
+        verdicts.extend(numbers.iter().filter_map(|n| Some((u32::try_from(*n).ok()?, verdict))));
+    };
+    set(REFUSED, Verdict::Refuse(libc::EPERM));
+    set(REFUSED_HERE, Verdict::Refuse(libc::EPERM));
+    set(KILLED, Verdict::Kill);
+    // Not EPERM: libc starts its threads by `clone3` and falls back to `clone` only if that does not exist.
+    set(&[libc::SYS_clone3], Verdict::Refuse(libc::ENOSYS));
+    set(
+        &[libc::SYS_clone],
+        Verdict::RefuseBits {
+            argument: 0,
+            bits: NAMESPACES,
+        },
+    );
+    set(
+        &[libc::SYS_ioctl],
+        Verdict::RefuseValues {
+            argument: 1,
+            values: &[TIOCSTI, TIOCLINUX],
+        },
+    );
+    // Asking for the personality, and setting the ordinary one.
+    set(
+        &[libc::SYS_personality],
+        Verdict::OnlyValues {
+            argument: 0,
+            values: &[0, u32::MAX],
+            errno: libc::EPERM,
+        },
+    );
+    // The word that the run ends with the host stays.
+    let pdeathsig = Verdict::RefuseValues {
+        argument: 0,
+        values: &[1],
+    };
+    set(&[libc::SYS_prctl], pdeathsig);
+    let unix = 1;
+    let families: &'static [u32] = match kind {
+        Kind::Sandboxed => &[1, 2, 10],
+        Kind::Confined => &[1],
+    };
+    debug_assert!(families.contains(&unix), "programs need unix sockets");
+    set(
+        &[libc::SYS_socket],
+        Verdict::OnlyValues {
+            argument: 0,
+            values: families,
+            errno: libc::EAFNOSUPPORT,
+        },
+    );
+    if kind == Kind::Confined {
+        set(REFUSED_CONFINED, Verdict::Refuse(libc::EPERM));
+        // The mark by which a run's processes are found stays (see `confined`).
+        set(
+            &[libc::SYS_prlimit64],
+            Verdict::RefuseValues {
+                argument: 1,
+                values: MARK,
+            },
+        );
+        set(
+            &[libc::SYS_setrlimit],
+            Verdict::RefuseValues {
+                argument: 0,
+                values: MARK,
+            },
+        );
+    }
+    verdicts.sort_by_key(|(number, _)| *number);
+    verdicts.dedup_by_key(|(number, _)| *number);
+    verdicts
+}
+
+/// Ranges by their first number, none beside one of the same verdict.
+fn ranges(kind: Kind) -> Vec<(u32, Verdict)> {
+    let mut ranges: Vec<(u32, Verdict)> = vec![(0, Verdict::Allow)];
+    let mut push = |from: u32, verdict: Verdict| match ranges.last_mut() {
+        Some(last) if last.0 == from => last.1 = verdict,
+        Some(last) if last.1 == verdict => {}
+        _ => ranges.push((from, verdict)),
+    };
+    for (number, verdict) in verdicts(kind) {
+        push(number, verdict);
+        push(number + 1, Verdict::Allow);
+    }
+    let newest = u32::try_from(NEWEST).unwrap_or(0);
+    push(newest + 1, Verdict::Refuse(libc::ENOSYS));
+    // A replaced verdict may now equal the one before it.
+    ranges.dedup_by(|later, earlier| later.1 == earlier.1);
+    ranges
+}
+
+const fn op(code: u16, k: u32) -> sock_filter {
+    jump(code, k, 0, 0)
+}
+
+const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+const ALLOW: sock_filter = op(RETURN, libc::SECCOMP_RET_ALLOW);
+const KILL: sock_filter = op(RETURN, libc::SECCOMP_RET_KILL_PROCESS);
+
+fn refuse(errno: i32) -> sock_filter {
+    op(RETURN, libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap_or(1))
+}
+
+fn leaf(verdict: Verdict, out: &mut Vec<sock_filter>) {
+    match verdict {
+        Verdict::Allow => out.push(ALLOW),
+        Verdict::Refuse(errno) => out.push(refuse(errno)),
+        Verdict::Kill => out.push(KILL),
+        Verdict::RefuseBits { argument: index, bits } => {
+            out.extend([
+                op(LOAD, argument(index)),
+                jump(IF_ANY_OF, bits, 0, 1),
+                refuse(libc::EPERM),
+                ALLOW,
+            ]);
+        }
+        Verdict::RefuseValues {
+            argument: index,
+            values,
+        } => {
+            one_of(index, values, refuse(libc::EPERM), ALLOW, out);
+        }
+        Verdict::OnlyValues {
+            argument: index,
+            values,
+            errno,
+        } => {
+            one_of(index, values, ALLOW, refuse(errno), out);
+        }
+    }
+}
+
+fn one_of(index: u32, values: &[u32], yes: sock_filter, no: sock_filter, out: &mut Vec<sock_filter>) {
+    out.push(op(LOAD, argument(index)));
+    for (at, value) in values.iter().enumerate() {
+        // Over the comparisons that follow and the other answer.
+        let over = u8::try_from(values.len() - at).unwrap_or(u8::MAX);
+        out.push(jump(IF_EQUAL, *value, over, 0));
+    }
+    out.extend([no, yes]);
+}
+
+fn tree(ranges: &[(u32, Verdict)], out: &mut Vec<sock_filter>) {
+    let (left, right) = ranges.split_at(ranges.len() / 2);
+    let (Some((_, verdict)), Some((first, _))) = (left.first().or(right.first()), right.first()) else {
+        return;
+    };
+    if left.is_empty() {
+        return leaf(*verdict, out);
+    }
+    let mut below = Vec::new();
+    tree(left, &mut below);
+    match u8::try_from(below.len()) {
+        Ok(over) => out.push(jump(IF_AT_LEAST, *first, over, 0)),
+        Err(_) => {
+            out.push(jump(IF_AT_LEAST, *first, 0, 1));
+            out.push(op(JUMP, u32::try_from(below.len()).unwrap_or(0)));
+        }
+    }
+    out.append(&mut below);
+    tree(right, out);
+}
+
+/// The program for the kernel.
+pub(super) fn program(kind: Kind) -> Vec<sock_filter> {
+    let mut out = vec![op(LOAD, ARCH), jump(IF_EQUAL, AUDIT_ARCH, 1, 0), KILL, op(LOAD, NUMBER)];
+    #[cfg(target_arch = "x86_64")]
+    out.extend([jump(IF_AT_LEAST, X32, 0, 1), KILL]);
+    tree(&ranges(kind), &mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel would answer.
+    fn run(program: &[sock_filter], number: u32, arch: u32, arguments: [u32; 6]) -> u32 {
+        let (mut at, mut value) = (0_usize, 0);
+        loop {
+            let op = program[at];
+            at += 1;
+            let mut go = |yes: bool| at += usize::from(if yes { op.jt } else { op.jf });
+            match op.code {
+                LOAD if op.k == NUMBER => value = number,
+                LOAD if op.k == ARCH => value = arch,
+                LOAD => value = arguments[usize::try_from((op.k - 16) / 8).unwrap()],
+                JUMP => at += usize::try_from(op.k).unwrap(),
+                IF_EQUAL => go(value == op.k),
+                IF_AT_LEAST => go(value >= op.k),
+                IF_ANY_OF => go(value & op.k != 0),
+                RETURN => return op.k,
+                code => panic!("no such code: {code}"),
+            }
+        }
+    }
+
+    fn number(n: libc::c_long) -> u32 {
+        u32::try_from(n).unwrap()
+    }
+
+    const EPERM: u32 = libc::SECCOMP_RET_ERRNO | 1;
+    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | 38;
+
+    #[test]
+    fn every_number_gets_the_verdict_that_is_written_down() {
+        for kind in [Kind::Sandboxed, Kind::Confined] {
+            let program = program(kind);
+            assert!(program.len() < 300, "{} instructions", program.len());
+            let special: std::collections::BTreeMap<_, _> = verdicts(kind).into_iter().collect();
+            for n in 0..1000 {
+                let got = run(&program, n, AUDIT_ARCH, [0; 6]);
+                let expected = match special.get(&n) {
+                    _ if n > number(NEWEST) => ENOSYS,
+                    None => libc::SECCOMP_RET_ALLOW,
+                    Some(Verdict::Kill) => libc::SECCOMP_RET_KILL_PROCESS,
+                    Some(Verdict::Refuse(errno)) => libc::SECCOMP_RET_ERRNO | u32::try_from(*errno).unwrap(),
+                    Some(_) => continue,
+                };
+                assert_eq!(got, expected, "{kind:?}, number {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_decide_where_numbers_cannot() {
+        let sandboxed = program(Kind::Sandboxed);
+        let confined = program(Kind::Confined);
+        let ask = |program: &[sock_filter], n, at: usize, value| {
+            let mut arguments = [0; 6];
+            arguments[at] = value;
+            run(program, number(n), AUDIT_ARCH, arguments)
+        };
+        let allow = libc::SECCOMP_RET_ALLOW;
+        for flags in [
+            0x1000_0000,
+            0x2000_0000,
+            0x4000_0000,
+            0x0002_0000,
+            0x0200_0000,
+            0x0400_0000,
+            0x0800_0000,
+        ] {
+            assert_eq!(ask(&sandboxed, libc::SYS_clone, 0, flags | 17), EPERM);
+        }
+        assert_eq!(ask(&sandboxed, libc::SYS_clone, 0, 0x003D_0F00), allow, "a thread");
+        assert_eq!(ask(&sandboxed, libc::SYS_clone3, 0, 0), ENOSYS);
+        assert_eq!(ask(&sandboxed, libc::SYS_ioctl, 1, TIOCSTI), EPERM);
+        assert_eq!(ask(&sandboxed, libc::SYS_ioctl, 1, 0x5401), allow);
+        assert_eq!(ask(&sandboxed, libc::SYS_personality, 0, 0x0004_0000), EPERM);
+        assert_eq!(ask(&sandboxed, libc::SYS_prctl, 0, 1), EPERM);
+        assert_eq!(ask(&sandboxed, libc::SYS_prctl, 0, 15), allow);
+        let unsupported = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EAFNOSUPPORT).unwrap();
+        for (family, here, there) in [(1, allow, allow), (2, allow, unsupported), (10, allow, unsupported)] {
+            assert_eq!(ask(&sandboxed, libc::SYS_socket, 0, family), here);
+            assert_eq!(ask(&confined, libc::SYS_socket, 0, family), there);
+        }
+        for family in [16, 17, 40, 44] {
+            assert_eq!(ask(&sandboxed, libc::SYS_socket, 0, family), unsupported);
+        }
+        assert_eq!(
+            ask(&confined, libc::SYS_prlimit64, 1, super::super::confined::MARK_NUMBER),
+            EPERM
+        );
+        assert_eq!(ask(&confined, libc::SYS_prlimit64, 1, 7), allow);
+    }
+
+    #[test]
+    fn foreign_interfaces_kill() {
+        let program = program(Kind::Sandboxed);
+        let kill = libc::SECCOMP_RET_KILL_PROCESS;
+        assert_eq!(run(&program, 1, 0x4000_0003, [0; 6]), kill, "32 bits");
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(run(&program, X32 | 1, AUDIT_ARCH, [0; 6]), kill);
+    }
+}

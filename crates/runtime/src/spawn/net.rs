@@ -1,0 +1,251 @@
+//! Network namespaces, made ahead: making one takes longer than all the rest of a start.
+//!
+//! One is used once, or again by the same customer: by one run at a time, after that run's first process was reaped, and
+//! only if no socket is left in it. What a customer's next run could still see are counters of packets.
+
+use super::{
+    ready::{Ready, namespace},
+    step::{Step, Trouble, io_step, step},
+    sys,
+    task::{self, Place, move_into},
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    io::Errno,
+    thread::{LinkNameSpaceType, UnshareFlags},
+};
+use std::{
+    collections::HashMap,
+    fs,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// How often a namespace that still has sockets is looked at again before it is given up.
+const LOOKS: u8 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How many are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Made ahead.
+    pub(super) ahead: usize,
+    /// Kept for customers that used them.
+    pub(super) kept: usize,
+    /// How often one is used.
+    pub(super) uses: u32,
+}
+
+#[derive(Debug)]
+struct Space {
+    fd: OwnedFd,
+    /// Sockets that the kernel itself has in it.
+    sockets: u64,
+    uses: u32,
+}
+
+#[derive(Debug)]
+struct Returned {
+    space: Space,
+    customer: String,
+    looks: u8,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    fresh: Vec<Space>,
+    kept: HashMap<String, Vec<Space>>,
+    held: usize,
+    returned: Vec<Returned>,
+    trouble: Option<Trouble>,
+    closed: bool,
+}
+
+/// The pool.
+#[derive(Debug)]
+pub(super) struct Networks {
+    sizes: Sizes,
+    state: Mutex<State>,
+    work: Condvar,
+    made: Notify,
+}
+
+/// A network namespace for one run.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pool: Arc<Networks>,
+    space: Space,
+    customer: String,
+}
+
+impl Networks {
+    /// Starts the task that makes them.
+    pub(super) fn start(ready: Arc<Ready>, sizes: Sizes) -> Result<Arc<Self>, Trouble> {
+        let pool = Arc::new(Self {
+            sizes,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            made: Notify::new(),
+        });
+        let maker = Arc::clone(&pool);
+        let main = move |entered: Result<(), Trouble>| maker.run(entered);
+        task::start("crosspoint-net", Place::Ready(ready), Box::new(main))?;
+        Ok(pool)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_all();
+    }
+
+    /// One that this customer used, else one that nobody used. Waits while none is ready.
+    pub(super) async fn lease(self: &Arc<Self>, customer: &str) -> Result<Lease, Trouble> {
+        loop {
+            let made = self.made.notified();
+            tokio::pin!(made);
+            made.as_mut().enable();
+            if let Some(space) = self.take(customer)? {
+                return Ok(Lease {
+                    pool: Arc::clone(self),
+                    space,
+                    customer: customer.to_owned(),
+                });
+            }
+            made.await;
+        }
+    }
+
+    fn take(&self, customer: &str) -> Result<Option<Space>, Trouble> {
+        let mut state = self.lock();
+        let kept = state.kept.get_mut(customer).and_then(Vec::pop);
+        if kept.is_some() {
+            state.held -= 1;
+            return Ok(kept);
+        }
+        let fresh = state.fresh.pop();
+        self.work.notify_one();
+        match (fresh, state.trouble) {
+            (None, Some(trouble)) => {
+                // The next one may have more luck.
+                state.trouble = None;
+                Err(trouble)
+            }
+            (fresh, _) => Ok(fresh),
+        }
+    }
+
+    /// The task: makes what is missing and looks at what came back.
+    fn run(&self, entered: Result<(), Trouble>) {
+        // Whoever waits for a run comes first.
+        rustix::process::setpriority_process(None, 10).ok();
+        if let Err(trouble) = entered {
+            self.lock().trouble = Some(trouble);
+            self.made.notify_waiters();
+            return;
+        }
+        loop {
+            let returned = {
+                let mut state = self.lock();
+                loop {
+                    if state.closed {
+                        return;
+                    }
+                    let looked_at = state.returned.iter().any(|returned| returned.looks == 0);
+                    if looked_at || state.fresh.len() < self.sizes.ahead && state.trouble.is_none() {
+                        break;
+                    }
+                    if state.returned.is_empty() {
+                        state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    } else {
+                        let waited = self.work.wait_timeout(state, LOOK_AGAIN);
+                        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                        break;
+                    }
+                }
+                std::mem::take(&mut state.returned)
+            };
+            for returned in returned {
+                self.look(returned);
+            }
+            if self.lock().fresh.len() < self.sizes.ahead {
+                let made = make();
+                let mut state = self.lock();
+                match made {
+                    Ok(space) => state.fresh.push(space),
+                    Err(trouble) => state.trouble = Some(trouble),
+                }
+                drop(state);
+                self.made.notify_one();
+            }
+        }
+    }
+
+    /// Keeps what is clean, looks again later at what is not yet, and gives up in the end.
+    fn look(&self, mut returned: Returned) {
+        let clean = move_into(&returned.space.fd, LinkNameSpaceType::Network).is_ok()
+            && sockets().is_ok_and(|(sockets, lingering)| sockets <= returned.space.sockets && lingering == 0);
+        returned.looks += 1;
+        let mut state = self.lock();
+        if clean && state.held < self.sizes.kept {
+            state.held += 1;
+            state.kept.entry(returned.customer).or_default().push(returned.space);
+            self.made.notify_one();
+        } else if !clean && returned.looks < LOOKS {
+            state.returned.push(returned);
+        }
+    }
+}
+
+impl Lease {
+    pub(super) fn namespace(&self) -> BorrowedFd<'_> {
+        self.space.fd.as_fd()
+    }
+
+    /// Gives it back for the customer's next run. Only after the first process of this run was reaped.
+    pub(super) fn give_back(mut self) {
+        self.space.uses += 1;
+        if self.space.uses >= self.pool.sizes.uses {
+            return;
+        }
+        let returned = Returned {
+            space: self.space,
+            customer: self.customer,
+            looks: 0,
+        };
+        self.pool.lock().returned.push(returned);
+        self.pool.work.notify_one();
+    }
+}
+
+/// A new one: loopback up, and no connection lingers in it after its end.
+fn make() -> Result<Space, Trouble> {
+    step(Step::NetworkNamespace, sys::new_namespace(UnshareFlags::NEWNET))?;
+    sys::loopback_up()?;
+    let lingering = fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "0");
+    io_step(Step::NetworkNamespace, lingering)?;
+    let fd = namespace(Step::NetworkNamespace, c"/proc/self/ns/net")?;
+    let (sockets, _) = sockets()?;
+    Ok(Space { fd, sockets, uses: 0 })
+}
+
+/// Sockets in this task's network namespace, and connections that linger.
+fn sockets() -> Result<(u64, u64), Trouble> {
+    let text = io_step(Step::NetworkNamespace, fs::read_to_string("/proc/self/net/sockstat"))?;
+    let number = |line: &str, name: &str| {
+        let line = text.lines().find_map(|found| found.strip_prefix(line))?;
+        let mut words = line.split_whitespace().skip_while(|word| *word != name);
+        words.nth(1)?.parse::<u64>().ok()
+    };
+    let unknown = Trouble {
+        step: Step::NetworkNamespace,
+        errno: Errno::NODATA,
+    };
+    let used = number("sockets:", "used").ok_or(unknown)?;
+    let lingering = number("TCP:", "tw").ok_or(unknown)? + number("TCP:", "orphan").ok_or(unknown)?;
+    Ok((used, lingering))
+}

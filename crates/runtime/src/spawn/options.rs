@@ -1,0 +1,101 @@
+//! What the host may choose.
+
+use std::{ops::Range, path::PathBuf};
+
+/// How scripts are isolated on this machine. The defaults suit most hosts; [`Subprocess`](crate::Subprocess) uses them.
+///
+/// ```
+/// use crosspoint_runtime::SandboxOptions;
+///
+/// let options = SandboxOptions::new()
+///     .read_only(["/opt/python3.12"])   // instead of what `PATH` leads to
+///     .networks(32)                     // many runs start at once
+///     .uids(300_000..400_000);          // the host runs as root
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SandboxOptions {
+    pub(super) read_only: Option<Vec<PathBuf>>,
+    pub(super) uids: Option<Range<u32>>,
+    pub(super) spawners: usize,
+    pub(super) networks: usize,
+    pub(super) kept_networks: usize,
+    pub(super) network_uses: u32,
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SandboxOptions {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            read_only: None,
+            uids: None,
+            spawners: 2,
+            networks: 16,
+            kept_networks: 64,
+            network_uses: 256,
+            cgroup: None,
+        }
+    }
+
+    /// Folders that scripts may read besides the system's own (`/usr`, and what of `/etc` programs need), such as
+    /// interpreters in `/opt`. They lie at the same paths inside.
+    ///
+    /// By default those that the programs of `PATH` lie in. Of a home folder only folders named `bin` with the `lib`
+    /// beside them, and the folders of known version managers, are shown; never the home folder itself.
+    #[must_use]
+    pub fn read_only(mut self, paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.read_only = Some(paths.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Where the host runs as root: user and group ids from which every customer whose scripts run gets one, which no
+    /// other customer has meanwhile. Nothing else on the machine may use them.
+    ///
+    /// By default 1,900,000,000 to 1,900,065,535, or in a container without such ids 61,184 to 65,519.
+    #[must_use]
+    pub fn uids(mut self, uids: Range<u32>) -> Self {
+        self.uids = Some(uids);
+        self
+    }
+
+    /// How many runs can be started at the same instant (2): more than there are processors only adds waiting.
+    #[must_use]
+    pub const fn spawners(mut self, spawners: usize) -> Self {
+        self.spawners = if spawners == 0 { 1 } else { spawners };
+        self
+    }
+
+    /// How many network namespaces are kept ready (16). Making one takes longer than starting a run in it.
+    #[must_use]
+    pub const fn networks(mut self, ahead: usize) -> Self {
+        self.networks = if ahead == 0 { 1 } else { ahead };
+        self
+    }
+
+    /// How many used network namespaces are kept for their customers' next runs (64), and how often each is used (256).
+    /// With 0 or 1 uses, none serves twice.
+    #[must_use]
+    pub const fn reuse_networks(mut self, kept: usize, uses: u32) -> Self {
+        self.kept_networks = kept;
+        self.network_uses = uses;
+        self
+    }
+
+    /// A folder of the control group file system, version 2, that belongs to the host and in which it may make groups.
+    ///
+    /// By default it is looked for: the host's own group, if it is delegated; as root version 1 as well.
+    #[must_use]
+    pub fn cgroup(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cgroup = Some(folder.into());
+        self
+    }
+}

@@ -1,0 +1,191 @@
+//! Finds out what this machine can enforce, by starting a run and letting it try.
+
+use super::{Sandbox, job::Job, landlock::Landlock, running::Child};
+use crosspoint_core::{CustomerId, Isolation, IsolationReport, Limits};
+use std::{ffi::OsString, fmt::Write, time::Duration};
+use tokio::{io::AsyncReadExt, time::timeout};
+
+/// Longer than any trial.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the trial prints, one line each: what it is called, how it is looked at, and what must come out.
+type Check = (&'static str, &'static str, &'static str);
+
+/// What both levels promise.
+const COMMON: &[Check] = &[
+    (
+        "empty-capabilities",
+        "sed -n 's/^Cap[EBPIA].*:.//p' /proc/self/status | sort -u",
+        "0000000000000000",
+    ),
+    (
+        "no-new-privileges",
+        "sed -n 's/^NoNewPrivs:.//p' /proc/self/status",
+        "1",
+    ),
+    ("seccomp", "sed -n 's/^Seccomp:.//p' /proc/self/status", "2"),
+    // Its own name: nobody but Landlock refuses that.
+    (
+        "landlock",
+        "(echo x > /proc/$$/comm) 2>/dev/null && echo free || echo held",
+        "held",
+    ),
+    ("resource-limits", "ulimit -n; ulimit -c", "64\n0"),
+    (
+        "closed-descriptors",
+        "ls /proc/$$/fd > fds; tr '\\n' ' ' < fds",
+        "0 1 2 ",
+    ),
+    (
+        "clean-environment",
+        "env | grep -v ^PWD= | grep -v ^_= | tr '\\n' ' '",
+        "PATH=/usr/bin:/bin ",
+    ),
+];
+
+const SANDBOXED: &[Check] = &[
+    ("user-namespace", "id -u", "1000"),
+    ("pid-namespace", "echo $$", "1"),
+    ("host-name", "hostname 2>/dev/null || uname -n", "sandbox"),
+    (
+        "own-root",
+        "ls -A / | grep -c -e '^home$' -e '^boot$' -e '^sys$' -e '^srv$'",
+        "0",
+    ),
+    (
+        "read-only-root",
+        "(echo > /usr/x) 2>/dev/null && echo free || echo held",
+        "held",
+    ),
+    (
+        "capped-tmpfs",
+        "head -c 4194304 /dev/zero 2>/dev/null > /w/tmp/x; wc -c < /w/tmp/x; rm /w/tmp/x",
+        "1048576",
+    ),
+    ("private-proc", "ls /proc | grep -c -v -e '^[0-9]*$' -e self", "0"),
+    (
+        "network-namespace",
+        "grep : /proc/self/net/dev | grep -c -v ' *lo:'",
+        "0",
+    ),
+];
+
+const CONFINED: &[Check] = &[
+    ("own-folder", "echo x > own && cat own", "x"),
+    (
+        "no-other-files",
+        "ls /root /home /tmp /var/log 2>/dev/null | wc -l",
+        "0",
+    ),
+];
+
+impl Sandbox {
+    /// Starts a run at each level, and reports the strongest one that holds what it promises, and what the next one lacks.
+    pub async fn probe(&self) -> IsolationReport {
+        let mut mechanisms = Vec::new();
+        let mut missing = Vec::new();
+        let sandboxed = self
+            .try_level(Isolation::Sandboxed, &mut mechanisms, &mut missing)
+            .await;
+        if sandboxed {
+            let group = "memory-limit:per-process-and-polled";
+            mechanisms.push(group.to_owned());
+            return IsolationReport::new(Isolation::Sandboxed, mechanisms, missing);
+        }
+        mechanisms.clear();
+        let level = if self.try_level(Isolation::Confined, &mut mechanisms, &mut missing).await {
+            mechanisms.push("memory-limit:per-process-and-polled".to_owned());
+            Isolation::Confined
+        } else {
+            Isolation::Process
+        };
+        IsolationReport::new(level, mechanisms, missing)
+    }
+
+    async fn try_level(&self, level: Isolation, mechanisms: &mut Vec<String>, missing: &mut Vec<String>) -> bool {
+        let checks: Vec<Check> = match level {
+            Isolation::Sandboxed => COMMON.iter().chain(SANDBOXED).copied().collect(),
+            _ => COMMON.iter().chain(CONFINED).copied().collect(),
+        };
+        let before = missing.len();
+        match self.trial(level, &checks).await {
+            Ok(said) => {
+                for ((name, _, expected), got) in checks.iter().zip(said) {
+                    if got == *expected {
+                        mechanisms.push((*name).to_owned());
+                    } else {
+                        missing.push(format!(
+                            "{level}: {name}: a trial run found `{got}` and not `{expected}`"
+                        ));
+                    }
+                }
+            }
+            Err(why) => missing.push(format!("{level}: {why}")),
+        }
+        if level == Isolation::Confined
+            && !rustix::process::geteuid().is_root()
+            && !Landlock::probe().is_ok_and(Landlock::scopes)
+        {
+            missing.push(
+                "confined: without Landlock's version 6 (Linux 6.12) a run could signal the host's own processes; update \
+                 the kernel"
+                    .to_owned(),
+            );
+        }
+        missing.len() == before
+    }
+
+    /// Lets a shell look at what it finds, and kills a tree. Answers what each look said.
+    async fn trial(&self, level: Isolation, checks: &[Check]) -> Result<Vec<String>, String> {
+        const MARK: &str = "\u{1e}\n";
+        let mut script = String::new();
+        for (_, look, _) in checks {
+            write!(script, "{look}\nprintf '\\036\\n'\n").map_err(|e| e.to_string())?;
+        }
+        // Whoever holds the output keeps it open: it must be dead before the trial is over.
+        script.push_str("(setsid sleep 600 &) 2>/dev/null; exit 0\n");
+        let customer = CustomerId::new("crosspoint.probe").map_err(|e| e.to_string())?;
+        let mut job = Job::new("/bin/sh").arg("-c").arg(script);
+        job.env = vec![(OsString::from("PATH"), OsString::from("/usr/bin:/bin"))];
+        let mut limits = Limits::default();
+        limits.disk = 1 << 20;
+        limits.open_files = 64;
+        job.limits = limits;
+        job.network = level == Isolation::Sandboxed;
+        let folder = if level == Isolation::Confined {
+            let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+            job.folder = Some(folder.path().to_owned());
+            job.dir = folder.path().to_owned();
+            Some(folder)
+        } else {
+            None
+        };
+        let mut child = self.launch(level, job, &customer).await.map_err(|error| why(&error))?;
+        if level == Isolation::Sandboxed && child.listener.is_none() {
+            return Err("no listener came out of the network namespace".to_owned());
+        }
+        let said = timeout(PATIENCE, read(&mut child)).await;
+        drop(folder);
+        let said = said.map_err(|_| "what a run leaves behind is not killed with it".to_owned())?;
+        Ok(said
+            .split_terminator(MARK)
+            .map(|part| part.trim_end_matches('\n').to_owned())
+            .collect())
+    }
+}
+
+/// Everything that it says, until nobody is left to say more.
+async fn read(child: &mut Child) -> String {
+    let mut said = Vec::new();
+    if let Some(mut out) = child.stdout.take() {
+        out.read_to_end(&mut said).await.ok();
+    }
+    child.wait().await.ok();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// What an error says is missing.
+fn why(error: &crosspoint_core::Error) -> String {
+    let missing = error.context().iter().find(|(name, _)| *name == "missing");
+    missing.map_or_else(|| error.to_string(), |(_, missing)| missing.clone())
+}

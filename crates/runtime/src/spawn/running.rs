@@ -1,0 +1,231 @@
+//! The host's side of a run: its streams, its end, and the ways to hasten that.
+
+use super::{
+    guard::{Guard, Killer, Verdict, View},
+    ids::Id,
+    net::Lease,
+    orders::Ends,
+    spawner::Started,
+    step::{Step, Trouble, io_step, step},
+    sys::Reaped,
+};
+use crosspoint_core::Limits;
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{Mode, OFlags, open, openat},
+    io::Errno,
+    process::{Signal, pidfd_send_signal},
+};
+use std::{net::TcpListener, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use tokio::{
+    net::unix::pipe::{Receiver, Sender},
+    sync::oneshot,
+};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It ended by itself: look at the status.
+    Exited,
+    /// A signal ended it that nobody here sent.
+    Crashed,
+    /// It was killed because it, or what it started, held more memory than its limit.
+    OutOfMemory,
+    /// The seccomp filter killed it: foreign system calls (32 bits, x32), loading kernel modules, restarting the machine.
+    Forbidden,
+    /// It was killed because it, or what it started, used more processor time than its limit.
+    OutOfTime,
+    /// [`Child::kill`] ended it.
+    Killed,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Ended {
+    /// As the system says it.
+    pub status: ExitStatus,
+    /// Why it ended.
+    pub cause: Cause,
+    /// Processor time of all its processes; at `Confined` of those that it waited for.
+    pub cpu: Duration,
+    /// The most memory that was resident at once, as far as it was seen, in bytes.
+    pub peak_memory: u64,
+}
+
+/// A run. Dropping it kills the run and all that it started.
+#[derive(Debug)]
+pub struct Child {
+    /// Its standard input, if that is a pipe.
+    pub stdin: Option<Sender>,
+    /// Its standard output.
+    pub stdout: Option<Receiver>,
+    /// Its standard error.
+    pub stderr: Option<Receiver>,
+    /// What comes out of descriptor 3, if asked for.
+    pub messages: Option<Receiver>,
+    /// The listener on port 8899 of its own loopback, if asked for. Not blocking.
+    pub listener: Option<TcpListener>,
+    /// `Sandboxed`: its `/w`, also after its end. Open what is in it beneath this descriptor only.
+    pub folder: Option<OwnedFd>,
+    killer: Killer,
+    guard: Guard,
+    limits: Limits,
+    /// `Sandboxed`: its own /proc, which lists its processes and no others.
+    processes: Option<OwnedFd>,
+    network: Option<Lease>,
+    id: Option<Id>,
+    end: oneshot::Receiver<Reaped>,
+    ended: Option<Ended>,
+    killed: bool,
+}
+
+impl Child {
+    pub(super) fn new(started: Started, ends: Ends, mark: Option<u64>, limits: Limits) -> Result<Self, Trouble> {
+        let receiver = |fd| io_step(Step::Pipes, Receiver::from_owned_fd(fd));
+        let mut handed = started.handed.into_iter();
+        let (folder, processes) = (handed.next(), handed.next());
+        let killer = Killer {
+            pidfd: started.pidfd,
+            mark,
+        };
+        let view = view(folder.as_ref(), processes.as_ref(), mark).inspect_err(|_| killer.kill())?;
+        let guard = Guard::start(view, limits, killer.clone());
+        let mut child = Self {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            messages: None,
+            folder,
+            processes,
+            listener: handed.next().map(TcpListener::from),
+            killer,
+            guard,
+            limits,
+            network: started.network,
+            id: started.id,
+            end: started.end,
+            ended: None,
+            killed: false,
+        };
+        // From here on a failure drops, and thus kills, the run.
+        child.stdin = ends
+            .stdin
+            .map(|fd| io_step(Step::Pipes, Sender::from_owned_fd(fd)))
+            .transpose()?;
+        child.stdout = Some(receiver(ends.stdout)?);
+        child.stderr = Some(receiver(ends.stderr)?);
+        child.messages = ends.messages.map(receiver).transpose()?;
+        Ok(child)
+    }
+
+    /// Waits for the end of the run, and of all that it started. Can be dropped and called again.
+    ///
+    /// # Errors
+    /// [`ScriptCrashed`](crosspoint_core::Code::ScriptCrashed) if nobody can say how it ended: the spawner was killed.
+    pub async fn wait(&mut self) -> crosspoint_core::Result<Ended> {
+        if let Some(ended) = self.ended {
+            return Ok(ended);
+        }
+        let Ok(reaped) = (&mut self.end).await else {
+            let trouble = Trouble {
+                step: Step::Wait,
+                errno: Errno::SRCH,
+            };
+            return Err(trouble.error(crosspoint_core::Isolation::Confined));
+        };
+        let status = ExitStatus::from_raw(reaped.status);
+        let cause = match status.signal() {
+            None => Cause::Exited,
+            Some(_) if self.guard.seen.verdict() == Verdict::Memory => Cause::OutOfMemory,
+            Some(_) if self.guard.seen.verdict() == Verdict::Processor => Cause::OutOfTime,
+            Some(_) if self.killed => Cause::Killed,
+            Some(libc::SIGKILL | libc::SIGXCPU) if reaped.cpu >= self.processor_limit() => Cause::OutOfTime,
+            Some(libc::SIGSYS) => Cause::Forbidden,
+            Some(_) => Cause::Crashed,
+        };
+        let ended = Ended {
+            status,
+            cause,
+            cpu: reaped.cpu,
+            peak_memory: self.guard.seen.peak(),
+        };
+        self.ended = Some(ended);
+        Ok(ended)
+    }
+
+    /// Kills the run and all that it started.
+    pub fn kill(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.killed = true;
+        self.killer.kill();
+    }
+
+    /// Asks the run to end: `SIGTERM`, if its first process has a handler for it. Without one it would not notice, being
+    /// the first of its namespace; then it is killed at once. Answers whether it was asked.
+    pub fn ask(&mut self) -> bool {
+        if self.killer.mark.is_some() || self.handles(Signal::TERM) {
+            let asked = pidfd_send_signal(&*self.killer.pidfd, Signal::TERM).is_ok();
+            pidfd_send_signal(&*self.killer.pidfd, Signal::CONT).ok();
+            asked
+        } else {
+            self.kill();
+            false
+        }
+    }
+
+    /// What one process may use, as the kernel counts it: whole seconds, looked at now and then.
+    fn processor_limit(&self) -> Duration {
+        Duration::from_secs(self.limits.cpu_ms.div_ceil(1000).max(1)).mul_f32(0.75)
+    }
+
+    /// Whether its first process catches a signal.
+    fn handles(&self, signal: Signal) -> bool {
+        let Some(processes) = &self.processes else { return false };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let Ok(status) = openat(processes.as_fd(), c"1/status", flags, Mode::empty()) else {
+            return false;
+        };
+        let mut text = String::new();
+        if std::io::Read::read_to_string(&mut std::fs::File::from(status), &mut text).is_err() {
+            return false;
+        }
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or(0);
+        let bit = u32::try_from(signal.as_raw()).unwrap_or(1) - 1;
+        caught >> bit & 1 == 1
+    }
+}
+
+/// What the guard looks at.
+fn view(folder: Option<&OwnedFd>, processes: Option<&OwnedFd>, mark: Option<u64>) -> Result<View, Trouble> {
+    let copy = |fd: &OwnedFd| io_step(Step::Pipes, fd.try_clone());
+    let processes = if let Some(processes) = processes {
+        copy(processes)?
+    } else {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        step(Step::Pipes, open("/proc", flags, Mode::empty()))?
+    };
+    Ok(View {
+        processes,
+        files: folder.map(copy).transpose()?,
+        mark,
+    })
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.ended.is_none() && self.end.try_recv().is_err() {
+            self.kill();
+        } else if let Some(network) = self.network.take() {
+            drop(self.listener.take());
+            network.give_back();
+        }
+        drop(self.id.take());
+    }
+}

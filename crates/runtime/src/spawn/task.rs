@@ -1,0 +1,178 @@
+//! Tasks: processes that share the host's memory and descriptors, made once and living long.
+//!
+//! A thread cannot enter a user namespace, and forking the host would copy its page tables; such a task can, and costs
+//! nothing. It runs on a stack of its own, but with the thread-local storage of the thread that made it. That thread
+//! sleeps in a system call of its own, all signals blocked, until the task ends, so that the storage has one user. It
+//! does not sleep by `CLONE_VFORK`: a thread suspended so counts as load and stops debuggers.
+//!
+//! A task ends when its `main` returns. It must never be killed while the host lives, since it may hold a lock of the
+//! allocator's at that moment.
+
+use super::{
+    ready::Ready,
+    step::{Step, Trouble, io_step, step},
+    sys::{self, Stack},
+};
+use rustix::{
+    fd::AsFd,
+    process::{Signal, set_parent_process_death_signal},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+use std::{
+    ffi::{c_int, c_void},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+    thread::Builder,
+};
+
+/// What a task does. Called with the trouble, in whatever task there is, if the right place could not be reached.
+pub(super) type Main = Box<dyn FnOnce(Result<(), Trouble>) + Send>;
+
+/// Where a task lives.
+pub(super) enum Place {
+    /// Where the host lives.
+    Host,
+    /// In the ready namespaces.
+    Ready(Arc<Ready>),
+    /// In new namespaces, of which it is the first process. Its number is written here before `main` is called.
+    New(Arc<AtomicI32>),
+}
+
+const STACK: usize = 512 * 1024;
+const SMALL_STACK: usize = 64 * 1024;
+
+/// What all tasks share with the thread that makes them.
+const SHARED: c_int = libc::CLONE_VM | libc::CLONE_FILES | libc::SIGCHLD;
+
+struct Start {
+    place: Place,
+    /// For a task that is made by a task.
+    inner: Stack,
+    main: Option<Main>,
+}
+
+impl Start {
+    fn call(&mut self, result: Result<(), Trouble>) {
+        if let Some(main) = self.main.take() {
+            // Nothing to unwind into: the task ends here.
+            drop(catch_unwind(AssertUnwindSafe(|| main(result))));
+        }
+    }
+}
+
+/// Starts a task on a thread of its own, which ends with it.
+pub(super) fn start(name: &str, place: Place, main: Main) -> Result<(), Trouble> {
+    let outer = step(Step::Thread, Stack::new(STACK))?;
+    let inner = step(Step::Thread, Stack::new(STACK))?;
+    let start = Start {
+        place,
+        inner,
+        main: Some(main),
+    };
+    let builder = Builder::new().name(name.to_owned()).stack_size(4 * SMALL_STACK);
+    io_step(Step::Thread, builder.spawn(move || parent(start, outer))).map(drop)
+}
+
+/// The thread that lends its thread-local storage.
+fn parent(mut start: Start, mut stack: Stack) {
+    if let Err(errno) = sys::block_signals() {
+        return start.call(Err(Trouble {
+            step: Step::Thread,
+            errno,
+        }));
+    }
+    let (flags, failing) = match start.place {
+        Place::Host | Place::Ready(_) => (SHARED, Step::Clone),
+        Place::New(_) => {
+            let new = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_PARENT_SETTID;
+            (SHARED | new, Step::UserNamespace)
+        }
+    };
+    let mut unused = 0;
+    let number: *mut c_int = match &start.place {
+        Place::New(number) => number.as_ptr(),
+        _ => &raw mut unused,
+    };
+    let entry = match start.place {
+        Place::Ready(_) => enter as extern "C" fn(*mut c_void) -> c_int,
+        _ => run,
+    };
+    let arg: *mut Start = &raw mut start;
+    // SAFETY: `number` points to a local or into an `AtomicI32` that `start` keeps alive; the kernel writes it before
+    // the task runs, and nobody else does.
+    let number = unsafe { &mut *number };
+    // SAFETY: the memory is shared and the thread-local storage is not replaced; `arg`, the stack and the storage stay
+    // untouched here until `await_end` has returned; signals are blocked.
+    match unsafe { sys::clone(&mut stack, flags, entry, arg.cast(), number) } {
+        Ok(pid) => sys::await_end(pid),
+        Err(errno) => start.call(Err(Trouble { step: failing, errno })),
+    }
+}
+
+/// The first half of the way into the ready namespaces: a process enters a PID namespace only by being born in it.
+extern "C" fn enter(arg: *mut c_void) -> c_int {
+    // SAFETY: `parent` passes a `Start` that lives until this task has ended, and does not touch it meanwhile.
+    let start = unsafe { &mut *arg.cast::<Start>() };
+    let Place::Ready(ready) = &start.place else { return 1 };
+    let entered = die_with_parent()
+        .and_then(|()| step(Step::Enter, move_into(&ready.user, LinkNameSpaceType::User)))
+        .and_then(|()| step(Step::Enter, move_into(&ready.pids, LinkNameSpaceType::ProcessID)))
+        // Entering a user namespace may have cleared it.
+        .and_then(|()| die_with_parent());
+    if let Err(trouble) = entered {
+        start.call(Err(trouble));
+        return 1;
+    }
+    let inner: *mut Stack = &raw mut start.inner;
+    let mut unused = 0;
+    // SAFETY: as in `parent`: this task does nothing but wait; the inner stack is used by the new task alone.
+    match unsafe { sys::clone(&mut *inner, SHARED, run_inside, arg, &mut unused) } {
+        Ok(pid) => sys::await_end(pid),
+        Err(errno) => start.call(Err(Trouble {
+            step: Step::Enter,
+            errno,
+        })),
+    }
+    0
+}
+
+extern "C" fn run_inside(arg: *mut c_void) -> c_int {
+    // SAFETY: as in `enter`, which waits for this task's end.
+    let start = unsafe { &mut *arg.cast::<Start>() };
+    let Place::Ready(ready) = &start.place else { return 1 };
+    let entered = die_with_parent().and_then(|()| step(Step::Enter, move_into(&ready.root, LinkNameSpaceType::Mount)));
+    prepare();
+    start.call(entered);
+    0
+}
+
+extern "C" fn run(arg: *mut c_void) -> c_int {
+    // SAFETY: `parent` passes a `Start` that lives until this task has ended, and does not touch it meanwhile.
+    let start = unsafe { &mut *arg.cast::<Start>() };
+    prepare();
+    start.call(Ok(()));
+    0
+}
+
+/// Signals get their default actions, here and thus in all that this task starts; files are made readable for others.
+fn prepare() {
+    sys::reset_handlers();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}
+
+/// This task ends when the thread that made it does, whatever ends that.
+pub(super) fn die_with_parent() -> Result<(), Trouble> {
+    step(Step::ParentWatch, set_parent_process_death_signal(Some(Signal::KILL)))
+}
+
+pub(super) fn move_into(namespace: impl AsFd, kind: LinkNameSpaceType) -> rustix::io::Result<()> {
+    move_into_link_name_space(namespace.as_fd(), Some(kind))
+}
+
+/// The number of a task that was started in new namespaces.
+pub(super) fn number_of(number: &AtomicI32) -> i32 {
+    number.load(Ordering::Acquire)
+}

@@ -1,0 +1,243 @@
+//! How runs end, and that nothing of them stays.
+
+use super::*;
+use crosspoint_runtime::bare::Cause;
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+pub(crate) const LEVELS: [Isolation; 2] = [SANDBOXED, Isolation::Confined];
+
+/// Waits until no process of the machine has the text in its command line.
+pub(crate) async fn gone(text: &str) -> bool {
+    for _ in 0..400 {
+        if processes_with(text) == 0 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_grandchild_that_left_the_session_ends_with_the_run() {
+    for level in LEVELS {
+        let mark = unusual();
+        let script = format!("(setsid setsid sleep {mark} >/dev/null 2>&1 &) ; sleep 0.2; echo started");
+        let told = confined::run_at(level, shell(&script)).await;
+        assert_eq!(told.out, "started\n", "{level}");
+        assert_eq!(processes_with(&mark), 0, "{level}: not even for an instant");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_takes_the_whole_tree() {
+    for level in LEVELS {
+        let mark = unusual();
+        let script = format!(
+            "for i in 1 2 3 4 5; do setsid sleep {mark} & done; trap '' TERM; echo ready; while :; do sleep {mark}; done"
+        );
+        let folder = confined::Folder::new();
+        let mut child = sandbox()
+            .launch(level, folder.at(level, shell(&script)), &customer("acme"))
+            .await
+            .unwrap();
+        let mut word = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut word).await.unwrap();
+        child.kill();
+        let ended = child.wait().await.unwrap();
+        assert_eq!(ended.cause, Cause::Killed, "{level}");
+        assert_eq!(processes_with(&mark), 0, "{level}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_run_is_a_killed_run() {
+    for level in LEVELS {
+        let mark = unusual();
+        let folder = confined::Folder::new();
+        let job = folder.at(level, shell(&format!("sleep {mark} & sleep {mark}")));
+        let sandbox = sandbox();
+        let child = sandbox.launch(level, job, &customer("acme")).await.unwrap();
+        drop(child);
+        assert!(gone(&mark).await, "{level}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_asked_only_if_it_listens() {
+    let sandbox = sandbox();
+    let mut child = sandbox
+        .launch(
+            SANDBOXED,
+            shell("trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done"),
+            &customer("acme"),
+        )
+        .await
+        .unwrap();
+    let mut word = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut word).await.unwrap();
+    assert!(child.ask());
+    let told = finish(&mut child).await;
+    assert_eq!((told.ended.status.code(), &*told.out), (Some(7), "bye\n"));
+
+    let mut deaf = sandbox
+        .launch(SANDBOXED, shell("echo ready; exec sleep 600"), &customer("acme"))
+        .await
+        .unwrap();
+    deaf.stdout.as_mut().unwrap().read_exact(&mut word).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!deaf.ask());
+    assert_eq!(deaf.wait().await.unwrap().cause, Cause::Killed);
+}
+
+#[tokio::test]
+async fn a_crash_is_told_from_an_exit() {
+    let sandbox = sandbox();
+    // The first process of a namespace cannot signal itself; another one can.
+    let crash = run(&sandbox, SANDBOXED, shell("sh -c 'kill -SEGV $$'; exit $?")).await;
+    assert_eq!(
+        (crash.ended.cause, crash.ended.status.code()),
+        (Cause::Exited, Some(139))
+    );
+    if has("perl") {
+        let crash = run(&sandbox, SANDBOXED, perl("unpack('p', pack('J', 8))")).await;
+        assert_eq!(crash.ended.cause, Cause::Crashed, "{crash:?}");
+    }
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Processes that have ended and that nobody reaped, among those that this process is an ancestor of.
+fn zombies() -> Vec<String> {
+    let mut parents = std::collections::HashMap::new();
+    let mut dead = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        let Some((head, rest)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        let mut words = rest.split_whitespace();
+        let (state, parent) = (words.next().unwrap(), words.next().unwrap().parse::<u32>().unwrap());
+        let pid: u32 = head.split(' ').next().unwrap().parse().unwrap();
+        parents.insert(pid, parent);
+        if state == "Z" {
+            dead.push((pid, stat.clone()));
+        }
+    }
+    let ours = |mut pid: u32| {
+        while let Some(parent) = parents.get(&pid) {
+            if *parent == std::process::id() {
+                return true;
+            }
+            pid = *parent;
+        }
+        false
+    };
+    dead.into_iter()
+        .filter(|(pid, _)| ours(*pid))
+        .map(|(_, stat)| stat)
+        .collect()
+}
+
+/// Runs in a process of its own, where nothing else opens and closes.
+#[tokio::test]
+async fn a_thousand_runs_leave_nothing_behind() {
+    if !alone("sandbox::ends::a_thousand_runs_leave_nothing_behind") {
+        return;
+    }
+    for level in LEVELS {
+        let sandbox = Sandbox::new(SandboxOptions::new().networks(4).reuse_networks(4, 1000));
+        let once = async |n: usize| {
+            let folder = confined::Folder::new();
+            let mut job = folder.at(level, Job::new(if n % 10 == 9 { "/nowhere" } else { "/bin/true" }));
+            job.network = level == SANDBOXED && n.is_multiple_of(3);
+            match sandbox.launch(level, job, &customer(&format!("c{}", n % 4))).await {
+                Ok(mut child) if n.is_multiple_of(2) => drop(child.wait().await.unwrap()),
+                Ok(child) => drop(child),
+                Err(_) => {}
+            }
+        };
+        for n in 0..50 {
+            once(n).await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = descriptors();
+        for n in 0..1000 {
+            once(n).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let after = descriptors();
+        assert!(after <= before + 4, "{level}: {before} descriptors became {after}");
+        assert_eq!(zombies(), Vec::<String>::new(), "{level}");
+    }
+}
+
+/// Whether this is the process that was started for one test alone; else starts it.
+fn alone(test: &str) -> bool {
+    if std::env::var_os("CROSSPOINT_ALONE").is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env("CROSSPOINT_ALONE", "1");
+    let out = command.output().unwrap();
+    assert!(
+        out.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    false
+}
+
+/// The host of the next test: starts runs, says so, and waits to be killed.
+#[tokio::test]
+async fn a_host_that_is_killed() {
+    let Ok(mark) = std::env::var("CROSSPOINT_MARK") else {
+        return;
+    };
+    let sandbox = sandbox();
+    let mut children = Vec::new();
+    let mut folders = Vec::new();
+    for level in LEVELS {
+        for _ in 0..5 {
+            let folder = confined::Folder::new();
+            let job = folder.at(level, shell(&format!("(setsid sleep {mark} &); echo up; sleep {mark}")));
+            let mut child = sandbox.launch(level, job, &customer("acme")).await.unwrap();
+            child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).await.unwrap();
+            children.push(child);
+            folders.push(folder);
+        }
+    }
+    println!("\nup {mark}");
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn no_run_outlives_its_host() {
+    let mark = unusual();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "sandbox::ends::a_host_that_is_killed", "--nocapture"]);
+    let mut host = command
+        .env("CROSSPOINT_MARK", &mark)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let up = format!("up {mark}");
+    assert!(
+        lines.map_while(Result::ok).any(|line| line.ends_with(&up)),
+        "the host started its runs"
+    );
+    assert!(processes_with(&mark) >= 10);
+    host.kill().unwrap();
+    host.wait().unwrap();
+    assert!(gone(&mark).await, "{} processes live on", processes_with(&mark));
+}

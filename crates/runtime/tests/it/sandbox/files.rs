@@ -1,0 +1,116 @@
+//! What a run finds in its folder, leaves there, and may read besides.
+
+use super::*;
+use crosspoint_core::Code;
+use crosspoint_runtime::bare::{Input, Stdin};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use std::{fs, io::Read, os::unix::fs::PermissionsExt};
+use tokio::io::AsyncWriteExt;
+
+/// Reads what a run left, as a supervisor does.
+fn left(child: &Child, name: &str) -> rustix::io::Result<String> {
+    let folder = child.folder.as_ref().unwrap();
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = openat2(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    let mut text = String::new();
+    fs::File::from(file).read_to_string(&mut text).unwrap();
+    Ok(text)
+}
+
+#[tokio::test]
+async fn inputs_are_there_and_results_are_read_after_the_end() {
+    let mut job =
+        shell("cat in/config.json secrets/key; ls -l secrets | tail -1; echo done > result; ln -s /etc/passwd link");
+    job.inputs = vec![
+        Input::file("in/config.json", "{}\n", 0o600),
+        Input::folder("secrets"),
+        Input::file("secrets/key", "s3cret\n", 0o400),
+    ];
+    let mut child = sandbox().launch(SANDBOXED, job, &customer("acme")).await.unwrap();
+    let told = finish(&mut child).await;
+    assert!(told.out.starts_with("{}\ns3cret\n-r--------"), "{told:?}");
+    assert_eq!(left(&child, "result").unwrap(), "done\n");
+    assert_eq!(left(&child, "link").unwrap_err(), rustix::io::Errno::LOOP);
+    assert_eq!(left(&child, "../etc/passwd").unwrap_err(), rustix::io::Errno::XDEV);
+}
+
+#[tokio::test]
+async fn folders_of_the_host_are_shown_read_only() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.path().join("main"), "code").unwrap();
+    let mut job = shell(
+        "cat /app/main /layer/0/main /w/deep/er/main /w/one; for f in /app/x /layer/0/x /w/deep/er/x /w/one /usr/x /x \
+         /etc/x /dev/x /proc/1/comm; do (echo > $f) 2>/dev/null && echo wrote $f; done; rm /app/main; true",
+    );
+    job.read_only = ["/app", "/layer/0", "/w/deep/er"]
+        .map(|at| (folder.path().to_owned(), at.into()))
+        .into();
+    job.read_only.push((folder.path().join("main"), "/w/one".into()));
+    let told = run(&sandbox(), SANDBOXED, job).await;
+    assert_eq!(told.out, "codecodecodecode", "{told:?}");
+    assert!(folder.path().join("main").exists());
+}
+
+#[tokio::test]
+async fn what_cannot_be_shown_is_an_error_of_the_run() {
+    let sandbox = sandbox();
+    for (source, target) in [
+        ("/nowhere", "/app"),
+        ("/usr", "/etc/x"),
+        ("/usr", "/layer/99"),
+        ("/usr", "/w/../x"),
+        ("/usr", "/w"),
+    ] {
+        let mut job = shell("true");
+        job.read_only = vec![(source.into(), target.into())];
+        let error = sandbox.launch(SANDBOXED, job, &customer("acme")).await.unwrap_err();
+        assert_eq!(error.code(), Code::ScriptNotStarted, "{source} at {target}: {error}");
+    }
+    for name in ["../x", "/etc/x", ""] {
+        let mut job = shell("true");
+        job.inputs = vec![Input::file(name, "", 0o600)];
+        let error = sandbox.launch(SANDBOXED, job, &customer("acme")).await.unwrap_err();
+        assert_eq!(error.code(), Code::ScriptNotStarted, "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_executed_is_named_as_the_cause() {
+    let sandbox = sandbox();
+    for file in ["/nowhere", "/etc/passwd", "/usr"] {
+        let error = sandbox
+            .launch(SANDBOXED, Job::new(file), &customer("acme"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Code::ScriptNotStarted, "{file}");
+        assert!(error.to_string().contains("execution of the program"), "{error}");
+    }
+    let mut job = shell("true");
+    job.dir = "/nowhere".into();
+    let error = sandbox.launch(SANDBOXED, job, &customer("acme")).await.unwrap_err();
+    assert!(error.to_string().contains("working folder"), "{error}");
+    let told = run(&sandbox, SANDBOXED, shell("true")).await;
+    assert!(told.ended.status.success(), "the next one runs");
+}
+
+#[tokio::test]
+async fn streams_are_pipes() {
+    let mut job = shell("cat; echo note >&3; echo oops >&2");
+    job.stdin = Stdin::Pipe;
+    job.messages = true;
+    let mut child = sandbox().launch(SANDBOXED, job, &customer("acme")).await.unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"hello").await.unwrap();
+    drop(stdin);
+    let mut messages = String::new();
+    child
+        .messages
+        .take()
+        .unwrap()
+        .read_to_string(&mut messages)
+        .await
+        .unwrap();
+    let told = finish(&mut child).await;
+    assert_eq!((&*told.out, &*told.err, &*messages), ("hello", "oops\n", "note\n"));
+}

@@ -1,0 +1,95 @@
+//! What a run may use.
+
+use super::*;
+use crosspoint_runtime::bare::Cause;
+
+#[tokio::test]
+async fn files_stop_at_the_limit_of_bytes_and_of_number() {
+    let mut job = shell(
+        "dd if=/dev/zero of=/w/tmp/big bs=64k count=1024 2>/dev/null; wc -c < /w/tmp/big; rm /w/tmp/big; i=0; \
+         while true 2>/dev/null > /w/tmp/$i; do i=$((i+1)); [ $i -gt 9999 ] && break; done; echo $i",
+    );
+    job.limits.disk = 16 << 20;
+    let told = run(&sandbox(), SANDBOXED, job).await;
+    let numbers: Vec<u64> = told.out.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert!((15 << 20..=16 << 20).contains(&numbers[0]), "{told:?}");
+    assert!((4000..=4096).contains(&numbers[1]), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_fork_bomb_stops_and_disturbs_nobody() {
+    if !has("perl") {
+        return;
+    }
+    let sandbox = sandbox();
+    let bomb = || {
+        let mut job =
+            perl("my $n=0; while (1) { my $p = fork(); last unless defined $p; if (!$p) { sleep 60 } $n++ } print $n");
+        job.limits.processes = 64;
+        job
+    };
+    let runs = (0..3).map(|n| {
+        let (sandbox, job) = (sandbox.clone(), bomb());
+        async move {
+            let mut child = sandbox
+                .launch(SANDBOXED, job, &customer(&format!("c{n}")))
+                .await
+                .unwrap();
+            let mut count = [0; 2];
+            let out = child.stdout.as_mut().unwrap();
+            tokio::time::timeout(Duration::from_secs(60), out.read_exact(&mut count))
+                .await
+                .unwrap()
+                .unwrap();
+            child.wait().await.unwrap();
+            String::from_utf8_lossy(&count).into_owned()
+        }
+    });
+    let runs: Vec<_> = runs.map(tokio::spawn).collect();
+    for run in runs {
+        assert_eq!(run.await.unwrap(), "63");
+    }
+}
+
+#[tokio::test]
+async fn descriptors_and_cores_are_limited() {
+    let mut job = shell("ulimit -n; ulimit -c; ulimit -s");
+    job.limits.open_files = 99;
+    let out = told(job).await;
+    assert_eq!(out, "99\n0\n8192\n");
+}
+
+#[tokio::test]
+async fn private_memory_of_a_process_stops_at_the_limit() {
+    if !has("perl") {
+        return;
+    }
+    let mut job = perl("my $x = 'a' x (200 << 20); print length $x");
+    job.limits.memory = 64 << 20;
+    let told = run(&sandbox(), SANDBOXED, job).await;
+    assert_eq!(told.out, "", "{told:?}");
+    assert!(!told.ended.status.success());
+}
+
+#[tokio::test]
+async fn memory_of_all_processes_together_ends_the_run() {
+    if !has("perl") {
+        return;
+    }
+    let script = "for (1..8) { if (!fork()) { my $x = 'a' x (24 << 20); sleep 60; exit } } sleep 60";
+    let mut job = perl(script);
+    job.limits.memory = 64 << 20;
+    let told = run(&sandbox(), SANDBOXED, job).await;
+    assert_eq!(told.ended.cause, Cause::OutOfMemory, "{told:?}");
+    assert!(told.ended.peak_memory >= 48 << 20, "{told:?}");
+}
+
+#[tokio::test]
+async fn processor_time_is_counted_and_ends() {
+    let mut job = shell("while :; do :; done");
+    job.limits.cpu_ms = 1000;
+    let told = run(&sandbox(), SANDBOXED, job).await;
+    assert!(!told.ended.status.success(), "{told:?}");
+    assert!(told.ended.cpu >= Duration::from_millis(750), "{told:?}");
+    assert!(told.ended.cpu <= Duration::from_millis(2500), "{told:?}");
+}
