@@ -13,8 +13,8 @@ use std::{
 /// artifacts.
 #[async_trait]
 pub trait Supply: Send + Sync + Debug + 'static {
-    /// Puts what is new into the registry.
-    async fn look(&self) -> Result<()>;
+    /// Puts what is new into the registry, because somebody asks for this version.
+    async fn look(&self, name: &str, version: &str) -> Result<()>;
 }
 
 /// Everything that is registered: what is compiled into the host from the start on, and what is published while it runs.
@@ -179,7 +179,7 @@ impl Registry {
             return Some(found);
         }
         let supply = self.supply.get()?.upgrade()?;
-        if let Err(error) = supply.look().await {
+        if let Err(error) = supply.look(name, version).await {
             tracing::warn!(integration = name, version, error = ?error, "what was published could not be looked at");
         }
         self.integration(name, version)
@@ -326,7 +326,7 @@ mod tests {
 
     #[async_trait]
     impl Supply for Late {
-        async fn look(&self) -> Result<()> {
+        async fn look(&self, _: &str, _: &str) -> Result<()> {
             *self.1.lock().unwrap() += 1;
             self.0.upgrade().unwrap().put(hello("2.0.0"))
         }

@@ -6,7 +6,25 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::Path,
+    time::Duration,
 };
+
+/// How the name of what is being removed begins.
+pub(super) const AWAY: &str = "away-";
+
+/// What was left in a staging folder by a process that died is removed after this time.
+pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes what is being removed, and what was left behind before this time.
+pub(super) fn sweep(staging: &Path, before: Timestamp) -> Result<()> {
+    for name in names(staging)? {
+        let path = staging.join(&name);
+        if name.starts_with(AWAY) || older(&path, before) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
 
 pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
     Error::new(Code::StoreUnavailable, what)

@@ -12,7 +12,7 @@
 //! dies at any moment leaves something in `staging` and nothing else.
 
 use super::{
-    disk::{failed, names, older, protect, remove, sync_below, sync_folder},
+    disk::{AWAY, LEFT_BEHIND, failed, names, older, protect, remove, sweep, sync_below, sync_folder},
     listing,
     store::{ArtifactStore, Over},
 };
@@ -33,9 +33,6 @@ const CONTENT: &str = "content";
 const LAYERS: &str = "layers";
 const RELEASES: &str = "releases";
 const STAGING: &str = "staging";
-
-/// What was left in `staging` by processes that died is removed after this time.
-const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
 /// Artifacts in a folder. Any number of processes may share it.
 ///
@@ -297,19 +294,13 @@ impl FolderArtifacts {
             }
         }
         drop(lock);
-        let left_behind = self.clock.now().minus(LEFT_BEHIND);
-        for name in names(&self.staging())? {
-            let path = self.staging().join(&name);
-            if name.starts_with("away-") || older(&path, left_behind) {
-                remove(&path)?;
-            }
-        }
+        sweep(&self.staging(), self.clock.now().minus(LEFT_BEHIND))?;
         Ok(removed)
     }
 
     /// Out of sight at once; removing a large folder takes a while.
     fn put_away(&self, path: &Path) -> Result<()> {
-        let away = tempfile::Builder::new().prefix("away-").tempdir_in(self.staging());
+        let away = tempfile::Builder::new().prefix(AWAY).tempdir_in(self.staging());
         let away = away
             .map_err(|e| failed("a folder cannot be made", &self.root, e))?
             .keep();

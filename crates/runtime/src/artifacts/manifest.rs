@@ -177,8 +177,15 @@ impl Manifest {
     #[must_use]
     pub fn schema() -> Schema {
         let mut schema = schemars::schema_for!(Self);
-        // Only a version number is given, so every file has the same one.
-        schema.insert("title".to_owned(), Value::String("crosspoint.json".to_owned()));
+        for (keyword, text) in [
+            ("title", "crosspoint.json"),
+            (
+                "description",
+                "What an artifact says about itself: see docs/artifacts.md.",
+            ),
+        ] {
+            schema.insert(keyword.to_owned(), Value::String(text.to_owned()));
+        }
         schema
     }
 }

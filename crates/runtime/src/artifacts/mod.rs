@@ -44,7 +44,7 @@ use crosspoint_core::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -122,6 +122,8 @@ struct Inner {
     compiled: BTreeSet<String>,
     /// What this process has put into the registry. Who looks holds it, so that one looks at a time.
     loaded: tokio::sync::Mutex<watch::Loaded>,
+    /// Versions that somebody asked for and that were not there. Not looked for again before the next regular look.
+    missed: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Artifacts {
@@ -138,6 +140,8 @@ impl Artifacts {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let (store, local) = config.place(&clock)?;
+        let local = std::fs::create_dir_all(&local).and_then(|()| local.canonicalize());
+        let local = local.or_fail(Code::StoreUnavailable, "the artifacts' folder cannot be made")?;
         let (staging, assemblies) = (local.join("staging"), local.join("assemblies"));
         for folder in [&staging, &assemblies] {
             std::fs::create_dir_all(folder).or_fail(Code::StoreUnavailable, "a folder cannot be made")?;
@@ -157,6 +161,7 @@ impl Artifacts {
             interval: config.interval,
             compiled,
             loaded: tokio::sync::Mutex::default(),
+            missed: Mutex::default(),
         });
         let supply: Arc<dyn Supply> = inner.clone();
         inner.registry.supplied_by(&supply);

@@ -6,6 +6,7 @@ use crosspoint_core::{Code, ContentDigest, ErrorExt, Release, Result, StopSignal
 use semver::Version;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -37,7 +38,9 @@ impl Artifacts {
     /// # Errors
     /// Whatever the store meets; the registry stays as it was.
     pub async fn refresh(&self) -> Result<Looked> {
-        self.inner.refresh().await
+        let looked = self.inner.refresh().await;
+        self.inner.missed().clear();
+        looked
     }
 
     /// Looks again and again, until told to stop.
@@ -47,7 +50,7 @@ impl Artifacts {
                 () = tokio::time::sleep(self.inner.interval) => {}
                 _ = stop.stopped() => return,
             }
-            if let Err(error) = self.inner.refresh().await {
+            if let Err(error) = self.refresh().await {
                 tracing::warn!(error = ?error, "what was published could not be looked at; trying again");
             }
         }
@@ -70,7 +73,8 @@ impl Artifacts {
         };
         let (gone, kept): (Vec<_>, Vec<_>) = self.releases().await?.into_iter().partition(unused);
         let removed = inner.store.collect(&gone, before).await?;
-        let assemblies = inner.assemblies.clone();
+        let (assemblies, staging) = (inner.assemblies.clone(), inner.staging.clone());
+        let left_behind = inner.clock.now().minus(disk::LEFT_BEHIND);
         let swept = tokio::task::spawn_blocking(move || {
             let pairs = kept
                 .iter()
@@ -78,6 +82,7 @@ impl Artifacts {
             let needed: BTreeSet<String> = pairs
                 .map(|(of, layer)| listing::digest_of(&[b"assembly 1", of.as_bytes(), layer.as_bytes()]).to_string())
                 .collect();
+            disk::sweep(&staging, left_behind)?;
             for name in disk::names(&assemblies)?
                 .into_iter()
                 .filter(|name| !needed.contains(name))
@@ -98,6 +103,10 @@ impl Artifacts {
 }
 
 impl Inner {
+    fn missed(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn refresh(&self) -> Result<Looked> {
         let mut loaded = self.loaded.lock().await;
         let releases = self.store.list().await?;
@@ -175,8 +184,16 @@ fn offers(here: &ByVersion<Release>) -> BTreeMap<String, Option<String>> {
 
 #[async_trait]
 impl Supply for Inner {
-    async fn look(&self) -> Result<()> {
-        self.refresh().await.map(drop)
+    async fn look(&self, name: &str, version: &str) -> Result<()> {
+        let key = (name.to_owned(), version.to_owned());
+        if self.missed().contains(&key) {
+            return Ok(());
+        }
+        self.refresh().await?;
+        if self.registry.integration(name, version).is_none() {
+            self.missed().insert(key);
+        }
+        Ok(())
     }
 }
 

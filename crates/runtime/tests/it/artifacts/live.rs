@@ -99,6 +99,11 @@ async fn another_process_finds_what_somebody_has_installed_without_waiting_for_i
     assert!(other.registry.find("hello", "1.0.0").await.is_some());
     assert!(other.registry.find("hello", "7.0.0").await.is_none());
     assert_eq!(other.offered("hello").unwrap(), "1.0.0");
+    // What was not there is not looked for at every event, but at the next regular look.
+    one.publish(hello("7.0.0").path()).await.unwrap();
+    assert!(other.registry.find("hello", "7.0.0").await.is_none());
+    other.artifacts.refresh().await.unwrap();
+    assert!(other.registry.find("hello", "7.0.0").await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,4 +155,76 @@ async fn readers_are_never_in_the_way_of_publishing() {
     stop.stop(StopReason::Draining);
     assert!(reader.await.unwrap() > 0);
     assert_eq!(site.offered("hello").unwrap(), "1.0.9");
+}
+
+/// Every language that the machine has; one that is missing is told of, and a failure where everything has to be there.
+#[tokio::test]
+async fn programs_in_many_languages_are_started_as_their_manifest_says() {
+    const JAVA: &str = "import java.nio.file.*; public class Greet { public static void main(String[] args) throws Exception {\
+        Files.writeString(Path.of(System.getenv(\"XP_RESULT_FILE\")), \"\\\"\" + args[0] + \"\\\"\"); } }";
+    let languages = [
+        ("sh", "sh", "greet.sh", "printf '\"%s\"' \"$1\" > \"$XP_RESULT_FILE\""),
+        (
+            "static",
+            "sh",
+            "bin/greet!",
+            "#!/bin/sh\nprintf '\"%s\"' \"$1\" > \"$XP_RESULT_FILE\"",
+        ),
+        (
+            "python",
+            "python3",
+            "greet.py",
+            "import os, sys; open(os.environ['XP_RESULT_FILE'], 'w').write('\"%s\"' % sys.argv[1])",
+        ),
+        (
+            "node",
+            "node",
+            "greet.js",
+            "require('fs').writeFileSync(process.env.XP_RESULT_FILE, JSON.stringify(process.argv[2]))",
+        ),
+        (
+            "perl",
+            "perl",
+            "greet.pl",
+            "open(my $f, '>', $ENV{XP_RESULT_FILE}); print $f '\"' . $ARGV[0] . '\"';",
+        ),
+        ("java", "java", "Greet.java", JAVA),
+    ];
+    let root = tempfile::tempdir().unwrap();
+    let site = Site::over(root.path());
+    let required = std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|v| v == "1");
+    for (language, program, file, text) in languages {
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .any(|folder| folder.join(program).is_file());
+        if !found {
+            assert!(!required, "{program} is missing");
+            eprintln!("skipped: {program} is missing");
+            continue;
+        }
+        let entry = json!({ "program": file.trim_end_matches('!'), "args": [language] });
+        // A virtual machine reserves far more memory than it uses.
+        let limits = json!({ "memory": 4_u64 << 30 });
+        let flow =
+            json!({ "name": "greet", "trigger": "call", "language": language, "entry": entry, "limits": limits });
+        let manifest = super::site::manifest("1.0.0", json!({ "name": language, "flows": [flow] }));
+        let source = super::site::folder(&[("crosspoint.json", &manifest.to_string()), (file, text)]);
+        site.publish(source.path()).await.unwrap();
+        assert_eq!(run(&site, language, "1.0.0", "greet").await, json!(language));
+    }
+}
+
+/// A program that was written for Pandium, from its author's repository as it is.
+#[tokio::test]
+async fn a_script_for_pandium_is_published_unchanged() {
+    let root = tempfile::tempdir().unwrap();
+    let site = Site::over(root.path());
+    let entry = json!({ "program": "run.sh" });
+    let flow = json!({
+        "name": "sync", "trigger": { "schedule": { "cron": "*/15 * * * *" } }, "language": "sh", "entry": entry, "env_prefix": "PAN"
+    });
+    let manifest = super::site::manifest("1.0.0", json!({ "flows": [flow] }));
+    let script = "test -n \"$PAN_CTX_RUN_MODE\" || exit 1\ntest -z \"$XP_RUN_KEY\" || exit 2\necho working >&2\necho '{ \"last\": 7 }'\n";
+    let source = super::site::folder(&[("crosspoint.json", &manifest.to_string()), ("run.sh", script)]);
+    site.publish(source.path()).await.unwrap();
+    run(&site, "hello", "1.0.0", "sync").await;
 }
