@@ -152,7 +152,7 @@ impl Registry {
 
     /// Who is asked for versions that are not here. The first one given stays; it is not kept alive by this.
     pub fn supplied_by(&self, supply: &Arc<dyn Supply>) {
-        let _ = self.supply.set(Arc::downgrade(supply));
+        drop(self.supply.set(Arc::downgrade(supply)));
     }
 
     /// The connector with this id.

@@ -268,7 +268,7 @@ impl FolderArtifacts {
             if self.find(&release.name, &release.version)?.as_ref() == Some(release) {
                 fs::remove_file(&path).map_err(|e| failed("a release cannot be removed", &path, e))?;
                 // Not if there are other versions.
-                let _ = path.parent().map(fs::remove_dir);
+                drop(path.parent().map(fs::remove_dir));
             }
         }
         let mut named = BTreeSet::new();

@@ -117,7 +117,7 @@ pub(super) async fn install(work: &Path, folder: &Path, dependencies: &Dependenc
     let installed = work.join("layer");
     let moved = fs::create_dir_all(&installed).and_then(|()| {
         let packages = project.join(PACKAGES);
-        let _ = fs::remove_file(packages.join(".package-lock.json"));
+        drop(fs::remove_file(packages.join(".package-lock.json")));
         match packages.exists() {
             true => fs::rename(packages, installed.join(PACKAGES)),
             false => Ok(()),

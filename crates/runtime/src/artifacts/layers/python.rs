@@ -138,7 +138,7 @@ pub(super) async fn install(work: &Path, lock: &[u8], dependencies: &Dependencie
     ];
     tool::run("python3", &args, &own, work, dependencies).await?;
     // Programs that packages bring along are for a shell; nobody calls them here.
-    let _ = std::fs::remove_dir_all(target.join("bin"));
+    drop(std::fs::remove_dir_all(target.join("bin")));
     Ok(target)
 }
 

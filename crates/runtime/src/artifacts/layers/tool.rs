@@ -113,7 +113,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // There may be nobody left.
-            let _ = kill_process_group(group, Signal::KILL);
+            kill_process_group(group, Signal::KILL).ok();
         }
     }
 }
