@@ -23,6 +23,9 @@ pub struct CallOptions {
     pub deadline: Option<Timestamp>,
     /// The key under which this effect happens: the same in every attempt, different for two equal calls of one run.
     pub effect_key: Option<RunKey>,
+    /// Whether whoever reads the answer must not learn the credential. A transport that knows it then masks it where a
+    /// provider has copied it into the answer, as those do whose links to the next page carry a key.
+    pub conceal: bool,
 }
 
 /// Carries requests of one connection to the provider. Implemented over reqwest by `crosspoint-connectors`.
@@ -60,6 +63,13 @@ impl ConnectionClient {
     #[must_use]
     pub const fn with_effect_key(mut self, key: RunKey) -> Self {
         self.options.effect_key = Some(key);
+        self
+    }
+
+    /// The same client for a caller that must not learn the credential from an answer.
+    #[must_use]
+    pub const fn concealing(mut self) -> Self {
+        self.options.conceal = true;
         self
     }
 

@@ -248,7 +248,10 @@ mod tests {
             { "enum": ["a", "b"] }, { "const": "c", "description": "with a word about it" }, { "type": "null" }
         ] } } });
         let found = problems(&schema, &json!({ "mode": "d" }));
-        assert_eq!(found, [("/config/mode".into(), "must be one of \"a\", \"b\", \"c\"".into())]);
+        assert_eq!(
+            found,
+            [("/config/mode".into(), "must be one of \"a\", \"b\", \"c\"".into())]
+        );
     }
 
     #[test]

@@ -6,10 +6,6 @@ pub mod artifacts;
 mod attention;
 mod control;
 #[cfg(unix)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "runners of scripts start it; none of those here does yet")
-)]
 mod egress;
 mod handler;
 mod inprocess;
@@ -40,7 +36,7 @@ pub use timetable::CronTimetable;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[doc(hidden)]
 pub mod bare {
-    pub use crate::spawn::{Cause, Child, Ended, Input, Job, Sandbox, SandboxOptions, Stdin};
+    pub use crate::spawn::{Cause, Child, Ended, Input, Job, Reach, Sandbox, SandboxOptions, Stdin};
 }
 
 use crosspoint_core::{Code, Error, Isolation};

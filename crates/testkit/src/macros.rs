@@ -95,6 +95,7 @@ macro_rules! conformance {
             chaos: every_execution_ends_once;
             crash: a_queued_flow_survives_every_crash, a_leased_flow_survives_every_crash,
                 a_prefetched_flow_survives_every_crash, a_retried_flow_survives_every_crash,
+                a_flow_with_checkpoints_survives_every_crash,
                 a_cancelled_flow_survives_every_crash, a_repeatable_call_survives_every_crash,
                 an_adopted_call_survives_every_crash, a_held_call_survives_every_crash, a_lost_answer_is_asked_for_again;
         }

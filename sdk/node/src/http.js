@@ -1,6 +1,6 @@
 // Requests over the connections of the integration. The supervisor's broker adds the credential; it is never here.
 
-import { request as httpRequest } from "node:http";
+import { send } from "./send.js";
 import { CredentialsRefused, Failed, Later, Never } from "./errors.js";
 
 /** An answer, of any status. */
@@ -80,11 +80,11 @@ export class Connection {
     }
     if (effect !== undefined) sent.set("xp-effect-key", effect);
     for (const [name, value] of new Headers(headers)) sent.set(name, value);
-    const options = { method, body, headers: sent, redirect: "manual", signal: AbortSignal.timeout(timeoutMs) };
+    const content = body === undefined ? undefined : Buffer.from(await new Response(body).arrayBuffer());
+    const signal = AbortSignal.timeout(timeoutMs);
     try {
-      if (this.#socket) return await atSocket(this.#socket, url, options);
-      const answer = await fetch(url, options);
-      return new Answer(answer.status, answer.headers, new Uint8Array(await answer.arrayBuffer()));
+      const answer = await send(url, { method, headers: Object.fromEntries(sent), signal, socketPath: this.#socket }, content);
+      return new Answer(answer.status, answer.headers, new Uint8Array(answer.body));
     } catch (cause) {
       const why = cause.cause?.message ?? cause.message;
       throw new Later(`no answer from ${method} ${path}: ${why}`, { code: "unreachable", cause });
@@ -107,24 +107,6 @@ export class Connection {
   async delete(path, options) {
     return (await this.request("DELETE", path, options)).check();
   }
-}
-
-/** As `fetch`, which knows no sockets. */
-async function atSocket(socketPath, url, { method, body, headers, signal }) {
-  const content = body === undefined ? undefined : Buffer.from(await new Response(body).arrayBuffer());
-  return new Promise((resolve, reject) => {
-    const options = { socketPath, method, signal, path: url.pathname + url.search, headers: Object.fromEntries(headers) };
-    const request = httpRequest(options, (answer) => {
-      const chunks = [];
-      answer.on("data", (chunk) => chunks.push(chunk)).on("error", reject);
-      answer.on("end", () => {
-        const entries = Object.entries(answer.headersDistinct ?? answer.headers);
-        const all = entries.flatMap(([name, values]) => [values].flat().map((value) => [name, value]));
-        resolve(new Answer(answer.statusCode, new Headers(all), new Uint8Array(Buffer.concat(chunks))));
-      });
-    });
-    request.on("error", reject).end(content);
-  });
 }
 
 export function overBroker(broker, slot, socket) {

@@ -82,7 +82,7 @@ export class Connection {
 /** What is known of this run, and what it may say. */
 export class Run<Config = any, Input = any, State = any> {
   private constructor();
-  readonly binding: "framed" | "plain" | "local";
+  readonly binding: "framed" | "http" | "plain" | "local";
   readonly mode: "normal" | "init";
   readonly config: Config;
   readonly input: Input;

@@ -3,6 +3,7 @@
 import { Cancelled, Failed } from "./errors.js";
 import { Local, Plain } from "./files.js";
 import { Framed } from "./framed.js";
+import { Remote } from "./remote.js";
 import { Run } from "./run.js";
 
 /** Begins the run: finds the binding, reads what there is to know. For scripts that do without `main`. */
@@ -12,7 +13,7 @@ export async function start({ prefix = "XP" } = {}) {
 
 async function begin(prefix) {
   const env = process.env;
-  const framed = env[`${prefix}_BINDING`] === "framed";
+  const Spoken = { framed: Framed, http: Remote }[env[`${prefix}_BINDING`]] ?? Plain;
   const protocol = env[`${prefix}_PROTOCOL`];
   if (protocol && protocol !== "crosspoint/1") {
     process.stderr.write(`crosspoint: the protocol ${protocol} is not known here\n`);
@@ -22,7 +23,7 @@ async function begin(prefix) {
   if (!protocol) {
     binding = new Local(env[`${prefix}_LOCAL_DIR`] || ".crosspoint", env[`${prefix}_CTX_RUN_MODE`] || "normal");
   } else {
-    binding = framed ? new Framed(env, prefix) : new Plain(env, prefix);
+    binding = new Spoken(env, prefix);
   }
   const attach = binding.attach?.bind(binding);
   const facts = await binding.start();
@@ -32,8 +33,8 @@ async function begin(prefix) {
     if (binding.name === "local") return;
     process.on("SIGTERM", () => {
       const reason = run.remainingMs() <= 60_000 ? "deadline" : "draining";
-      // The message that comes with the signal over the framed binding knows better why.
-      if (framed) setTimeout(cancel, 1000, reason).unref();
+      // A message that comes with the signal knows better why.
+      if (Spoken !== Plain) setTimeout(cancel, 1000, reason).unref();
       else cancel(reason);
     });
   };
@@ -45,7 +46,14 @@ async function begin(prefix) {
 export async function main(work, { init, prefix = "XP" } = {}) {
   const { run, binding } = await begin(prefix);
   const todo = run.mode === "init" ? init ?? (() => ({})) : work;
-  process.exit(await finish(run, binding, todo));
+  const code = await finish(run, binding, todo);
+  try {
+    await binding.flush?.();
+  } catch (error) {
+    process.stderr.write(`crosspoint: ${error.message}\n`);
+    process.exit(code || 1);
+  }
+  process.exit(code);
 }
 
 async function finish(run, binding, work) {

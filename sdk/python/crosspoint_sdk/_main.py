@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 from ._errors import Cancelled, Failed
 from ._framed import Framed
 from ._plain import Local, Plain
+from ._remote import Remote
 from ._run import Run
 
 
@@ -29,6 +30,8 @@ def start(prefix: str = "XP") -> Run:
         binding = Local(folder, env.get(prefix + "_CTX_RUN_MODE") or "normal")  # type: Any
     elif env.get(prefix + "_BINDING") == "framed":
         binding = Framed.open(env, prefix)
+    elif env.get(prefix + "_BINDING") == "http":
+        binding = Remote.open(env, prefix)
     else:
         binding = Plain(env, prefix)
     run = Run(binding, binding.start())
@@ -39,7 +42,7 @@ def start(prefix: str = "XP") -> Run:
 
 def _asked_to_stop(run: Run) -> None:
     reason = "deadline" if run.remaining() <= 60 else "draining"
-    if run.binding == "framed":
+    if run.binding in ("framed", "http"):
         # The message that comes with the signal knows better why.
         late = threading.Timer(1.0, run._cancel, [reason])
         late.daemon = True

@@ -19,7 +19,7 @@ class Run:
 
     Attributes: `mode` (``normal`` or ``init``), `config`, `input`, `triggers`, `secrets` (by name), `state`,
     `run_key`, `execution`, `attempt`, `customer`, `installation`, `integration`, `flow`, `trigger`, `deadline`
-    (a `datetime`, or None), `binding` (``framed``, ``plain`` or ``local``).
+    (a `datetime`, or None), `binding` (``framed``, ``http``, ``plain`` or ``local``).
     """
 
     def __init__(self, binding: Any, facts: Mapping[str, Any]):
@@ -87,7 +87,7 @@ class Run:
     def checkpoint(self, value: Any = _ABSENT, *, timeout: Optional[float] = None, **patch: Any) -> bool:
         """Remembers a new state: `value` replaces it whole, or the named fields replace those of the same name.
 
-        Over the framed binding it answers True as soon as the state is durable: it is kept even if the script is killed
+        Over the framed and the http binding it answers True as soon as the state is durable: it is kept even if the script is killed
         in the next moment. Where states are kept with the success of the run alone it answers False.
         Raises `Refused` if the state cannot be kept, `TimeoutError` if no answer came in time.
         """

@@ -53,7 +53,15 @@ impl ConnectionTransport {
         Ok((left.min(most), left < most))
     }
 
-    async fn exchange(&self, request: http::Request<Bytes>, options: &CallOptions) -> Result<http::Response<Bytes>> {
+    async fn exchange(
+        &self,
+        mut request: http::Request<Bytes>,
+        options: &CallOptions,
+    ) -> Result<http::Response<Bytes>> {
+        if options.conceal {
+            // What is compressed cannot be searched.
+            request.headers_mut().remove(http::header::ACCEPT_ENCODING);
+        }
         let (size, most) = (request.body().len(), self.client.limits().max_request);
         if size > most {
             return Err(Error::new(
@@ -76,6 +84,9 @@ impl ConnectionTransport {
             .map_err(|_| timed_out(left, is_deadline))??;
         if let Some(time) = retry_after(response.status(), response.headers(), self.clock.now()) {
             response.extensions_mut().insert(RetryAt(time));
+        }
+        if options.conceal {
+            self.credential.conceal(&mut response);
         }
         Ok(response)
     }

@@ -1,15 +1,24 @@
 //! How a credential goes into a request.
 
+use super::hidden::Hidden;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use crosspoint_core::{AuthScheme, Code, CredentialFields, Error, ExposeSecret, Result, SecretString};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::zeroize::Zeroizing;
 use std::fmt;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// A credential in the form in which it is sent.
 #[derive(Clone)]
-pub(crate) enum Credential {
+pub(crate) struct Credential {
+    place: Place,
+    /// Whatever in it must not be seen.
+    hidden: Hidden,
+}
+
+#[derive(Clone)]
+enum Place {
     None,
     Header(HeaderName, HeaderValue),
     Query(String, SecretString),
@@ -18,22 +27,34 @@ pub(crate) enum Credential {
 impl Credential {
     /// Prepares the fields of a scheme.
     pub(crate) fn new(scheme: &AuthScheme, fields: &CredentialFields) -> Result<Self> {
-        Ok(match scheme {
-            AuthScheme::None => Self::None,
+        let mut hidden = Hidden::default();
+        let place = match scheme {
+            AuthScheme::None => Place::None,
             AuthScheme::ApiKeyHeader { header, prefix } => {
                 let name = HeaderName::try_from(header.as_str()).map_err(|_| {
                     Error::new(Code::SetupInvalid, "the scheme's header has no valid name").with("header", header)
                 })?;
-                let value = Zeroizing::new(format!("{prefix}{}", field(fields, "api_key")?));
-                Self::Header(name, sensitive(&value)?)
+                let key = field(fields, "api_key")?;
+                hidden.add(key);
+                let value = Zeroizing::new(format!("{prefix}{key}"));
+                Place::Header(name, sensitive(&value)?)
             }
             AuthScheme::ApiKeyQuery { parameter } => {
-                Self::Query(parameter.clone(), SecretString::from(field(fields, "api_key")?))
+                let key = field(fields, "api_key")?;
+                hidden.add(key);
+                hidden.add(&Zeroizing::new(
+                    form_urlencoded::byte_serialize(key.as_bytes()).collect::<String>(),
+                ));
+                Place::Query(parameter.clone(), SecretString::from(key))
             }
             AuthScheme::Basic => {
-                let pair = Zeroizing::new(format!("{}:{}", field(fields, "username")?, field(fields, "password")?));
-                let value = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(pair.as_bytes()))));
-                Self::Header(header::AUTHORIZATION, sensitive(&value)?)
+                let password = field(fields, "password")?;
+                let pair = Zeroizing::new(format!("{}:{password}", field(fields, "username")?));
+                let pair = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+                hidden.add(password);
+                hidden.add(&pair);
+                let value = Zeroizing::new(format!("Basic {}", *pair));
+                Place::Header(header::AUTHORIZATION, sensitive(&value)?)
             }
             _ => {
                 return Err(
@@ -41,17 +62,18 @@ impl Credential {
                         .with("scheme", scheme.name()),
                 );
             }
-        })
+        };
+        Ok(Self { place, hidden })
     }
 
     /// Puts it into a request to the provider.
     pub(super) fn apply(&self, url: &mut Url, headers: &mut HeaderMap) {
-        match self {
-            Self::None => {}
-            Self::Header(name, value) => {
+        match &self.place {
+            Place::None => {}
+            Place::Header(name, value) => {
                 headers.insert(name.clone(), value.clone());
             }
-            Self::Query(name, value) => {
+            Place::Query(name, value) => {
                 retain_pairs(url, |key, _| key != name);
                 url.query_pairs_mut().append_pair(name, value.expose_secret());
             }
@@ -60,18 +82,23 @@ impl Credential {
 
     /// Takes it out of a URL of somebody else to which the provider has copied it.
     pub(super) fn remove_from(&self, url: &mut Url) {
-        if let Self::Query(_, secret) = self {
+        if let Place::Query(_, secret) = &self.place {
             retain_pairs(url, |_, value| value != secret.expose_secret());
         }
+    }
+
+    /// Masks it in an answer into which the provider has copied it.
+    pub(super) fn conceal(&self, answer: &mut http::Response<Bytes>) {
+        self.hidden.mask(answer);
     }
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "Credential(none)",
-            Self::Header(..) => "Credential(in a header)",
-            Self::Query(..) => "Credential(in the query)",
+        f.write_str(match self.place {
+            Place::None => "Credential(none)",
+            Place::Header(..) => "Credential(in a header)",
+            Place::Query(..) => "Credential(in the query)",
         })
     }
 }
@@ -143,7 +170,10 @@ mod tests {
 
     #[test]
     fn a_key_that_came_back_in_a_redirect_is_taken_out() {
-        let credential = Credential::Query("key".to_owned(), SecretString::from("canary"));
+        let query = AuthScheme::ApiKeyQuery {
+            parameter: "key".to_owned(),
+        };
+        let credential = Credential::new(&query, &CredentialFields::from([("api_key", "canary")])).unwrap();
         let mut url = Url::parse("https://b.example/?token=canary&x=1").unwrap();
         credential.remove_from(&mut url);
         assert_eq!(url.as_str(), "https://b.example/?x=1");

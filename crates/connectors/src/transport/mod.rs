@@ -10,6 +10,7 @@ mod credential;
 mod exchange;
 mod guard;
 mod health;
+mod hidden;
 mod notify;
 mod retry_after;
 mod target;

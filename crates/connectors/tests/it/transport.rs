@@ -264,3 +264,36 @@ async fn a_credential_that_no_header_can_carry_is_refused() {
     assert_eq!(error.code(), Code::InputInvalid);
     assert!(!format!("{error:?}").contains("lines"), "{error:?}");
 }
+
+#[tokio::test]
+async fn who_must_not_learn_the_credential_does_not_learn_it_from_a_careless_provider() {
+    let server = Server::start(|seen| {
+        let authorization = seen.header("authorization").unwrap_or_default().to_owned();
+        let encoding = seen.header("accept-encoding").unwrap_or("none").to_owned();
+        let body = format!("{{\"you\":\"{authorization}\",\"next\":\"https://x{}\"}}", seen.path);
+        let link = format!("<https://x{}>; rel=next", seen.path);
+        answer(200, &[("link", link.as_str()), ("x-encoding", encoding.as_str())], body)
+    })
+    .await;
+    let http = http(&[&server]);
+    let query = AuthScheme::ApiKeyQuery {
+        parameter: "key".to_owned(),
+    };
+    for scheme in [AuthScheme::bearer(), query, AuthScheme::Basic] {
+        let client = client_with(&http, &server.url(), &scheme);
+        let request = || {
+            let request = http::Request::get("/me?full=yes").header("accept-encoding", "gzip");
+            request.body(Bytes::new()).unwrap()
+        };
+        let told = format!("{:?}", client.send(request()).await.unwrap());
+        let concealed = format!("{:?}", client.concealing().send(request()).await.unwrap());
+        let secrets = [KEY, "canary-word-77", "YW5uOmNhbmFyeS13b3JkLTc3"];
+        assert!(secrets.iter().any(|secret| told.contains(secret)), "{told}");
+        assert!(!secrets.iter().any(|secret| concealed.contains(secret)), "{concealed}");
+        assert!(
+            concealed.contains("[secret]") && concealed.contains("full=yes"),
+            "{concealed}"
+        );
+        assert!(told.contains("\"x-encoding\": \"gzip\"") && concealed.contains("\"x-encoding\": \"none\""));
+    }
+}

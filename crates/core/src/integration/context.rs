@@ -189,15 +189,17 @@ impl<C> FlowContext<C> {
     /// # Errors
     /// As [`set_state`](Self::set_state); [`Code::LeaseStale`] if the execution is not this worker's any more, and
     /// [`Code::StateConflict`] if somebody else has changed the state: pass both on.
-    pub async fn checkpoint<T: Serialize + Sync>(&self, state: &T) -> Result<()> {
-        self.check_stateful()?;
-        let value = crate::connector::to_value(state)?;
-        let later = match &self.spec.checkpoint {
-            Some(checkpoint) => checkpoint.save(value).await.map(|_| None)?,
-            None => Some(value),
-        };
-        self.journal.entries().state = later;
-        Ok(())
+    pub fn checkpoint<T: Serialize>(&self, state: &T) -> impl Future<Output = Result<()>> + Send + use<C, T> {
+        let value = self.check_stateful().and_then(|()| crate::connector::to_value(state));
+        let (checkpoint, journal) = (self.spec.checkpoint.clone(), self.journal.clone());
+        async move {
+            let later = match checkpoint {
+                Some(checkpoint) => checkpoint.save(value?).await.map(|_| None)?,
+                None => Some(value?),
+            };
+            journal.entries().state = later;
+            Ok(())
+        }
     }
 
     fn check_stateful(&self) -> Result<()> {

@@ -1,7 +1,10 @@
 //! Programs in any language.
 
 use crate::Isolation;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// A program in any language that speaks the plain binding of `crosspoint/1` (see `docs/protocol.md`): configuration
 /// and context in environment variables and files, logs on standard error, the result in a file, an exit code with a
@@ -21,7 +24,8 @@ pub struct Script {
     secrets: bool,
     protocol: Protocol,
     egress: Option<Egress>,
-    read_only: Vec<PathBuf>,
+    root: Option<PathBuf>,
+    layers: Vec<(String, PathBuf)>,
 }
 
 /// How a script and its supervisor talk: the bindings of `crosspoint/1` (see `docs/protocol.md`).
@@ -37,6 +41,9 @@ pub enum Protocol {
     /// Messages, one JSON object a line: in on standard input, out on a descriptor of their own. Logs with levels,
     /// progress, and state that is durable as soon as it is acknowledged.
     Framed,
+    /// The same messages over HTTP, fetched and posted with a token of the run: for programs to which a pipe of their own is
+    /// hard to hand. Only at [`Isolation::Process`], where a run can reach the host's loopback.
+    Http,
 }
 
 /// What a script may reach over the network. From little to much.
@@ -119,7 +126,8 @@ impl Script {
             secrets: false,
             protocol: Protocol::Plain,
             egress: None,
-            read_only: Vec::new(),
+            root: None,
+            layers: Vec::new(),
         }
     }
 
@@ -144,10 +152,18 @@ impl Script {
         self
     }
 
-    /// A further folder that the script reads: packages that it needs, for instance. At every isolation it has the same
-    /// path inside as outside, and cannot be written. The folder that it runs in need not be named.
-    pub fn read_only(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.read_only.push(folder.into());
+    /// Runs the command in the folder `below` of `root`, and shows it all of `root`. Without effect on inline scripts.
+    pub fn dir_in(mut self, root: impl Into<PathBuf>, below: impl AsRef<Path>) -> Self {
+        let root = root.into();
+        let dir = root.join(below);
+        self.root = Some(root);
+        self.dir(dir)
+    }
+
+    /// A further folder that the script reads and cannot write, such as packages that it needs; at most eight. Where it is
+    /// differs with the isolation, and is told in this environment variable: `PYTHONPATH`, for instance.
+    pub fn layer(mut self, variable: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        self.layers.push((variable.into(), folder.into()));
         self
     }
 
@@ -197,10 +213,15 @@ impl Script {
     pub const fn environment(&self) -> &BTreeMap<String, String> {
         &self.env
     }
-    /// Further folders that it reads.
+    /// The folder that it is shown, if that is more than the one it runs in.
     #[must_use]
-    pub fn readable(&self) -> &[PathBuf] {
-        &self.read_only
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+    /// Further folders that it reads, each with the variable that tells where it is.
+    #[must_use]
+    pub fn layers(&self) -> &[(String, PathBuf)] {
+        &self.layers
     }
     /// How the script and its supervisor talk.
     #[must_use]

@@ -67,11 +67,21 @@ pub(super) fn list(root: &Path) -> Result<Vec<Listed>> {
 
 /// The digest of everything below a folder.
 pub(super) fn digest(root: &Path) -> Result<ContentDigest> {
+    digest_under(root, "")
+}
+
+/// The digest that everything below a folder would have if it lay in another folder below `above`.
+pub(super) fn digest_under(root: &Path, above: &str) -> Result<ContentDigest> {
+    let above = match above.is_empty() {
+        true => String::new(),
+        false => format!("{above}/"),
+    };
     let mut hash = Sha256::new();
     hash.update(FORM);
     let mut buffer = vec![0; 64 << 10];
     for file in list(root)? {
-        hash.update(length(file.path.len()));
+        hash.update(length(above.len() + file.path.len()));
+        hash.update(above.as_bytes());
         hash.update(file.path.as_bytes());
         hash.update([u8::from(file.executable)]);
         hash.update(file.size.to_be_bytes());
@@ -160,6 +170,13 @@ mod tests {
             found.to_string(),
             "92bdd899180c24b1e805b4730479cde012e83f191ce579f7986cd2c47c0857ef"
         );
+    }
+
+    #[test]
+    fn a_folder_can_be_hashed_as_if_it_lay_deeper() {
+        let deep = of(&[("p/q/a", "x", 0o644), ("p/q/b/c", "y", 0o755)]);
+        let flat = folder(&[("a", "x", 0o644), ("b/c", "y", 0o755)]);
+        assert_eq!(digest_under(flat.path(), "p/q").unwrap(), deep);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From an artifact to an integration that the registry takes.
 
-use super::{Artifact, AuthorPolicy, FlowManifest, TriggerManifest};
+use super::{Artifact, AuthorPolicy, FlowManifest, Language, TriggerManifest, layers};
 use crosspoint_core::{
     AnyIntegration, ConnectionSlot, FlowDefinition, FlowOptions, Integration, NoConfig, Result, Schemas, Script,
     SecretRef, Source, Tick, Work,
@@ -49,16 +49,20 @@ fn definition(artifact: &Artifact, flow: &FlowManifest, policy: &AuthorPolicy) -
 
 fn script(artifact: &Artifact, flow: &FlowManifest, policy: &AuthorPolicy) -> Script {
     let (program, args) = flow.language.command(&flow.entry.program, &flow.entry.args);
-    let mut script = Script::command(program, args)
-        .dir(&artifact.folder)
+    let script = match &artifact.assembly {
+        Some(root) => Script::command(program, args).dir_in(root, layers::APP),
+        None => Script::command(program, args).dir(&artifact.folder),
+    };
+    let mut script = script
         .isolation(flow.isolation.unwrap_or(policy.isolation).max(policy.isolation))
         .env_prefix(&flow.env_prefix)
         .protocol(flow.protocol);
-    for folder in &artifact.layers {
-        script = script.read_only(folder);
-    }
-    for (name, value) in artifact.environment(flow.language) {
-        script = script.env(name, value);
+    if flow.language == Language::Python {
+        // At the weaker levels nothing else keeps Python from writing beside the author's files.
+        script = script.env("PYTHONDONTWRITEBYTECODE", "1");
+        if let Some(packages) = &artifact.python {
+            script = script.layer("PYTHONPATH", packages);
+        }
     }
     if let Some(egress) = &flow.egress {
         script = script.egress(egress.clone());

@@ -62,23 +62,8 @@ pub struct Artifact {
     pub layers: Vec<PathBuf>,
     /// Where Python finds packages.
     python: Option<PathBuf>,
-}
-
-impl Artifact {
-    /// Variables that its programs need to find their packages.
-    fn environment(&self, language: Language) -> Vec<(&'static str, String)> {
-        if language != Language::Python {
-            return Vec::new();
-        }
-        // At the weaker levels nothing else keeps Python from writing beside the author's files.
-        let mut variables = vec![("PYTHONDONTWRITEBYTECODE", "1".to_owned())];
-        variables.extend(
-            self.python
-                .as_ref()
-                .map(|folder| ("PYTHONPATH", folder.display().to_string())),
-        );
-        variables
-    }
+    /// The folder of its files and of what Node looks for above them.
+    assembly: Option<PathBuf>,
 }
 
 /// Publishes artifacts, and keeps the registry at what is published. Cheap to clone.
@@ -195,6 +180,7 @@ impl Inner {
             folder: content.clone(),
             layers: Vec::new(),
             python: None,
+            assembly: None,
         };
         for (kind, layer) in kinds.into_iter().zip(&release.layers) {
             let packages = self.store.get(layer).await?;
@@ -204,8 +190,8 @@ impl Inner {
                 let assembly = self
                     .assemble(release.digest, content.clone(), *layer, packages.clone())
                     .await?;
-                artifact.folder = assembly.join("app");
-                artifact.layers.push(assembly);
+                artifact.folder = assembly.join(layers::APP);
+                artifact.assembly = Some(assembly);
             }
             artifact.layers.push(packages);
         }

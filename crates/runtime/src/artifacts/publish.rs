@@ -130,6 +130,7 @@ impl Inner {
             folder: folder.path().to_owned(),
             layers: Vec::new(),
             python: None,
+            assembly: None,
         };
         self.acceptable(&artifact).await?;
         Ok(Ready {

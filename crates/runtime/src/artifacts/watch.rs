@@ -1,6 +1,6 @@
 //! What is published comes into the registry: here at once, and in other processes when they look.
 
-use super::{Artifacts, ByVersion, Inner, disk, listing};
+use super::{Artifacts, ByVersion, Inner, disk, layers};
 use async_trait::async_trait;
 use crosspoint_core::{Code, ContentDigest, ErrorExt, Release, Result, StopSignal, Supply};
 use semver::Version;
@@ -79,9 +79,7 @@ impl Artifacts {
             let pairs = kept
                 .iter()
                 .flat_map(|one| one.layers.iter().map(|layer| (one.digest, *layer)));
-            let needed: BTreeSet<String> = pairs
-                .map(|(of, layer)| listing::digest_of(&[b"assembly 1", of.as_bytes(), layer.as_bytes()]).to_string())
-                .collect();
+            let needed: BTreeSet<String> = pairs.map(|(of, layer)| layers::assembly(&of, &layer)).collect();
             disk::sweep(&staging, left_behind)?;
             for name in disk::names(&assemblies)?
                 .into_iter()

@@ -58,7 +58,7 @@ pub(super) async fn send(shared: &Shared, line: &Arc<Line>, request: Request<Inc
     let busy = line.busy();
     let mut call = read(shared, request).await?;
     let key = effect_key(shared, &mut call).await?;
-    let mut client = call.client.with_deadline(shared.deadline);
+    let mut client = call.client.with_deadline(shared.deadline).concealing();
     if let Some(key) = key {
         client = client.with_effect_key(key);
     }

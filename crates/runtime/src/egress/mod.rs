@@ -10,7 +10,6 @@
 mod answer;
 mod broker;
 mod dial;
-mod environment;
 mod forward;
 mod host;
 mod journal;
@@ -21,11 +20,7 @@ mod serve;
 mod tests;
 mod tunnel;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "see the module"))]
-pub(crate) use {
-    environment::{At, environment},
-    resolver::SystemResolver,
-};
+pub(crate) use resolver::SystemResolver;
 
 use crate::redact::Redactor;
 use crosspoint_core::{
@@ -222,7 +217,7 @@ impl Drop for Task {
 }
 
 impl Server {
-    /// Starts to serve. With [`Egress::None`] and [`Egress::Open`] nothing listens.
+    /// Starts to serve, on the runtime that calls it. With [`Egress::None`] and [`Egress::Open`] nothing listens.
     ///
     /// # Errors
     /// [`Code::SetupInvalid`] if a rule of the script is none; [`Code::Internal`] if the listener cannot be used.
@@ -245,6 +240,7 @@ impl Server {
     }
 
     /// What has gone through so far; processor and memory stay zero.
+    #[cfg(test)]
     pub(crate) fn usage(&self) -> Usage {
         let running = self.running.as_ref();
         running.map_or_else(Usage::default, |running| running.shared.meter.usage())

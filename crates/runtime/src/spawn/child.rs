@@ -72,7 +72,9 @@ fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
     for (resource, limit) in &orders.limits {
         step(Step::Limits, setrlimit(*resource, both(*limit)))?;
     }
-    step(Step::Capabilities, sys::drop_capabilities())?;
+    // An ordinary user without a namespace may not, and need not: it has none, and no_new_privs keeps it from getting any.
+    let bounding = orders.kind == Kind::Sandboxed || orders.grants.id.is_some();
+    step(Step::Capabilities, sys::drop_capabilities(bounding))?;
     // After the last change of credentials, which clears it; and the spawner may have died before.
     let signal = set_parent_process_death_signal(Some(Signal::KILL));
     step(Step::ParentWatch, signal)?;

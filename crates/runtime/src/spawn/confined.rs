@@ -18,17 +18,7 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal, kill_process},
 };
-use std::{
-    ffi::CStr,
-    fs,
-    io::Write,
-    mem::MaybeUninit,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::{ffi::CStr, fs, io::Write, mem::MaybeUninit, path::Path, sync::Arc};
 
 /// The number of the limit that carries the mark.
 pub(super) const MARK_NUMBER: u32 = 15;
@@ -60,7 +50,6 @@ pub(super) struct Grounds {
     pub(super) shared: Arc<Vec<Ground>>,
     /// What this one may reach besides.
     pub(super) own: Vec<Ground>,
-    pub(super) mark: u64,
     /// Processes that the user has anyway and that count against the limit.
     pub(super) others: u64,
 }
@@ -100,13 +89,13 @@ pub(super) fn give_folder(folder: &Path, id: u32) -> Result<(), Trouble> {
 const HOST_DIED: i32 = libc::SIGUSR1;
 
 /// Makes this task, a spawner, the parent of whoever loses its own, and the one that cleans up after the host.
-pub(super) fn outlive_host(host: u64) -> Result<(), Trouble> {
+pub(super) fn outlive_host() -> Result<(), Trouble> {
     step(
         Step::Session,
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())),
     )?;
     // Its own mark tells the handler, which can be told nothing else, whose runs it is to end. A run's mark is lower.
-    let own = super::orders::both(host | RUN);
+    let own = super::orders::both(marks() | RUN);
     step(
         Step::Limits,
         rustix::process::setrlimit(rustix::process::Resource::Rttime, own),
@@ -125,33 +114,20 @@ pub(super) fn outlive_host(host: u64) -> Result<(), Trouble> {
 extern "C" fn host_died(_: i32) {
     let own = rustix::process::getpid();
     let mark = sys::hard_limit(own, MARK_NUMBER).unwrap_or(0);
-    kill(Marked::Host(mark & !RUN));
+    kill(Marked::Spawner(mark & !RUN));
     while sys::reap_any().is_some() {}
     sys::end();
 }
 
-/// Marks of this host's runs: a bit that nobody uses, the host's number, the run's.
-#[derive(Debug)]
-pub(super) struct Marks {
-    next: AtomicU32,
-}
-
-impl Marks {
-    pub(super) const fn new() -> Self {
-        Self {
-            next: AtomicU32::new(0),
-        }
-    }
-
-    pub(super) fn next(&self) -> u64 {
-        host_marks() | u64::from(self.next.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// What the marks of all of this host's runs have in common.
-pub(super) fn host_marks() -> u64 {
+/// What the marks of all runs of this task, a spawner, have in common: a bit that nobody uses, and its own number.
+pub(super) fn marks() -> u64 {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     (1 << 62) | (u64::from(pid.unsigned_abs()) << 32)
+}
+
+/// The mark of this spawner's run of a number.
+pub(super) fn mark(run: u64) -> u64 {
+    marks() | run & RUN
 }
 
 const RUN: u64 = 0xFFFF_FFFF;
@@ -160,15 +136,15 @@ const RUN: u64 = 0xFFFF_FFFF;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Marked {
     Run(u64),
-    /// All of a host's.
-    Host(u64),
+    /// All of a spawner's.
+    Spawner(u64),
 }
 
 impl Marked {
     const fn meets(self, mark: u64) -> bool {
         match self {
             Self::Run(run) => mark == run,
-            Self::Host(host) => mark & !RUN == host,
+            Self::Spawner(marks) => mark & !RUN == marks,
         }
     }
 }

@@ -29,9 +29,10 @@ mod task;
 
 pub use job::{Input, Job, Stdin};
 pub use options::SandboxOptions;
-pub use running::{Cause, Child, Ended};
+pub(crate) use orders::PORT;
+pub use running::{Cause, Child, Ended, Reach};
 
-use confined::{Ground, Grounds, Marks, give_folder, shared_grounds};
+use confined::{Ground, Grounds, give_folder, shared_grounds};
 use crosspoint_core::{CustomerId, Isolation, Result};
 use filter::Kind;
 use landlock::{Access, Landlock};
@@ -57,7 +58,6 @@ struct Inner {
     visible: Visible,
     sandboxed: OnceCell<Sandboxed>,
     confined: OnceCell<Confined>,
-    marks: Marks,
 }
 
 impl std::fmt::Debug for Inner {
@@ -148,7 +148,6 @@ impl Sandbox {
             visible,
             sandboxed: OnceCell::new(),
             confined: OnceCell::new(),
-            marks: Marks::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -189,7 +188,7 @@ impl Sandbox {
         };
         let (orders, ends) = Orders::new(&job, grants)?;
         let started = sandboxed.crew.pick()?.request(Box::new(orders)).await?;
-        Child::new(started, ends, None, job.limits)
+        Child::new(started, ends, job.limits)
     }
 
     async fn launch_confined(&self, job: Job, customer: &CustomerId) -> std::result::Result<Child, Trouble> {
@@ -210,11 +209,9 @@ impl Sandbox {
         for (source, _) in &job.read_only {
             own.push(Ground::new(Step::Bind, source, Access::Read)?);
         }
-        let mark = self.inner.marks.next();
         let grounds = Grounds {
             shared: Arc::clone(&confined.grounds),
             own,
-            mark,
             others: 0,
         };
         let grants = Grants {
@@ -227,7 +224,7 @@ impl Sandbox {
         };
         let (orders, ends) = Orders::new(&job, grants)?;
         let started = confined.crew.pick()?.request(Box::new(orders)).await?;
-        Child::new(started, ends, Some(mark), job.limits)
+        Child::new(started, ends, job.limits)
     }
 }
 

@@ -27,7 +27,7 @@ use std::{
 };
 
 /// The port of the listener in a run's own network namespace.
-pub(super) const PORT: u16 = 8899;
+pub(crate) const PORT: u16 = 8899;
 
 /// What a run gets besides its job.
 pub(super) struct Grants {
@@ -253,7 +253,6 @@ fn limits(limits: &Limits, kind: Kind, grounds: Option<&Grounds>) -> Vec<(Resour
     ];
     let mut processes = u64::from(limits.processes);
     if let Some(grounds) = grounds {
-        all.push((Resource::Rttime, grounds.mark));
         processes = processes.saturating_add(grounds.others);
     }
     all.push((Resource::Nproc, processes));

@@ -15,7 +15,7 @@ type Check = (&'static str, &'static str, &'static str);
 const COMMON: &[Check] = &[
     (
         "empty-capabilities",
-        "sed -n 's/^Cap[EBPIA].*:.//p' /proc/self/status | sort -u",
+        "sed -n 's/^Cap[EPIA].*:.//p' /proc/self/status | sort -u",
         "0000000000000000",
     ),
     (
@@ -33,8 +33,8 @@ const COMMON: &[Check] = &[
     ("resource-limits", "ulimit -n; ulimit -c", "64\n0"),
     (
         "closed-descriptors",
-        "ls /proc/$$/fd > fds; tr '\\n' ' ' < fds",
-        "0 1 2 ",
+        "sh -c 'exec ls -1 /proc/self/fd > fds'; wc -l < fds",
+        "4",
     ),
     (
         "clean-environment",
@@ -45,6 +45,11 @@ const COMMON: &[Check] = &[
 
 const SANDBOXED: &[Check] = &[
     ("user-namespace", "id -u", "1000"),
+    (
+        "bounding-set",
+        "sed -n 's/^CapBnd:.//p' /proc/self/status",
+        "0000000000000000",
+    ),
     ("pid-namespace", "echo $$", "1"),
     ("host-name", "hostname 2>/dev/null || uname -n", "sandbox"),
     (
@@ -59,8 +64,8 @@ const SANDBOXED: &[Check] = &[
     ),
     (
         "capped-tmpfs",
-        "head -c 4194304 /dev/zero 2>/dev/null > /w/tmp/x; wc -c < /w/tmp/x; rm /w/tmp/x",
-        "1048576",
+        "head -c 4194304 /dev/zero 2>/dev/null > /w/tmp/x; [ $(wc -c < /w/tmp/x) -le 1048576 ] && echo held; rm /w/tmp/x",
+        "held",
     ),
     ("private-proc", "ls /proc | grep -c -v -e '^[0-9]*$' -e self", "0"),
     (

@@ -16,7 +16,16 @@ use rustix::{
     io::Errno,
     process::{Signal, pidfd_send_signal},
 };
-use std::{net::TcpListener, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{
+    net::TcpListener,
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::unix::pipe::{Receiver, Sender},
     sync::oneshot,
@@ -54,6 +63,55 @@ pub struct Ended {
     pub peak_memory: u64,
 }
 
+/// Reaches a run from elsewhere. Without effect once it has ended.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    killer: Killer,
+    /// `Sandboxed`: its own /proc, which lists its processes and no others.
+    processes: Option<Arc<OwnedFd>>,
+    killed: Arc<AtomicBool>,
+}
+
+impl Reach {
+    /// Kills the run and all that it started.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        self.killer.kill();
+    }
+
+    /// Asks the run to end: `SIGTERM`, if its first process has a handler for it. Without one it would not notice, being
+    /// the first of its namespace; then it is killed at once. Answers whether it was asked.
+    pub fn ask(&self) -> bool {
+        if self.killer.mark.is_some() || self.handles(Signal::TERM) {
+            let asked = pidfd_send_signal(&*self.killer.pidfd, Signal::TERM).is_ok();
+            pidfd_send_signal(&*self.killer.pidfd, Signal::CONT).ok();
+            asked
+        } else {
+            self.kill();
+            false
+        }
+    }
+
+    /// Whether its first process catches a signal.
+    fn handles(&self, signal: Signal) -> bool {
+        let Some(processes) = &self.processes else { return false };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let Ok(status) = openat(processes.as_fd(), c"1/status", flags, Mode::empty()) else {
+            return false;
+        };
+        let mut text = String::new();
+        if std::io::Read::read_to_string(&mut std::fs::File::from(status), &mut text).is_err() {
+            return false;
+        }
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or(0);
+        let bit = u32::try_from(signal.as_raw()).unwrap_or(1) - 1;
+        caught >> bit & 1 == 1
+    }
+}
+
 /// A run. Dropping it kills the run and all that it started.
 #[derive(Debug)]
 pub struct Child {
@@ -69,28 +127,25 @@ pub struct Child {
     pub listener: Option<TcpListener>,
     /// `Sandboxed`: its `/w`, also after its end. Open what is in it beneath this descriptor only.
     pub folder: Option<OwnedFd>,
-    killer: Killer,
+    reach: Reach,
     guard: Guard,
     limits: Limits,
-    /// `Sandboxed`: its own /proc, which lists its processes and no others.
-    processes: Option<OwnedFd>,
     network: Option<Lease>,
     id: Option<Id>,
     end: oneshot::Receiver<Reaped>,
     ended: Option<Ended>,
-    killed: bool,
 }
 
 impl Child {
-    pub(super) fn new(started: Started, ends: Ends, mark: Option<u64>, limits: Limits) -> Result<Self, Trouble> {
+    pub(super) fn new(started: Started, ends: Ends, limits: Limits) -> Result<Self, Trouble> {
         let receiver = |fd| io_step(Step::Pipes, Receiver::from_owned_fd(fd));
         let mut handed = started.handed.into_iter();
         let (folder, processes) = (handed.next(), handed.next());
         let killer = Killer {
             pidfd: started.pidfd,
-            mark,
+            mark: started.mark,
         };
-        let view = view(folder.as_ref(), processes.as_ref(), mark).inspect_err(|_| killer.kill())?;
+        let view = view(folder.as_ref(), processes.as_ref(), killer.mark).inspect_err(|_| killer.kill())?;
         let guard = Guard::start(view, limits, killer.clone());
         let mut child = Self {
             stdin: None,
@@ -98,16 +153,18 @@ impl Child {
             stderr: None,
             messages: None,
             folder,
-            processes,
             listener: handed.next().map(TcpListener::from),
-            killer,
+            reach: Reach {
+                killer,
+                processes: processes.map(Arc::new),
+                killed: Arc::default(),
+            },
             guard,
             limits,
             network: started.network,
             id: started.id,
             end: started.end,
             ended: None,
-            killed: false,
         };
         // From here on a failure drops, and thus kills, the run.
         child.stdin = ends
@@ -140,7 +197,7 @@ impl Child {
             None => Cause::Exited,
             Some(_) if self.guard.seen.verdict() == Verdict::Memory => Cause::OutOfMemory,
             Some(_) if self.guard.seen.verdict() == Verdict::Processor => Cause::OutOfTime,
-            Some(_) if self.killed => Cause::Killed,
+            Some(_) if self.reach.killed.load(Ordering::Relaxed) => Cause::Killed,
             Some(libc::SIGKILL | libc::SIGXCPU) if reaped.cpu >= self.processor_limit() => Cause::OutOfTime,
             Some(libc::SIGSYS) => Cause::Forbidden,
             Some(_) => Cause::Crashed,
@@ -155,50 +212,27 @@ impl Child {
         Ok(ended)
     }
 
-    /// Kills the run and all that it started.
-    pub fn kill(&mut self) {
-        if self.ended.is_some() {
-            return;
-        }
-        self.killed = true;
-        self.killer.kill();
+    /// Reaches the run from elsewhere.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.reach.clone()
     }
 
-    /// Asks the run to end: `SIGTERM`, if its first process has a handler for it. Without one it would not notice, being
-    /// the first of its namespace; then it is killed at once. Answers whether it was asked.
-    pub fn ask(&mut self) -> bool {
-        if self.killer.mark.is_some() || self.handles(Signal::TERM) {
-            let asked = pidfd_send_signal(&*self.killer.pidfd, Signal::TERM).is_ok();
-            pidfd_send_signal(&*self.killer.pidfd, Signal::CONT).ok();
-            asked
-        } else {
-            self.kill();
-            false
+    /// Kills the run and all that it started.
+    pub fn kill(&mut self) {
+        if self.ended.is_none() {
+            self.reach.kill();
         }
+    }
+
+    /// As [`Reach::ask`].
+    pub fn ask(&mut self) -> bool {
+        self.reach.ask()
     }
 
     /// What one process may use, as the kernel counts it: whole seconds, looked at now and then.
     fn processor_limit(&self) -> Duration {
         Duration::from_secs(self.limits.cpu_ms.div_ceil(1000).max(1)).mul_f32(0.75)
-    }
-
-    /// Whether its first process catches a signal.
-    fn handles(&self, signal: Signal) -> bool {
-        let Some(processes) = &self.processes else { return false };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let Ok(status) = openat(processes.as_fd(), c"1/status", flags, Mode::empty()) else {
-            return false;
-        };
-        let mut text = String::new();
-        if std::io::Read::read_to_string(&mut std::fs::File::from(status), &mut text).is_err() {
-            return false;
-        }
-        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        let caught = caught
-            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .unwrap_or(0);
-        let bit = u32::try_from(signal.as_raw()).unwrap_or(1) - 1;
-        caught >> bit & 1 == 1
     }
 }
 

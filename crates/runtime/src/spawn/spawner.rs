@@ -24,7 +24,8 @@ use rustix::{
         socketpair,
     },
     process::{
-        DumpableBehavior, Pid, PidfdFlags, Signal, dumpable_behavior, getpid, pidfd_open, set_dumpable_behavior,
+        DumpableBehavior, Pid, PidfdFlags, Resource, Signal, dumpable_behavior, getpid, pidfd_open,
+        set_dumpable_behavior,
     },
     thread::{
         CapabilitiesSecureBits, LinkNameSpaceType, capabilities_secure_bits, set_capabilities_secure_bits,
@@ -47,6 +48,8 @@ const CHILD_STACK: usize = 128 * 1024;
 /// What was started.
 pub(super) struct Started {
     pub(super) pidfd: Arc<OwnedFd>,
+    /// By which its processes are found, if it has no namespace for them.
+    pub(super) mark: Option<u64>,
     /// The run's folder, its view of its processes, its listener.
     pub(super) handed: Vec<OwnedFd>,
     pub(super) network: Option<Lease>,
@@ -86,9 +89,8 @@ impl Spawner {
         });
         let mine = Arc::clone(&spawner);
         let place = ready.clone().map_or(Place::Host, Place::Ready);
-        let host = confined::host_marks();
         let main = move |entered: Result<(), Trouble>| {
-            let work = entered.and_then(|()| Work::new(ready, sweeper, host));
+            let work = entered.and_then(|()| Work::new(ready, sweeper));
             let end = match work {
                 Ok(mut work) => work.run(&mine),
                 Err(trouble) => trouble,
@@ -171,10 +173,10 @@ const WAKE: u64 = 0;
 const LOOK_AROUND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 impl Work {
-    fn new(ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>, host: u64) -> Result<Self, Trouble> {
+    fn new(ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>) -> Result<Self, Trouble> {
         match &ready {
             Some(_) => die_with_parent()?,
-            None => confined::outlive_host(host)?,
+            None => confined::outlive_host()?,
         }
         let root = rustix::process::geteuid().is_root();
         if root && ready.as_ref().is_none_or(|ready| ready.ids.is_some()) {
@@ -308,6 +310,9 @@ impl Work {
         if let Some(network) = &orders.grants.network {
             step(Step::Enter, move_into(network.namespace(), LinkNameSpaceType::Network))?;
         }
+        self.next += 1;
+        let mark = (orders.kind == Kind::Confined).then(|| confined::mark(self.next));
+        orders.limits.extend(mark.map(|mark| (Resource::Rttime, mark)));
         let (pid, pidfd) = self.clone_child(orders)?;
         let pidfd = Arc::new(pidfd);
         let handed = if orders.kind == Kind::Sandboxed {
@@ -319,7 +324,6 @@ impl Work {
             .then(|| sys::mount_namespace(pidfd.as_fd()).ok())
             .flatten();
         let (end, ended) = oneshot::channel();
-        self.next += 1;
         let data = epoll::EventData::new_u64(self.next);
         let watched = epoll::add(&self.ends, &*pidfd, data, epoll::EventFlags::IN);
         if let Err(errno) = watched {
@@ -334,12 +338,13 @@ impl Work {
             pid,
             pidfd: Arc::clone(&pidfd),
             mounts,
-            mark: orders.grants.grounds.as_ref().map(|grounds| grounds.mark),
+            mark,
             end,
         };
         self.running.insert(self.next, running);
         Ok(Started {
             pidfd,
+            mark,
             handed,
             network: orders.grants.network.take(),
             id: orders.grants.id.take(),

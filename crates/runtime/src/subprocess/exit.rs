@@ -78,6 +78,24 @@ pub(super) fn out_of_memory(limit: u64) -> Error {
     .with("limit_bytes", limit)
 }
 
+/// The end of a run that used more processor time than it may.
+pub(super) fn out_of_time(limit_ms: u64) -> Error {
+    Error::new(
+        Code::ScriptCrashed,
+        "the script was killed for using more processor time than it may",
+    )
+    .with("limit_ms", limit_ms)
+}
+
+/// The end of a run that made a system call which no script may make.
+pub(super) fn forbidden() -> Error {
+    Error::new(
+        Code::ScriptCrashed,
+        "the script was killed for a system call that is forbidden to it",
+    )
+    .with_retry(Retry::Never)
+}
+
 fn crashed(signal: Option<i32>) -> Error {
     let signal = signal.unwrap_or(0);
     let name = match signal {

@@ -24,7 +24,6 @@ pub(crate) enum Files {
     /// On the host, removed when this is dropped.
     Folder(Folder),
     /// Anywhere, such as on a file system that only the run could see; it lives as long as this descriptor.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for levels with a file system of their own"))]
     Descriptor(OwnedFd),
 }
 

@@ -1,6 +1,7 @@
 //! The seam between a run and the level that it runs at: what is to be started, and what then runs.
 
 use super::{files::Files, folder::Folder, process::ProcessTree};
+use crate::egress::Listener;
 use async_trait::async_trait;
 use crosspoint_core::{Isolation, Limits, Result, Usage};
 use std::{
@@ -30,11 +31,12 @@ pub(crate) struct Place {
     pub(crate) descriptor: bool,
     /// The way out, if there is one.
     pub(crate) network: Option<Way>,
+    /// Where the host listens for messages over HTTP, if the run can reach it: address and token.
+    pub(crate) desk: Option<(String, String)>,
 }
 
 /// How a run reaches the broker and the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "no level so far limits the network"))]
 pub(crate) enum Way {
     /// A port on its own loopback.
     Port(u16),
@@ -49,6 +51,7 @@ impl Place {
             root: root.to_owned(),
             descriptor: false,
             network: None,
+            desk: None,
         }
     }
 }
@@ -65,14 +68,12 @@ pub(crate) struct Plan {
     /// What is in the private folder before the start, folders before what is in them.
     pub(crate) inputs: Vec<Input>,
     /// What else it may read: path on the host, path as the child sees it.
-    #[expect(dead_code, reason = "a level that hides the host's files needs it")]
     pub(crate) read_only: Vec<(PathBuf, PathBuf)>,
     pub(crate) stdin: Stdin,
     /// A pipe for messages, out of the child.
     pub(crate) messages: bool,
     pub(crate) limits: Limits,
     /// Somebody has to listen at [`Place::network`].
-    #[expect(dead_code, reason = "a level with a network of its own needs it")]
     pub(crate) network: bool,
 }
 
@@ -128,9 +129,8 @@ pub(crate) struct Launched {
     pub(crate) messages: Option<Reader>,
     /// An end of the messages' pipe that keeps it from ending before the child does; to be dropped when it has ended.
     pub(crate) messages_kept: Option<std::os::fd::OwnedFd>,
-    /// In the child's network namespace.
-    #[expect(dead_code, reason = "served by a level with a network of its own")]
-    pub(crate) listener: Option<std::net::TcpListener>,
+    /// Where the broker is to be served: in the child's network namespace, or a socket in its folder.
+    pub(crate) listener: Option<Listener>,
     pub(crate) tree: Box<dyn Tree>,
     pub(crate) files: Files,
     /// The level that was achieved.
@@ -165,8 +165,20 @@ pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     /// Processor time and memory; the rest is left at zero.
     pub(crate) usage: Usage,
+    pub(crate) cause: Cause,
+}
+
+/// Who ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It itself, or a signal: the status says it all.
+    Own,
     /// It was killed for holding more memory than it may.
-    pub(crate) out_of_memory: bool,
+    OutOfMemory,
+    /// It was killed for using more processor time than it may.
+    OutOfTime,
+    /// It was killed for a system call that is forbidden to it.
+    Forbidden,
 }
 
 /// Wishes that reach every process of a run.

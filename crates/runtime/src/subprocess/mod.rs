@@ -12,6 +12,8 @@ mod folder;
 mod framed;
 mod group;
 mod harvest;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod isolated;
 mod launch;
 mod meter;
 mod output;
@@ -21,25 +23,36 @@ mod start;
 mod supervise;
 mod system;
 
+use crate::egress::SystemResolver;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+use crate::spawn::{Sandbox, SandboxOptions};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Clock, Code, Egress, Error, Isolation, IsolationReport, Result, RunHandle, RunSpec, Runner, Script, ScriptSource,
-    Work,
+    Clock, Code, Egress, EgressPolicy, Error, Isolation, IsolationReport, Protocol, Resolve, Result, RunHandle,
+    RunSpec, Runner, Script, ScriptSource, Work,
 };
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 use tokio::sync::OnceCell;
 
-/// Runs scripts at [`Isolation::Process`]: a process group of its own, a clean environment, no inherited descriptors, a
-/// private folder, limits on memory, open files and core dumps. It speaks the plain and the
-/// framed binding of `crosspoint/1`.
+/// Runs scripts in processes of their own, at [`Isolation::Process`], [`Isolation::Confined`] or
+/// [`Isolation::Sandboxed`], whichever the script asks for. It speaks the plain and the framed binding of `crosspoint/1`.
 ///
-/// At this level a script can still read what the host's user can read, use the network, and see other processes. When
-/// it ends or is stopped, its whole process group is killed; a descendant that moved itself to another group or session
-/// lives on. The limits are set right after the start, so a process that the script makes in its very first moment may
-/// go without. [`Limits::processes`](crosspoint_core::Limits::processes) is not enforced at this level: the kernel counts
-/// processes by user, and the user is the host's own. Processor time and the size of files are limited for each process,
-/// memory for each and, looked at several times a second, for all of them together. On systems other than Linux no
-/// resource limits are set. An [`Egress`] other than [`Egress::Open`] cannot be enforced here and is refused.
+/// What this machine can enforce is found out by starting trial runs, once. A script that asks for more is refused with
+/// `isolation-unavailable`, which says what is missing and how to get it; it never runs at less. Confined and sandboxed runs
+/// need Linux on x86-64 or AArch64.
+///
+/// - **Sandboxed**: namespaces of its own, a root of which only `/w` can be written and is in memory, no network but the
+///   way out that its [`Egress`] grants, no capabilities, a filter on system calls. Nothing of the host or of other
+///   customers has a name. When it ends or is stopped, everything that it started is killed.
+/// - **Confined**: where namespaces are forbidden, as in many containers: Landlock and the filter. It reads the system's
+///   programs and its own folder, and has no network but a socket to the broker. It sees the list of processes.
+/// - **Process**: a process group, a clean environment, no inherited descriptors, a private folder, limits. It can read
+///   what the host's user can read, use the network, and see other processes; a descendant that moves itself to another
+///   group or session lives on. The limits are set right after the start, so a process that the script makes in its very
+///   first moment may go without. [`Limits::processes`](crosspoint_core::Limits::processes) is not enforced: the kernel
+///   counts processes by user, and the user is the host's own. Processor time and the size of files are limited for each
+///   process, memory for each and, looked at several times a second, for all of them together. An [`Egress`] other than
+///   [`Egress::Open`] cannot be enforced here and is refused. On systems other than Linux no resource limits are set.
 ///
 /// ```
 /// use crosspoint_core::{Isolation, Runner, Script, SystemClock, Work};
@@ -50,7 +63,7 @@ use tokio::sync::OnceCell;
 /// let script = Script::inline("sh", "echo hello >&2").isolation(Isolation::Process);
 /// let script = Work::Script(Arc::new(script));
 /// runner.prepare(&script, Isolation::Process).await?;
-/// assert!(runner.prepare(&script, Isolation::Sandboxed).await.is_err(), "refused, never weakened");
+/// assert!(runner.prepare(&script, Isolation::Machine).await.is_err(), "refused, never weakened");
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -59,6 +72,17 @@ pub struct Subprocess {
     base: Arc<BTreeMap<OsString, OsString>>,
     folders: PathBuf,
     report: Arc<OnceCell<IsolationReport>>,
+    ground: Ground,
+}
+
+/// What all runs stand on.
+#[derive(Debug, Clone)]
+struct Ground {
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    sandbox: Sandbox,
+    resolve: Arc<dyn Resolve>,
+    /// Hosts that a script may name although their addresses are not public.
+    internal: EgressPolicy,
 }
 
 impl Subprocess {
@@ -71,7 +95,37 @@ impl Subprocess {
             base: Arc::new(binding::base_environment()),
             folders: std::env::temp_dir(),
             report: Arc::default(),
+            ground: Ground {
+                #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+                sandbox: Sandbox::new(SandboxOptions::new()),
+                resolve: Arc::new(SystemResolver::new()),
+                internal: EgressPolicy::new(),
+            },
         }
+    }
+
+    /// Isolates scripts in this way; the defaults suit most hosts.
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[must_use]
+    pub fn sandbox(mut self, options: SandboxOptions) -> Self {
+        self.ground.sandbox = Sandbox::new(options);
+        self.report = Arc::default();
+        self
+    }
+
+    /// Lets scripts whose egress names these hosts reach them although their addresses are not public: services in the
+    /// host's own network. None unless set.
+    #[must_use]
+    pub fn internal_hosts(mut self, policy: EgressPolicy) -> Self {
+        self.ground.internal = policy;
+        self
+    }
+
+    /// Looks names up for scripts that reach hosts by themselves; the machine's own resolver unless set.
+    #[must_use]
+    pub fn resolve(mut self, resolve: Arc<dyn Resolve>) -> Self {
+        self.ground.resolve = resolve;
+        self
     }
 
     /// Puts the private folders of runs below this one, which has to exist.
@@ -93,21 +147,52 @@ impl Subprocess {
         ))
     }
 
-    /// What a script may reach can be limited by stronger levels alone.
-    fn check_egress(script: &Script) -> Result<()> {
-        let egress = script.reachable(Isolation::Process);
-        if egress == Egress::Open {
-            return Ok(());
+    /// What a script may reach at a level. Less than everything can be enforced from `confined` on, single hosts at
+    /// `sandboxed` alone, and who wants everything is content with `process`.
+    fn egress(script: &Script, level: Isolation) -> Result<Egress> {
+        if script.spoken() == Protocol::Http && level > Isolation::Process {
+            let message = "the http binding is for scripts that can reach the host; above `process` use `framed`";
+            return Err(Error::new(Code::SetupInvalid, message).with("isolation", level));
+        }
+        let egress = script.reachable(level);
+        let needed = match (&egress, level) {
+            (Egress::Open, Isolation::Confined | Isolation::Sandboxed) => {
+                let message = "a script with egress `open` runs at isolation `process`: nothing above it has a network";
+                return Err(Error::new(Code::SetupInvalid, message).with("isolation", level));
+            }
+            (Egress::None | Egress::Broker, _) => Isolation::Confined,
+            (Egress::Allow(_), _) => Isolation::Sandboxed,
+            _ => Isolation::Process,
+        };
+        if needed <= level {
+            return Ok(egress);
         }
         let missing = format!(
-            "egress `{}`, which is enforced at `confined` and above",
+            "egress `{}`, which is enforced at `{needed}` and above",
             egress.as_str()
         );
-        Err(crate::isolation_unavailable(
-            script.required_isolation().max(Isolation::Confined),
-            Isolation::Process,
-            &missing,
-        ))
+        Err(crate::isolation_unavailable(needed, level, &missing))
+    }
+
+    /// A script runs at the level that it asks for or that the host demands, and at no other.
+    fn level(script: &Script, require: Isolation) -> Isolation {
+        require.max(script.required_isolation()).max(Isolation::Process)
+    }
+
+    async fn look(&self) -> IsolationReport {
+        let process = system::probe().await;
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        if process.level >= Isolation::Process {
+            let mut found = self.ground.sandbox.probe().await;
+            let mut mechanisms = process.mechanisms;
+            mechanisms.retain(|known| !found.mechanisms.contains(known));
+            mechanisms.append(&mut found.mechanisms);
+            found
+                .missing
+                .push("machine: this release has no runner with a kernel of its own".to_owned());
+            return IsolationReport::new(found.level.max(process.level), mechanisms, found.missing);
+        }
+        process
     }
 
     fn script(work: &Work) -> Result<&Arc<Script>> {
@@ -146,20 +231,22 @@ impl Runner for Subprocess {
     }
 
     async fn probe(&self) -> IsolationReport {
-        self.report.get_or_init(system::probe).await.clone()
+        self.report.get_or_init(|| self.look()).await.clone()
     }
 
     async fn prepare(&self, work: &Work, require: Isolation) -> Result<()> {
         let script = Self::script(work)?;
-        self.check(require.max(script.required_isolation())).await?;
-        Self::check_egress(script)?;
+        let level = Self::level(script, require);
+        self.check(level).await?;
+        Self::egress(script, level)?;
         self.program(script).map(drop)
     }
 
     async fn start(&self, spec: RunSpec) -> Result<Box<dyn RunHandle>> {
         let script = Arc::clone(Self::script(&spec.work)?);
-        self.check(spec.require).await?;
-        Self::check_egress(&script)?;
+        let level = Self::level(&script, spec.require);
+        self.check(level).await?;
+        let egress = Self::egress(&script, level)?;
         let program = self.program(&script)?;
         let start = start::Start {
             spec,
@@ -168,6 +255,9 @@ impl Runner for Subprocess {
             clock: Arc::clone(&self.clock),
             base: Arc::clone(&self.base),
             folders: self.folders.clone(),
+            level,
+            egress,
+            ground: self.ground.clone(),
         };
         Ok(Box::new(start.run().await?))
     }

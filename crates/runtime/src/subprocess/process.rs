@@ -6,7 +6,7 @@
 use super::{
     exit,
     group::Group,
-    launch::{Ended, Plan, Reader, Signals, Stdin, Tree, Writer},
+    launch::{Cause, Ended, Plan, Reader, Signals, Stdin, Tree, Writer},
     meter::Meter,
     system::{ExitWatch, limit},
 };
@@ -93,12 +93,12 @@ impl Tree for ProcessTree {
         let usage = self.meter.read();
         self.group.finish();
         let status = self.child.wait().await?;
-        let out_of_memory = self.meter.exceeded;
-        Ok(Ended {
-            status,
-            usage,
-            out_of_memory,
-        })
+        let cause = if self.meter.exceeded {
+            Cause::OutOfMemory
+        } else {
+            Cause::Own
+        };
+        Ok(Ended { status, usage, cause })
     }
 
     fn signals(&self) -> Arc<dyn Signals> {

@@ -4,9 +4,10 @@ use super::{
     exit::{self, Exit},
     framed::{Fault, Said, Talk},
     harvest::Harvest,
-    launch::{Ended, KillOnDrop, Launched},
+    launch::{Cause, Ended, KillOnDrop, Launched},
     output::{LINE, Output},
 };
+use crate::egress::Server;
 use async_trait::async_trait;
 use crosspoint_core::{Code, Error, Isolation, Level, Limits, RunEnd, RunHandle, RunOutcome, StopReason};
 use std::{io, time::Duration};
@@ -25,6 +26,8 @@ pub(super) struct Running {
     pub(super) guard: KillOnDrop,
     pub(super) output: Output,
     pub(super) talk: Option<Talk>,
+    /// The way out.
+    pub(super) egress: Option<Server>,
     pub(super) limits: Limits,
     /// When it is killed.
     pub(super) deadline: Instant,
@@ -47,7 +50,13 @@ impl Running {
         let ended = self.launched.tree.reap().await;
         let run = started.elapsed();
         let mut said = self.hear(stop, outputs).await;
-        let usage = ended.as_ref().map(|ended| ended.usage).unwrap_or_default();
+        let mut usage = ended.as_ref().map(|ended| ended.usage).unwrap_or_default();
+        let mut egress_log = Vec::new();
+        if let Some(egress) = self.egress.take() {
+            let (moved, log) = egress.finish().await;
+            (usage.sent, usage.received) = (moved.sent, moved.received);
+            egress_log = log;
+        }
         let exit = self.judge(ended, stop, said.as_mut());
         let (setup, isolation) = (self.setup, self.launched.isolation);
         let Self {
@@ -61,6 +70,7 @@ impl Running {
             Ok(outcome) => outcome,
             Err(error) => lost(error),
         };
+        outcome.log.append(&mut egress_log);
         (outcome.setup, outcome.run, outcome.isolation, outcome.usage) = (setup, run, isolation, usage);
         outcome
     }
@@ -103,8 +113,11 @@ impl Running {
                 return Exit::Failed(Error::new(Code::Internal, "nobody knows how the script ended").caused_by(error));
             }
         };
-        if ended.out_of_memory {
-            return Exit::Failed(exit::out_of_memory(self.limits.memory));
+        match ended.cause {
+            Cause::OutOfMemory => return Exit::Failed(exit::out_of_memory(self.limits.memory)),
+            Cause::OutOfTime => return Exit::Failed(exit::out_of_time(self.limits.cpu_ms)),
+            Cause::Forbidden => return Exit::Failed(exit::forbidden()),
+            Cause::Own => {}
         }
         if let Some(error) = said.and_then(|said| said.error.take()) {
             return Exit::Failed(error);

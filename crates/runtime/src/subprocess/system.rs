@@ -9,9 +9,11 @@ use tokio::process::{Child, Command};
 #[cfg(target_os = "linux")]
 pub(super) fn limit(pid: Pid, limits: &Limits) -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    // `Data` and not `As`: interpreters reserve far more addresses than they ever use, and Java or WebAssembly in Node do
+    // not even start when those are limited. What is mapped as shared escapes it; the meter sees that.
     for (resource, wanted) in [
         (Resource::Core, 0),
-        (Resource::As, limits.memory),
+        (Resource::Data, limits.memory),
         (Resource::Cpu, limits.cpu_ms.div_ceil(1000).max(1)),
         (Resource::Fsize, limits.disk),
         (Resource::Nofile, u64::from(limits.open_files)),
@@ -120,10 +122,15 @@ pub(super) async fn probe() -> IsolationReport {
     } else {
         Isolation::Trusted
     };
-    missing.push(
-        "confined and above: this release has no runner with Landlock, seccomp and namespaces; a script whose author \
-         you trust like your own code can declare `.isolation(Isolation::Process)`"
-            .to_owned(),
-    );
+    if !cfg!(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )) {
+        missing.push(
+            "confined and above: they need Linux on x86-64 or AArch64; a script whose author you trust like your own \
+             code can declare `.isolation(Isolation::Process)`"
+                .to_owned(),
+        );
+    }
     IsolationReport::new(level, mechanisms, missing)
 }

@@ -30,14 +30,14 @@ pub(crate) fn framed(text: &str) -> Script {
 }
 
 /// Starts a script with a changed specification, without the platform around it.
-async fn start_with(script: Script, change: impl FnOnce(&mut RunSpec)) -> Result<Box<dyn RunHandle>> {
+pub(crate) async fn start_with(script: Script, change: impl FnOnce(&mut RunSpec)) -> Result<Box<dyn RunHandle>> {
     let clock = Arc::new(SystemClock::new());
     let mut spec = spec(script, &*clock);
     change(&mut spec);
     Subprocess::new(clock).start(spec).await
 }
 
-async fn outcome_with(script: Script, change: impl FnOnce(&mut RunSpec)) -> RunOutcome {
+pub(crate) async fn outcome_with(script: Script, change: impl FnOnce(&mut RunSpec)) -> RunOutcome {
     start_with(script, change).await.unwrap().wait().await
 }
 
@@ -47,9 +47,9 @@ async fn outcome(script: Script) -> RunOutcome {
 
 /// Keeps states in memory; answers as it is told before that.
 #[derive(Debug, Default)]
-struct Shelf {
+pub(crate) struct Shelf {
     answers: Mutex<VecDeque<Error>>,
-    kept: Mutex<Vec<Value>>,
+    pub(crate) kept: Mutex<Vec<Value>>,
 }
 
 impl Shelf {

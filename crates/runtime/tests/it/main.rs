@@ -18,6 +18,9 @@ mod control;
 mod faults;
 mod flows;
 mod framed;
+mod http;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod levels;
 mod polls;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;

@@ -1,4 +1,4 @@
-//! The SDKs of `sdk/`, run by the supervisor over both bindings.
+//! The SDKs of `sdk/`, run by the supervisor over every binding.
 
 use crate::{
     scripts::{demo, has, install},
@@ -41,9 +41,13 @@ fn sdk(path: &str) -> String {
     root.canonicalize().unwrap().join(path).display().to_string()
 }
 
-/// Runs a script that counts its successes, over both bindings.
+/// Runs a script that counts its successes, over every binding.
 async fn counts(script: Script) {
-    for (protocol, binding) in [(Protocol::Plain, "plain"), (Protocol::Framed, "framed")] {
+    for (protocol, binding) in [
+        (Protocol::Plain, "plain"),
+        (Protocol::Framed, "framed"),
+        (Protocol::Http, "http"),
+    ] {
         let script = script
             .clone()
             .needs_secrets()
@@ -54,7 +58,7 @@ async fn counts(script: Script) {
         let (done, reply) = world.run(&installation, "go", json!(7)).await;
         let lines = world.log(done.id, Audience::Developer).await;
         assert_eq!(done.status, ExecutionStatus::Succeeded, "{lines:?}");
-        let framed = protocol == Protocol::Framed;
+        let framed = protocol != Protocol::Plain;
         assert_eq!(
             reply,
             json!({ "binding": binding, "durable": framed, "size": 5, "input": 7 })

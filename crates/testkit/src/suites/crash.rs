@@ -7,8 +7,8 @@
 use super::executions::success;
 use crate::{Faults, Harness, Method, When, envelope, harness, scope};
 use crosspoint_core::{
-    Audience, Begun, CallState, CloseReason, Enqueue, Enqueued, Envelope, ExecutionStatus, Finish, Finished, Lease,
-    LeaseRef, Level, LogEntry, Outcome, Page, Result, Settle, Settled, StateSnapshot, Store,
+    Audience, Begun, CallState, Checkpointed, CloseReason, Enqueue, Enqueued, Envelope, ExecutionStatus, Finish,
+    Finished, Lease, LeaseRef, Level, LogEntry, Outcome, Page, Result, Settle, Settled, StateSnapshot, Store,
 };
 use serde_json::json;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +20,7 @@ enum Life {
     Leased,
     Prefetched,
     Retried,
+    Checkpointed,
     Cancelled,
     Call,
     Held,
@@ -147,7 +148,16 @@ impl<'h> Case<'h> {
             assert_eq!(lease.close, Some(CloseReason::Cancelled));
             return Ok(closed(lease.reference));
         }
-        let state = self.state(store).await?;
+        let mut state = self.state(store).await?;
+        while self.life == Life::Checkpointed && state.version < 2 {
+            let reached = StateSnapshot::new(state.version, json!(state.version));
+            let fleet = scope::fleet();
+            let kept = store.state.checkpoint(&fleet, lease.reference, reached);
+            match kept.await? {
+                Checkpointed::Applied { version } => state.version = version,
+                other => panic!("the lease was just made: {other:?}"),
+            }
+        }
         let half_way = self.life == Life::Retried && state.version == 0;
         let (line, outcome) = if half_way {
             let failure = harness::failure("half way");
@@ -226,6 +236,7 @@ impl<'h> Case<'h> {
         let want = match self.life {
             Life::Cancelled => (ExecutionStatus::Cancelled, 0, vec![], 0),
             Life::Retried => (ExecutionStatus::Succeeded, 2, vec!["half", "done"], 1),
+            Life::Checkpointed => (ExecutionStatus::Succeeded, 3, vec!["done"], 1),
             _ => (ExecutionStatus::Succeeded, 1, vec!["done"], 1),
         };
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -239,6 +250,10 @@ impl<'h> Case<'h> {
             let late = Finish::new(lease, success("late"));
             let finished = store.executions.finish(&scope::fleet(), late).await.unwrap();
             assert_eq!(finished, Finished::Stale, "{}", self.name);
+            let version = self.state(store).await.unwrap().version;
+            let late = StateSnapshot::new(version, json!("late"));
+            let kept = store.state.checkpoint(&scope::fleet(), lease, late).await.unwrap();
+            assert_eq!(kept, Checkpointed::Stale, "{}", self.name);
             let settle = Settle::Release { lease };
             assert_eq!(store.dispatch.settle(vec![settle]).await.unwrap(), [Settled::Stale]);
         }
@@ -310,6 +325,11 @@ pub async fn a_prefetched_flow_survives_every_crash(h: &Harness) {
 /// Failed once, half way, with its state kept.
 pub async fn a_retried_flow_survives_every_crash(h: &Harness) {
     Box::pin(every_crash(h, Life::Retried)).await;
+}
+
+/// Keeps its state twice on the way: whatever was kept before the crash is not done again.
+pub async fn a_flow_with_checkpoints_survives_every_crash(h: &Harness) {
+    Box::pin(every_crash(h, Life::Checkpointed)).await;
 }
 
 /// Cancelled while it runs.

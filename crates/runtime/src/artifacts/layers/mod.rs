@@ -7,7 +7,7 @@ mod node;
 mod python;
 mod tool;
 
-pub(super) use node::assemble;
+pub(super) use node::{APP, assemble, assembly};
 
 use super::{Language, Manifest, gather, listing, store::ArtifactStore};
 use crosspoint_core::{Code, ContentDigest, Error, ErrorExt, Result};

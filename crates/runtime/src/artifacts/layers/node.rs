@@ -2,7 +2,7 @@
 
 use super::{Dependencies, failed, tool};
 use crate::artifacts::{disk, invalid, listing};
-use crosspoint_core::{Code, ContentDigest, ErrorExt, Problem, Result};
+use crosspoint_core::{ContentDigest, Problem, Result};
 use serde_json::Value;
 use std::{
     ffi::OsString,
@@ -128,12 +128,12 @@ pub(super) async fn install(work: &Path, folder: &Path, dependencies: &Dependenc
 }
 
 /// A folder for an artifact and its packages, as Node wants to find them: modules are looked for in `node_modules` of the
-/// folders above the one that asks, and variables such as `NODE_PATH` do not count for `import`. The artifact's files are
-/// the same files under a second name; the packages are a link to the layer.
+/// folders above the one that asks, and variables such as `NODE_PATH` do not count for `import`. The files are those that
+/// are kept, under a second name.
 ///
 /// ```text
 /// <assembly>/app/            the artifact
-/// <assembly>/node_modules -> the layer's node_modules
+/// <assembly>/node_modules/   the layer
 /// ```
 pub(in crate::artifacts) fn assemble(
     assemblies: &Path,
@@ -141,54 +141,53 @@ pub(in crate::artifacts) fn assemble(
     (artifact, content): (&ContentDigest, &Path),
     (layer, packages): (&ContentDigest, &Path),
 ) -> Result<PathBuf> {
-    let name = listing::digest_of(&[b"assembly 1", artifact.as_bytes(), layer.as_bytes()]).to_string();
-    let place = assemblies.join(&name);
+    let place = assemblies.join(assembly(artifact, layer));
     let sound = |place: &Path| {
-        fs::read_link(place.join(PACKAGES)).is_ok_and(|to| to == packages.join(PACKAGES))
-            && listing::digest(&place.join("app")).is_ok_and(|found| found == *artifact)
+        listing::digest(&place.join(APP)).is_ok_and(|found| found == *artifact)
+            && listing::digest_under(&place.join(PACKAGES), PACKAGES).is_ok_and(|found| found == *layer)
     };
     if sound(&place) {
         return Ok(place);
     }
-    let failed = "a folder for a program and its packages cannot be made";
+    let failed = |e: std::io::Error| disk::failed("a folder for a program and its packages cannot be made", &place, e);
     let made = tempfile::Builder::new()
         .prefix("assembly-")
         .tempdir_in(staging)
-        .or_fail(Code::StoreUnavailable, failed)?;
-    let app = made.path().join("app");
-    fs::create_dir(&app).or_fail(Code::StoreUnavailable, failed)?;
-    for listed in listing::list(content)? {
-        let (from, to) = (content.join(&listed.path), app.join(&listed.path));
-        to.parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .or_fail(Code::StoreUnavailable, failed)?;
-        // On another file system there is no second name for a file.
-        fs::hard_link(&from, &to)
-            .or_else(|_| fs::copy(&from, &to).map(drop))
-            .or_fail(Code::StoreUnavailable, failed)?;
+        .map_err(failed)?;
+    for (from, below) in [(content.to_owned(), APP), (packages.join(PACKAGES), PACKAGES)] {
+        let to = made.path().join(below);
+        fs::create_dir(&to).map_err(failed)?;
+        for listed in listing::list(&from)? {
+            let (from, to) = (from.join(&listed.path), to.join(&listed.path));
+            to.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+            // On another file system there is no second name for a file.
+            fs::hard_link(&from, &to)
+                .or_else(|_| fs::copy(&from, &to).map(drop))
+                .map_err(failed)?;
+        }
     }
-    std::os::unix::fs::symlink(packages.join(PACKAGES), made.path().join(PACKAGES))
-        .or_fail(Code::StoreUnavailable, failed)?;
-    disk::protect(&app)?;
-    fs::set_permissions(made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .or_fail(Code::StoreUnavailable, failed)?;
-    if place.exists() && !sound(&place) {
+    if place.exists() {
         disk::remove(&place)?;
     }
+    // What another process makes at the same time is the same, so that either may be first.
     match fs::rename(made.path(), &place) {
-        Ok(()) => Ok(place),
-        // Another process was first.
-        Err(_) if sound(&place) => {
-            disk::remove(made.path())?;
-            Ok(place)
-        }
-        Err(error) => Err(error).or_fail(Code::StoreUnavailable, failed),
+        Err(error) if !sound(&place) => Err(failed(error)),
+        _ => disk::protect(&place).map(|()| place),
     }
+}
+
+/// The artifact in its assembly.
+pub(in crate::artifacts) const APP: &str = "app";
+
+/// The name of an assembly.
+pub(in crate::artifacts) fn assembly(artifact: &ContentDigest, layer: &ContentDigest) -> String {
+    listing::digest_of(&[b"assembly 2", artifact.as_bytes(), layer.as_bytes()]).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crosspoint_core::Code;
 
     #[test]
     fn packages_come_from_a_registry_and_nowhere_else() {

@@ -50,7 +50,7 @@ async fn a_request_goes_out_with_the_credential_and_comes_back_without() {
     let key = options.effect_key.unwrap().to_string();
     assert_eq!(request.headers()["idempotency-key"], key);
     assert_eq!(header(&answer, "xp-effect-key"), Some(key.as_str()));
-    assert!(options.deadline.is_some());
+    assert!(options.deadline.is_some() && options.conceal);
 }
 
 #[tokio::test]

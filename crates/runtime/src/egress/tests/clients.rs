@@ -1,6 +1,6 @@
 //! Real clients, each in the way its documentation says.
 
-use super::{super::At, *};
+use super::*;
 use std::process::Stdio;
 use tokio::process::Command;
 
@@ -19,16 +19,24 @@ fn has(program: &str) -> bool {
 }
 
 /// What a program prints when it runs with the environment of a run.
-async fn output(egress: &Egress, address: SocketAddr, program: &str, args: &[&str]) -> String {
-    let upper = |name: &str| name.to_ascii_uppercase();
-    let vars = super::super::environment(egress, At::Port(address.port()), "XP", ["shop"], upper);
+async fn output(address: SocketAddr, program: &str, args: &[&str]) -> String {
+    let at = format!("http://{address}");
+    let proxy = [
+        "XP_BROKER_URL",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "https_proxy",
+    ];
+    let direct = ["NO_PROXY", "no_proxy"].map(|name| (name, "127.0.0.1,localhost"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let output = Command::new(program)
         .args(args)
         .env_clear()
         .env("PATH", path)
         .env("HOME", std::env::var_os("HOME").unwrap_or_default())
-        .envs(vars)
+        .envs(proxy.map(|name| (name, &at)))
+        .envs(direct)
         .stdin(Stdio::null())
         .output()
         .await
@@ -38,14 +46,14 @@ async fn output(egress: &Egress, address: SocketAddr, program: &str, args: &[&st
 }
 
 /// A host, a provider, and a service that lets a run reach both.
-async fn world() -> (Host, Provider, Server, SocketAddr, Egress) {
+async fn world() -> (Host, Provider, Server, SocketAddr) {
     let host = Host::start("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello").await;
     let provider = Provider::echo();
     let rules = vec![host.rule("api.test")];
     let mut policy = allow(&rules);
     policy.connections.insert("shop".to_owned(), provider.client());
     let (server, address) = start(policy);
-    (host, provider, server, address, Egress::Allow(rules))
+    (host, provider, server, address)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,22 +61,21 @@ async fn curl() {
     if !has("curl") {
         return;
     }
-    let (host, provider, server, address, egress) = world().await;
+    let (host, provider, server, address) = world().await;
     let plain = format!("http://{}/x", host.rule("api.test"));
-    assert_eq!(output(&egress, address, "curl", &["-sS", &plain]).await, "hello");
+    assert_eq!(output(address, "curl", &["-sS", &plain]).await, "hello");
     assert_eq!(
-        output(&egress, address, "curl", &["-sSp", &plain]).await,
+        output(address, "curl", &["-sSp", &plain]).await,
         "hello",
         "through a tunnel"
     );
     let at = format!("http://127.0.0.1:{}/c/shop/orders", address.port());
-    let posted = output(&egress, address, "curl", &["-sS", "-d", "a=1", &at]).await;
+    let posted = output(address, "curl", &["-sS", "-d", "a=1", &at]).await;
     assert_eq!(posted, "a=1");
     let large = "x".repeat(3000);
     // Waits for `100 Continue`.
     assert_eq!(
         output(
-            &egress,
             address,
             "curl",
             &["-sS", "-H", "expect: 100-continue", "-d", &large, &at]
@@ -76,10 +83,10 @@ async fn curl() {
         .await,
         large
     );
-    let proxied = output(&egress, address, "curl", &["-sS", "--noproxy", "", &at]).await;
+    let proxied = output(address, "curl", &["-sS", "--noproxy", "", &at]).await;
     assert_eq!(proxied, "");
     assert_eq!(provider.seen().len(), 3);
-    let refused = output(&egress, address, "curl", &["-sS", "https://169.254.169.254/"]).await;
+    let refused = output(address, "curl", &["-sS", "https://169.254.169.254/"]).await;
     assert!(refused.contains("403"), "{refused}");
     assert!(log(server).await[0].contains("CONNECT 169.254.169.254:443"));
 }
@@ -89,11 +96,11 @@ async fn python() {
     if !has("python3") {
         return;
     }
-    let (host, provider, _server, address, egress) = world().await;
+    let (host, provider, _server, address) = world().await;
     let text = r"
 import json, os, sys, urllib.error, urllib.request
 plain = urllib.request.urlopen(sys.argv[1]).read().decode()
-call = urllib.request.Request(os.environ['XP_CONNECTION_SHOP'] + '/orders', data=b'{}', method='POST')
+call = urllib.request.Request(os.environ['XP_BROKER_URL'] + '/c/shop/orders', data=b'{}', method='POST')
 with urllib.request.urlopen(call) as answer:
     posted = answer.read().decode(), answer.headers['xp-effect-key'] is not None
 try:
@@ -110,7 +117,7 @@ print([plain, posted, problem, refused])
         format!("http://{}/x", host.rule("api.test")),
         address.port().to_string(),
     );
-    let printed = output(&egress, address, "python3", &["-c", text, &plain, &port]).await;
+    let printed = output(address, "python3", &["-c", text, &plain, &port]).await;
     assert_eq!(printed.trim(), "['hello', ('{}', True), (404, 'not-found'), True]");
     assert_eq!(
         provider.seen()[0].0.headers()["authorization"],
@@ -123,11 +130,11 @@ async fn node() {
     if !has("node") {
         return;
     }
-    let (_host, provider, _server, address, egress) = world().await;
+    let (_host, provider, _server, address) = world().await;
     let text = r"
-fetch(process.env.XP_CONNECTION_SHOP + '/orders', { method: 'POST', body: '{}' })
+fetch(process.env.XP_BROKER_URL + '/c/shop/orders', { method: 'POST', body: '{}' })
   .then(async (answer) => console.log(answer.status, await answer.text()));
 ";
-    assert_eq!(output(&egress, address, "node", &["-e", text]).await.trim(), "200 {}");
+    assert_eq!(output(address, "node", &["-e", text]).await.trim(), "200 {}");
     assert_eq!(provider.seen().len(), 1);
 }

@@ -10,7 +10,6 @@ mod plain;
 pub(super) use framed::{LINE, RATE, start};
 
 use super::launch::{Content, Input, MESSAGES, MESSAGES_FD, NETWORK, Place, Way};
-use crate::egress::{At, environment};
 use crosspoint_core::{
     Code, Egress, Error, ErrorExt, Protocol, Result, RunMode, RunSpec, Script, Timestamp, TriggerKind,
 };
@@ -94,18 +93,22 @@ impl Layout {
         Ok(self.file(name, content, 0o600))
     }
 
-    /// Tells where the broker is, and the proxy if there is one.
-    fn network(&mut self, spec: &RunSpec, egress: &Egress) {
+    /// Tells where the broker is, and the proxy if there is one. No variable tells clients of a proxy at a socket.
+    fn network(&mut self, egress: &Egress) {
         let Some(url) = broker(&self.place) else { return };
-        self.set("BROKER_URL", url);
-        let socket = self.path(NETWORK);
-        let at = match self.place.network {
-            Some(Way::Port(port)) => At::Port(port),
-            _ => At::Socket(&socket),
-        };
-        let slots = spec.connections.keys().map(String::as_str);
-        for (name, value) in environment(egress, at, &self.prefix, slots, upper_snake) {
-            self.env.insert(name.into(), value.into());
+        self.set("BROKER_URL", &url);
+        if self.place.network == Some(Way::Socket) {
+            let socket = self.path(NETWORK);
+            self.set("NETWORK_SOCKET", socket);
+        } else if matches!(egress, Egress::Allow(_)) {
+            for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+                self.env.insert(name.into(), url.clone().into());
+            }
+            for name in ["NO_PROXY", "no_proxy"] {
+                self.env.insert(name.into(), "127.0.0.1,localhost".into());
+            }
+            // Node looks at the others only when it is told to.
+            self.env.insert("NODE_USE_ENV_PROXY".into(), "1".into());
         }
     }
 }
@@ -127,7 +130,7 @@ pub(super) fn prepare(
     now: Timestamp,
 ) -> Result<Layout> {
     let mut layout = Layout::new(script, base, place)?;
-    layout.network(spec, egress);
+    layout.network(egress);
     layout.set("PROTOCOL", "crosspoint/1");
     layout.set("RUN_KEY", spec.run_key.to_string());
     layout.set("DEADLINE", spec.deadline.to_string());
@@ -150,6 +153,16 @@ pub(super) fn prepare(
                 let path = layout.path(MESSAGES);
                 layout.set("OUT_PATH", path);
             }
+        }
+        Protocol::Http => {
+            layout.set("BINDING", "http");
+            let (url, token) = layout.place.desk.clone().ok_or_else(|| {
+                let message =
+                    "the http binding needs a run that can reach the host; at this level speak the framed one";
+                Error::new(Code::SetupInvalid, message)
+            })?;
+            layout.set("HTTP_URL", url);
+            layout.set("HTTP_TOKEN", token);
         }
         _ => {
             let message = "this runner does not know this binding of the protocol";
@@ -263,7 +276,7 @@ mod tests {
     use crosspoint_core::{Clock as _, CustomerId, InstallationId, InvocationId, SystemClock, Work};
     use std::sync::Arc;
 
-    fn laid_out(script: &Script, place: Place, egress: &Egress) -> (Layout, serde_json::Value) {
+    fn laid_out(script: &Script, place: Place, egress: &Egress) -> (Layout, Value) {
         let clock = SystemClock::new();
         let work = Work::Script(Arc::new(script.clone()));
         let (execution, installation) = (InvocationId::mint(&clock), InstallationId::mint(&clock));
@@ -281,6 +294,7 @@ mod tests {
             root: "/w".into(),
             descriptor,
             network,
+            desk: None,
         };
         let value = |layout: &Layout, name: &str| layout.env.get(std::ffi::OsStr::new(name)).cloned();
         let (inside, start) = laid_out(&script, place(true, Some(Way::Port(8899))), &Egress::Allow(Vec::new()));
@@ -311,6 +325,24 @@ mod tests {
             (None, None)
         );
         assert_eq!(start["network_socket"], "/w/network");
+        let http = script.clone().protocol(Protocol::Http);
+        let clock = SystemClock::new();
+        let (execution, installation) = (InvocationId::mint(&clock), InstallationId::mint(&clock));
+        let work = Work::Script(Arc::new(http.clone()));
+        let acme = CustomerId::new("acme").unwrap();
+        let spec = RunSpec::new(execution, acme, installation, "go", work, clock.now());
+        let refused = prepare(
+            (&spec, &http),
+            &BTreeMap::new(),
+            place(true, None),
+            &Egress::None,
+            clock.now(),
+        );
+        assert_eq!(
+            refused.err().unwrap().code(),
+            Code::SetupInvalid,
+            "a host that cannot be reached"
+        );
         let (alone, start) = laid_out(&script, place(true, None), &Egress::None);
         assert_eq!((value(&alone, "A_BROKER_URL"), &start["broker"]), (None, &Value::Null));
     }

@@ -1,10 +1,12 @@
-//! The framed binding's conversation: the guest's messages are read and judged, states are kept, acknowledgements sent.
+//! The conversation of the framed and the http binding: the guest's messages are read and judged, states are kept,
+//! acknowledgements sent.
 //!
 //! Three tasks that never wait for each other: one reads ([`lines`], [`message`], [`heard`]), one keeps states, one
 //! writes to the guest. What they share is [`Heard`], under a lock that is never held over an await. A guest that does not
 //! read its input, or sends faster than its states can be kept, slows down nobody: only the newest state is kept, and its
 //! acknowledgement covers those before it.
 
+mod desk;
 mod heard;
 mod lines;
 mod message;
@@ -15,6 +17,7 @@ use super::{
     output::Output,
 };
 use crosspoint_core::{Checkpoint, Code, Error, Kind, Level, Result, RunSpec, StopReason};
+pub(super) use desk::Desk;
 use heard::Heard;
 use lines::{Line, Lines};
 use serde_json::Value;
@@ -80,9 +83,21 @@ struct Shared {
     /// There is a state to keep, or no more of them will come.
     to_keep: Notify,
     fault: Notify,
+    /// The guest has ended.
+    ended: Notify,
 }
 
 impl Shared {
+    fn new(spec: &RunSpec, output: Output) -> Arc<Self> {
+        Arc::new(Self {
+            heard: Mutex::new(Heard::new(spec, output)),
+            to_say: Notify::new(),
+            to_keep: Notify::new(),
+            fault: Notify::new(),
+            ended: Notify::new(),
+        })
+    }
+
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,23 +119,29 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Begins with the message `start`, in the tasks of the current runtime.
-    pub(super) fn start(hello: Vec<u8>, stdin: Writer, messages: Reader, output: Output, spec: &RunSpec) -> Self {
-        let shared = Arc::new(Shared {
-            heard: Mutex::new(Heard::new(spec, output.clone())),
-            to_say: Notify::new(),
-            to_keep: Notify::new(),
-            fault: Notify::new(),
-        });
-        let longest = spec.limits.result_bytes.max(spec.limits.state_bytes);
-        let longest = usize::try_from(longest).unwrap_or(usize::MAX);
+    /// Begins with the message `start`, in tasks of the current runtime.
+    pub(super) fn over_pipes(hello: Vec<u8>, stdin: Writer, messages: Reader, output: Output, spec: &RunSpec) -> Self {
+        let shared = Shared::new(spec, output.clone());
         Self {
-            reader: tokio::spawn(read(Arc::clone(&shared), messages, longest)),
+            reader: tokio::spawn(read(Arc::clone(&shared), messages, longest(spec))),
             writer: tokio::spawn(write(Arc::clone(&shared), stdin, hello)),
             keeper: tokio::spawn(keep(Arc::clone(&shared), spec.checkpoint.clone())),
             shared,
             output,
         }
+    }
+
+    /// The same where the guest fetches and posts its messages.
+    pub(super) fn over_http(hello: Vec<u8>, desk: Desk, output: Output, spec: &RunSpec) -> Result<Self> {
+        let shared = Shared::new(spec, output.clone());
+        let serving = desk.serve(Arc::clone(&shared), hello, longest(spec))?;
+        Ok(Self {
+            reader: tokio::spawn(serving),
+            writer: tokio::spawn(std::future::ready(())),
+            keeper: tokio::spawn(keep(Arc::clone(&shared), spec.checkpoint.clone())),
+            shared,
+            output,
+        })
     }
 
     /// Tells the guest to come to an end.
@@ -136,6 +157,7 @@ impl Talk {
 
     /// Waits until the guest's messages end.
     pub(super) async fn read_to_the_end(&mut self) {
+        self.shared.ended.notify_one();
         // It panics only as a whole process does, and was aborted by nobody else.
         drop((&mut self.reader).await);
     }
@@ -165,9 +187,17 @@ impl Drop for Talk {
     }
 }
 
+/// Bytes of the longest message.
+fn longest(spec: &RunSpec) -> usize {
+    let value = spec.limits.result_bytes.max(spec.limits.state_bytes);
+    usize::try_from(value)
+        .unwrap_or(usize::MAX)
+        .saturating_add(lines::ENVELOPE)
+}
+
 /// Reads messages until they end.
 async fn read(shared: Arc<Shared>, mut messages: Reader, longest: usize) {
-    let mut lines = Lines::new(longest.saturating_add(lines::ENVELOPE));
+    let mut lines = Lines::new(longest);
     let mut chunk = vec![0; 64 * 1024];
     loop {
         let n = match messages.read(&mut chunk).await {
