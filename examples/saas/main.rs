@@ -56,7 +56,7 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
 
     let report = Platform::probe().await;
     // The scripts write to a folder of the host's, which no sandbox shows.
-    let platform = platform(&data, &ledgerly, report.level.min(Isolation::Process)).await?;
+    let platform = platform(&data, &ledgerly, report.level.min(Isolation::Process), report.level).await?;
     for user in USERS {
         for order in orders.unannounced(&user.customer_id()) {
             announce(&platform, &orders, &user.customer_id(), &order).await?;
@@ -117,7 +117,12 @@ fn data_folder() -> std::io::Result<(PathBuf, Option<tempfile::TempDir>)> {
     Ok((temporary.path().to_owned(), Some(temporary)))
 }
 
-async fn platform(data: &std::path::Path, ledgerly: &Ledgerly, isolation: Isolation) -> Result<Platform> {
+async fn platform(
+    data: &std::path::Path,
+    ledgerly: &Ledgerly,
+    isolation: Isolation,
+    strongest: Isolation,
+) -> Result<Platform> {
     let python = std::process::Command::new("python3")
         .arg("--version")
         .output()
@@ -134,7 +139,7 @@ async fn platform(data: &std::path::Path, ledgerly: &Ledgerly, isolation: Isolat
                 .probe("/v1/me"),
         )
         // What is published runs as strictly as this machine can.
-        .artifacts(ArtifactsConfig::folder(data.join("artifacts")).authors(AuthorPolicy::new().isolation(isolation)))
+        .artifacts(ArtifactsConfig::folder(data.join("artifacts")).authors(AuthorPolicy::new().isolation(strongest)))
         .integration(integrations::booking())
         .integration(integrations::export(data, isolation));
     if python {

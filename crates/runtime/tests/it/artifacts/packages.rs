@@ -4,8 +4,11 @@ use super::{
     live::run,
     site::{Site, count, folder, manifest, trusting},
 };
-use crosspoint_core::Code;
-use crosspoint_runtime::artifacts::{ArtifactsConfig, Dependencies};
+use crosspoint_core::{Code, Isolation, Runner, SystemClock};
+use crosspoint_runtime::{
+    Runners,
+    artifacts::{ArtifactsConfig, AuthorPolicy, Dependencies},
+};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -44,6 +47,40 @@ fn python() -> bool {
 
 fn node() -> bool {
     has(&[&["node", "--version"], &["npm", "--version"]])
+}
+
+/// Whether anybody may execute the program that `PATH` leads to.
+fn open_to_all(program: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file());
+    let open = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 1 != 0);
+    found.is_some_and(|path| path.ancestors().all(open))
+}
+
+/// Runs what was published at every isolation that this machine can enforce, each in a process of its own, so to say.
+async fn at_every_level(root: &Path, version: &str, program: &str, expected: &Value) {
+    let strongest = Runners::standard(Arc::new(SystemClock::new())).probe().await;
+    for level in [Isolation::Process, Isolation::Confined, Isolation::Sandboxed] {
+        if level > strongest.level {
+            let required = std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|v| v == "1");
+            assert!(!required, "{level} cannot be enforced here: {strongest:?}");
+            eprintln!("skipped at {level}: {}", strongest.missing.join("; "));
+            continue;
+        }
+        // A confined run has another user's number, and the paths of the host.
+        if level == Isolation::Confined && !open_to_all(program) {
+            eprintln!("left out at {level}: {program} lies in a folder that only its owner may enter");
+            continue;
+        }
+        let config = ArtifactsConfig::folder(root).authors(AuthorPolicy::new().isolation(level));
+        let site = Site::with(config);
+        let looked = site.artifacts.refresh().await.unwrap();
+        assert!(looked.failed.is_empty(), "{looked:?}");
+        assert_eq!(run(&site, "hello", version, "greet").await, *expected, "at {level}");
+    }
 }
 
 /// A folder with wheels; each is a module that says who it is, and a program that would say that it ran.
@@ -122,6 +159,7 @@ async fn a_python_script_finds_its_packages_which_are_installed_once() {
     assert_ne!(first.layers, third.layers);
     assert_eq!(run(&site, "hello", "1.1.0", "greet").await, json!(["2.0", "mine"]));
     assert_eq!(run(&site, "hello", "1.0.0", "greet").await, json!(["1.0", "mine"]));
+    at_every_level(root.path(), "1.0.0", "python3", &json!(["1.0", "mine"])).await;
     // Nothing was written beside the files, so that a process that starts now finds them as they were.
     let other = Site::over(root.path());
     assert_eq!(other.artifacts.refresh().await.unwrap().new.len(), 3);
@@ -331,6 +369,13 @@ async fn a_node_script_finds_its_packages_by_import_and_by_require() {
         run(&site, "hello", "1.0.1", "greet").await,
         json!(["modern classic", "classic", "mine"])
     );
+    at_every_level(
+        root.path(),
+        "1.0.0",
+        "node",
+        &json!(["modern classic", "classic", "mine"]),
+    )
+    .await;
     let layer = root
         .path()
         .join("content")
