@@ -16,7 +16,12 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use crosspoint::prelude::*;
+use crosspoint::{
+    core::OperatorPermission,
+    marketplace::OperatorToken,
+    prelude::*,
+    runtime::artifacts::{ArtifactsConfig, AuthorPolicy},
+};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use orders::Orders;
 use provider::Ledgerly;
@@ -51,7 +56,7 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
 
     let report = Platform::probe().await;
     // The scripts write to a folder of the host's, which no sandbox shows.
-    let platform = platform(&data, &ledgerly, report.level.min(Isolation::Process)).await?;
+    let platform = platform(&data, &ledgerly, report.level.min(Isolation::Process), report.level).await?;
     for user in USERS {
         for order in orders.unannounced(&user.customer_id()) {
             announce(&platform, &orders, &user.customer_id(), &order).await?;
@@ -65,7 +70,7 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
         ledgerly: ledgerly.clone(),
     };
     let metrics = get(move || std::future::ready(metrics.render()));
-    let router = router(app)?.route("/metrics", metrics);
+    let router = operators(router(app)?, &platform)?.route("/metrics", metrics);
     platform.serve_queued(router.clone())?;
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
@@ -112,7 +117,12 @@ fn data_folder() -> std::io::Result<(PathBuf, Option<tempfile::TempDir>)> {
     Ok((temporary.path().to_owned(), Some(temporary)))
 }
 
-async fn platform(data: &std::path::Path, ledgerly: &Ledgerly, isolation: Isolation) -> Result<Platform> {
+async fn platform(
+    data: &std::path::Path,
+    ledgerly: &Ledgerly,
+    isolation: Isolation,
+    strongest: Isolation,
+) -> Result<Platform> {
     let python = std::process::Command::new("python3")
         .arg("--version")
         .output()
@@ -128,12 +138,25 @@ async fn platform(data: &std::path::Path, ledgerly: &Ledgerly, isolation: Isolat
                 .auth(AuthScheme::bearer())
                 .probe("/v1/me"),
         )
+        // What is published runs as strictly as this machine can.
+        .artifacts(ArtifactsConfig::folder(data.join("artifacts")).authors(AuthorPolicy::new().isolation(strongest)))
         .integration(integrations::booking())
         .integration(integrations::export(data, isolation));
     if python {
         builder = builder.integration(integrations::report(data, isolation));
     }
     builder.start().await
+}
+
+/// Integrations are published over `/operators` by whoever has the token in `OPERATOR_TOKEN`; without one, by nobody.
+fn operators(router: Router, platform: &Platform) -> Result<Router> {
+    match std::env::var("OPERATOR_TOKEN") {
+        Err(_) => Ok(router),
+        Ok(token) => {
+            let auth = OperatorToken::new("ci", token, OperatorPermission::ALL)?;
+            Ok(router.nest_service("/operators", platform.operators(auth)?))
+        }
+    }
 }
 
 fn router(app: App) -> Result<Router> {

@@ -15,6 +15,7 @@ mod memory;
 mod page;
 mod platform;
 mod ports;
+mod publish;
 pub mod retry;
 mod runner;
 mod scope;
@@ -46,7 +47,7 @@ pub use id::{ConnectionId, CustomerId, Fence, InstallationId, InvocationId, RunK
 pub use integration::{
     ActionCall, AnyIntegration, CheckConfig, Config, ConnectionSlot, DynFlow, Egress, Event, Flow, FlowContext,
     FlowDefinition, FlowOptions, Integration, Journal, Migrate, Missed, NoConfig, Overlap, Poll, Polled, Protocol,
-    Registry, ScheduleSpec, Script, ScriptSource, Source, Tick, Ticks, Trigger,
+    Registry, ScheduleSpec, Script, ScriptSource, Source, Supply, Tick, Ticks, Trigger,
 };
 pub use memory::Memory;
 pub use page::{Page, Paged};
@@ -57,6 +58,10 @@ pub use platform::{
 pub use ports::{
     Authenticate, Authorizer, Choices, ConnectRequest, ConnectionTest, Control, Credentials, Permission, Principal,
     ReplayOptions, Submit, Submitted, Timetable,
+};
+pub use publish::{
+    ContentDigest, Incoming, Operator, OperatorPermission, Operators, Publish, PublishOptions, Published, Release,
+    Schemas,
 };
 pub use retry::{Jitter, RetryBudget, RetryPolicy};
 pub use runner::{

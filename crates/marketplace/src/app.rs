@@ -67,7 +67,7 @@ impl App {
         Ok(Self {
             forms: Forms::new(&parts.registry)?,
             assets: Assets::embedded(),
-            document: serde_json::to_vec(&crate::openapi::document(routes)?)
+            document: serde_json::to_vec(&crate::openapi::document(routes, &crate::openapi::MARKETPLACE)?)
                 .map_err(|e| Error::new(Code::Internal, "the OpenAPI document does not serialise").caused_by(e))?
                 .into(),
             parts,

@@ -79,9 +79,28 @@ fn describe(error: &ValidationError<'_>, prefix: &str, problems: &mut Vec<Proble
                     describe(error, prefix, problems);
                 }
             }
-            None => problems.push(Problem::new(at, "fits none of the forms that are possible here")),
+            None => problems.push(Problem::new(at, values(context))),
         },
         kind => problems.push(Problem::new(at, message(kind, error))),
+    }
+}
+
+/// The values that are possible, where every alternative is a list of values or a single one.
+fn values(context: &[Vec<ValidationError<'static>>]) -> String {
+    let mut shown = Vec::new();
+    for error in context.iter().flatten() {
+        match error.kind() {
+            Kind::Constant { expected_value } => shown.push(expected_value.to_string()),
+            Kind::Enum { options } => shown.extend(options.as_array().into_iter().flatten().map(ToString::to_string)),
+            Kind::Type {
+                kind: TypeKind::Single(json),
+            } if json.to_string() == "null" => {}
+            _ => return "fits none of the forms that are possible here".to_owned(),
+        }
+    }
+    match shown.len() {
+        1..=20 => format!("must be one of {}", shown.join(", ")),
+        _ => "fits none of the forms that are possible here".to_owned(),
     }
 }
 
@@ -220,6 +239,18 @@ mod tests {
                 ("/config/maybe".into(), "must have at least 2 characters".into()),
                 ("/config/mode/limit".into(), "is required".into()),
             ]
+        );
+    }
+
+    #[test]
+    fn of_alternatives_that_are_values_all_are_told() {
+        let schema = json!({ "properties": { "mode": { "oneOf": [
+            { "enum": ["a", "b"] }, { "const": "c", "description": "with a word about it" }, { "type": "null" }
+        ] } } });
+        let found = problems(&schema, &json!({ "mode": "d" }));
+        assert_eq!(
+            found,
+            [("/config/mode".into(), "must be one of \"a\", \"b\", \"c\"".into())]
         );
     }
 

@@ -8,18 +8,22 @@ mod body;
 mod check;
 mod config;
 mod openapi;
+mod operators;
 mod problem;
 mod renderable;
 mod route;
 mod routes;
+mod schemas;
 mod serve;
 mod start;
 mod views;
 
 pub use app::Parts;
+pub use operators::{OperatorParts, OperatorToken, operator_routes, operators};
 pub use renderable::{assert_renderable, renderable};
 pub use route::{Access, Route};
 pub use routes::routes;
+pub use schemas::FormSchemas;
 pub use start::check;
 pub use views::Install;
 

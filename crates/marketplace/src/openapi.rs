@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, made from the route table.
 
 use crate::route::{Access, Route};
-use crosspoint_core::{Code, Error, Permission, ProblemDetails, Result};
+use crosspoint_core::{Code, Error, ProblemDetails, Result};
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -22,8 +22,54 @@ const FAILURES: &[(u16, &str)] = &[
     (428, "`If-Match` is missing"),
 ];
 
+/// What a document is about.
+pub(crate) struct About {
+    title: &'static str,
+    summary: &'static str,
+    description: &'static str,
+    tags: &'static [&'static str],
+    scheme: fn() -> Value,
+}
+
+/// The customers' side.
+pub(crate) const MARKETPLACE: About = About {
+    title: "Crosspoint marketplace",
+    summary: "Catalogue, installations, connections and executions of one customer",
+    description: "The session is the host's own. Requests that change something carry `x-crosspoint: 1`. Failures are \
+        application/problem+json with a stable code.",
+    tags: &[
+        "page",
+        "session",
+        "catalogue",
+        "installations",
+        "executions",
+        "connections",
+    ],
+    scheme: || {
+        json!({
+            "type": "apiKey", "in": "cookie", "name": "session",
+            "description": "The host's own session; its name and form are the host's"
+        })
+    },
+};
+
+/// The operators' side.
+pub(crate) const OPERATORS: About = About {
+    title: "Crosspoint operators",
+    summary: "What the host's own people and build servers do: publishing integrations",
+    description: "Who is an operator, and how they prove it, is the host's own. Requests that change something carry \
+        `x-crosspoint: 1`. Failures are application/problem+json with a stable code.",
+    tags: &["page", "artifacts"],
+    scheme: || {
+        json!({
+            "type": "http", "scheme": "bearer",
+            "description": "A token, unless the host lets its operators in in another way"
+        })
+    },
+};
+
 /// Makes the document.
-pub(crate) fn document(routes: &[Route]) -> Result<Value> {
+pub(crate) fn document(routes: &[Route], about: &About) -> Result<Value> {
     let at_components = |settings: &mut SchemaSettings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
@@ -54,41 +100,21 @@ pub(crate) fn document(routes: &[Route]) -> Result<Value> {
     Ok(json!({
         "openapi": "3.1.0",
         "info": {
-            "title": "Crosspoint marketplace",
+            "title": about.title,
             "version": "1",
-            "summary": "Catalogue, installations, connections and executions of one customer",
-            "description": "The session is the host's own. Requests that change something carry `x-crosspoint: 1`. \
-                Failures are application/problem+json with a stable code.",
+            "summary": about.summary,
+            "description": about.description,
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" }
         },
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
-        "servers": [{ "url": ".." , "description": "Where the host nested the marketplace" }],
-        "tags": tags(),
+        "servers": [{ "url": ".." , "description": "Where the host nested it" }],
+        "tags": about.tags.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": {
-                "session": {
-                    "type": "apiKey", "in": "cookie", "name": "session",
-                    "description": "The host's own session; its name and form are the host's"
-                }
-            }
+            "securitySchemes": { "session": (about.scheme)() }
         }
     }))
-}
-
-fn tags() -> Value {
-    json!(
-        [
-            "page",
-            "session",
-            "catalogue",
-            "installations",
-            "executions",
-            "connections"
-        ]
-        .map(|name| json!({ "name": name }))
-    )
 }
 
 fn tag(route: &Route) -> &'static str {
@@ -98,7 +124,9 @@ fn tag(route: &Route) -> &'static str {
         route.path().contains("/executions") || route.path().contains("/flows/"),
     ) {
         (Some("installations"), true) => "executions",
-        (Some(first @ ("session" | "catalogue" | "installations" | "executions" | "connections")), _) => first,
+        (Some(first @ ("session" | "catalogue" | "installations" | "executions" | "connections" | "artifacts")), _) => {
+            first
+        }
         _ => "page",
     }
 }
@@ -111,11 +139,13 @@ fn operation(route: &Route, taken: &mut SchemaGenerator, given: &mut SchemaGener
     let (security, permission) = match route.access() {
         Access::Public(_) => (json!([]), None),
         Access::SignedIn => (json!([{ "session": [] }]), None),
-        Access::May(permission) => (json!([{ "session": [] }]), Some(permission)),
+        Access::May(permission) => (json!([{ "session": [] }]), Some(json!(permission))),
+        Access::Operator(permission) => (json!([{ "session": [] }]), Some(json!(permission))),
     };
     operation.insert("security".into(), security);
+    let guarded = permission.is_some();
     if let Some(permission) = permission {
-        operation.insert("x-crosspoint-permission".into(), json!(permission));
+        operation.insert("x-crosspoint-permission".into(), permission);
     }
     let parameters = parameters(route);
     if !parameters.is_empty() {
@@ -127,8 +157,16 @@ fn operation(route: &Route, taken: &mut SchemaGenerator, given: &mut SchemaGener
             "content": { "application/json": { "schema": schema } }
         });
         operation.insert("requestBody".into(), body);
+    } else if !route.takes().is_empty() {
+        let binary = json!({ "schema": { "type": "string", "format": "binary" } });
+        let content: Map<String, Value> = route
+            .takes()
+            .iter()
+            .map(|media| ((*media).to_owned(), binary.clone()))
+            .collect();
+        operation.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
-    operation.insert("responses".into(), responses(route, permission, given, problem));
+    operation.insert("responses".into(), responses(route, guarded, given, problem));
     Value::Object(operation)
 }
 
@@ -176,7 +214,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     all
 }
 
-fn responses(route: &Route, permission: Option<Permission>, given: &mut SchemaGenerator, problem: &Schema) -> Value {
+fn responses(route: &Route, guarded: bool, given: &mut SchemaGenerator, problem: &Schema) -> Value {
     let mut all = Map::new();
     let mut success = json!({ "description": "Success" });
     if let Value::Object(success) = &mut success {
@@ -191,7 +229,7 @@ fn responses(route: &Route, permission: Option<Permission>, given: &mut SchemaGe
         let possible = match status {
             400 => route.parameters().contains(&"id") || !route.is_safe(),
             401 => !matches!(route.access(), Access::Public(_)),
-            403 => permission.is_some() || !route.is_safe(),
+            403 => guarded || !route.is_safe(),
             404 => !route.parameters().is_empty(),
             412 | 428 => route.requires_revision(),
             422 => !route.is_safe() || route.is_paged(),

@@ -30,6 +30,23 @@ pub(crate) fn response(error: &Error) -> Response {
     response
 }
 
+/// The answer to an operator whose request failed: they run the host, so they are told what is wrong with its set-up; what
+/// the store or a defect says stays in the log.
+pub(crate) fn to_operator(error: &Error) -> Response {
+    if matches!(error.kind(), Kind::Internal | Kind::Storage) {
+        return response(error);
+    }
+    let body = ProblemDetails::of(error);
+    let mut response = Response::new(Body::from(body.to_json()));
+    let status = StatusCode::from_u16(error.code().status());
+    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(ProblemDetails::CONTENT_TYPE),
+    );
+    response
+}
+
 /// `not-found`, the same for what does not exist and for what belongs to somebody else.
 pub(crate) fn not_found(what: &str) -> Error {
     Error::new(Code::NotFound, format!("there is no such {what}"))

@@ -5,9 +5,10 @@ use crate::{
     answer::Gives,
     app::{Cx, PublicCx},
     body::Takes,
+    operators::OperatorCx,
 };
-use axum::response::Response;
-use crosspoint_core::{Permission, Result};
+use axum::{body::Body, response::Response};
+use crosspoint_core::{OperatorPermission, Permission, Result};
 use http::Method;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
@@ -26,10 +27,13 @@ pub enum Access {
     SignedIn,
     /// Whoever is signed in and has this permission.
     May(Permission),
+    /// An operator of the host who has this permission. Only on the operators' own router.
+    Operator(OperatorPermission),
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
 type PublicFn = Arc<dyn Fn(PublicCx) -> Answering + Send + Sync>;
+type OperatorFn = Arc<dyn Fn(OperatorCx, Body) -> Answering + Send + Sync>;
 type CustomerFn = Arc<dyn Fn(Cx, Option<Value>) -> Answering + Send + Sync>;
 /// Describes a body in the document.
 pub(crate) type SchemaFn = fn(&mut SchemaGenerator) -> Option<Schema>;
@@ -38,6 +42,7 @@ pub(crate) type SchemaFn = fn(&mut SchemaGenerator) -> Option<Schema>;
 pub(crate) enum Endpoint {
     Public(PublicFn),
     Customer(CustomerFn),
+    Operator(OperatorFn),
 }
 
 /// What a route is called and what stands in its address and headers.
@@ -51,6 +56,7 @@ pub(crate) struct Op {
     paged: bool,
     if_match: bool,
     query: &'static [(&'static str, &'static str)],
+    takes: &'static [&'static str],
 }
 
 impl Op {
@@ -64,6 +70,7 @@ impl Op {
             paged: false,
             if_match: false,
             query: &[],
+            takes: &[],
         }
     }
     /// Answers success with this status instead of 200.
@@ -79,6 +86,11 @@ impl Op {
     /// Requires `If-Match`.
     pub(crate) const fn if_match(mut self) -> Self {
         self.if_match = true;
+        self
+    }
+    /// Takes a body of one of these media types, which is not JSON.
+    pub(crate) const fn takes(mut self, media: &'static [&'static str]) -> Self {
+        self.takes = media;
         self
     }
     /// Takes these query parameters, each with its meaning.
@@ -170,6 +182,26 @@ impl Route {
         }
     }
 
+    /// For an operator who has the permission. The handler reads the body.
+    pub(crate) fn operator<G: Gives, F, Fut>(permission: OperatorPermission, op: Op, handler: F) -> Self
+    where
+        F: Fn(OperatorCx, Body) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<G>> + Send + 'static,
+    {
+        let status = op.status;
+        Self {
+            op,
+            access: Access::Operator(permission),
+            endpoint: Endpoint::Operator(Arc::new(move |cx, body| {
+                Box::pin(async move { handler(cx, body).await?.into_response(status, "") })
+            })),
+            request: |_| None,
+            request_required: false,
+            response: G::schema,
+            produces: "application/json",
+        }
+    }
+
     /// The HTTP method.
     #[must_use]
     pub const fn method(&self) -> &Method {
@@ -218,6 +250,9 @@ impl Route {
 
     pub(crate) const fn query(&self) -> &'static [(&'static str, &'static str)] {
         self.op.query
+    }
+    pub(crate) const fn takes(&self) -> &'static [&'static str] {
+        self.op.takes
     }
     pub(crate) const fn produces(&self) -> &'static str {
         self.produces
@@ -276,6 +311,7 @@ mod tests {
             match route.access() {
                 Access::May(permission) => assert!(!reading.contains(&permission), "{route:?}"),
                 Access::Public(_) | Access::SignedIn => panic!("{route:?} is open"),
+                Access::Operator(_) => panic!("{route:?} is not for customers"),
             }
         }
     }

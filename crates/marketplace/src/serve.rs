@@ -59,11 +59,11 @@ fn checker(route: &Route) -> Result<Option<Checker>> {
     Checker::new(schema.as_value()).map(Some)
 }
 
-async fn unknown() -> Response {
+pub(crate) async fn unknown() -> Response {
     harden(response(&not_found("page or operation")))
 }
 
-async fn wrong_method() -> Response {
+pub(crate) async fn wrong_method() -> Response {
     let error = Error::new(
         Code::MethodNotAllowed,
         "this address does not take that method; see `Allow`",
@@ -89,6 +89,10 @@ async fn answer(app: Arc<App>, served: &Served, mut parts: Parts, body: axum::bo
             let address = original.path().to_owned();
             handler(PublicCx { app, path, address }).await
         }
+        Endpoint::Operator(_) => Err(Error::new(
+            Code::Internal,
+            "an operators' route stands among those of customers",
+        )),
         Endpoint::Customer(handler) => {
             let base = base(original, &parts.uri);
             let principal = app.parts.auth.authenticate(&parts).await?;
@@ -123,7 +127,7 @@ async fn answer(app: Arc<App>, served: &Served, mut parts: Parts, body: axum::bo
     }
 }
 
-async fn path_params(parts: &mut Parts) -> Result<Vec<(String, String)>> {
+pub(crate) async fn path_params(parts: &mut Parts) -> Result<Vec<(String, String)>> {
     let raw = RawPathParams::from_request_parts(parts, &())
         .await
         .map_err(|_| not_found("page or operation"))?;
@@ -136,7 +140,7 @@ fn base(original: &Uri, inner: &Uri) -> String {
     base.trim_end_matches('/').to_owned()
 }
 
-fn query(uri: &Uri) -> BTreeMap<String, String> {
+pub(crate) fn query(uri: &Uri) -> BTreeMap<String, String> {
     axum::extract::Query::<BTreeMap<String, String>>::try_from_uri(uri)
         .map(|query| query.0)
         .unwrap_or_default()
@@ -146,7 +150,7 @@ fn query(uri: &Uri) -> BTreeMap<String, String> {
 const OWN_HEADER: HeaderName = HeaderName::from_static("x-crosspoint");
 
 /// Refuses what a page of another site could have made a browser send along with the user's cookies.
-fn check_origin(parts: &Parts) -> Result<()> {
+pub(crate) fn check_origin(parts: &Parts) -> Result<()> {
     let refused = |why| Err(Error::new(Code::OriginRefused, why));
     let header = |name: &HeaderName| text(&parts.headers, name);
     if header(&OWN_HEADER) != Some("1") {
@@ -174,7 +178,7 @@ fn check_origin(parts: &Parts) -> Result<()> {
 }
 
 /// The text of a header that was sent once.
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(first)

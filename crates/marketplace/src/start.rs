@@ -20,17 +20,21 @@ pub fn check(registry: &Registry) -> Result<()> {
     let mut problems = Vec::new();
     for integration in registry.integrations() {
         let at = format!("/{}/{}", integration.name, integration.version);
-        let below = |problem: &Problem| Problem::new(format!("{at}{}", problem.pointer), problem.message.clone());
-        if let Err(found) = renderable(&integration.config_schema) {
-            problems.extend(found.iter().map(below));
-        }
-        problems.extend(sources(registry, integration).iter().map(below));
+        let below = |problem: Problem| Problem::new(format!("{at}{}", problem.pointer), problem.message);
+        problems.extend(of_one(registry, &integration).into_iter().map(below));
     }
     if !problems.is_empty() {
         let error = Error::new(Code::SetupInvalid, "a configuration cannot be offered as a form");
         return Err(error.with_problems(problems));
     }
     Forms::new(registry).map(drop)
+}
+
+/// What keeps one version from being offered, by the pointer of its field.
+pub(crate) fn of_one(registry: &Registry, integration: &AnyIntegration) -> Vec<Problem> {
+    let mut problems = renderable(&integration.config_schema).err().unwrap_or_default();
+    problems.extend(sources(registry, integration));
+    problems
 }
 
 fn sources(registry: &Registry, integration: &AnyIntegration) -> Vec<Problem> {

@@ -78,6 +78,7 @@ impl Runtime {
     ) -> Result<Vec<InvocationId>> {
         let scope = crate::scope::of(customer);
         let installations = self.installations((&scope).into()).await?;
+        self.inner.starter.find_all(&installations).await;
         let envelopes = self.inner.starter.for_event(&installations, id, name, value)?;
         self.enqueue(envelopes).await
     }
@@ -114,6 +115,7 @@ impl Runtime {
             let state = installation.state.as_str();
             return Err(Error::new(Code::Conflict, "only an active installation can be run").with("state", state));
         }
+        self.inner.starter.find(&installation).await?;
         self.inner.starter.for_call(&installation, flow, input)
     }
 

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(unix)]
+pub mod artifacts;
 mod attention;
 mod control;
 #[cfg(unix)]

@@ -8,7 +8,7 @@ use crosspoint_core::{
     Source, TargetId, Tick, Timestamp, TriggerKind, Work,
 };
 use serde_json::Value;
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// Leases that may be lost, on top of the attempts that the flow's own retry policy allows. Work that keeps losing its
 /// worker is closed when they are used up.
@@ -164,7 +164,7 @@ impl Starter {
             let listening = integration
                 .flows
                 .iter()
-                .filter(|flow| matches!(flow.source, Source::Event(n) if n == name));
+                .filter(|flow| matches!(&flow.source, Source::Event(n) if n == name));
             for flow in listening {
                 let parts = ["event", id, name, &installation.id.to_string(), &flow.name];
                 let begin = Begin {
@@ -173,7 +173,7 @@ impl Starter {
                     trigger: TriggerKind::Event,
                     input: value,
                 };
-                envelopes.push(self.envelope(begin, integration, flow)?);
+                envelopes.push(self.envelope(begin, &integration, flow)?);
             }
         }
         Ok(envelopes)
@@ -184,7 +184,8 @@ impl Starter {
     /// # Errors
     /// [`Code::VersionMissing`], or [`Code::NotFound`] if the version has no such flow.
     pub fn for_tick(&self, installation: &Installation, schedule: &Schedule, scheduled: Timestamp) -> Result<Envelope> {
-        let (integration, flow) = self.find(installation, &schedule.flow)?;
+        let integration = self.version(installation)?;
+        let flow = flow_of(&integration, &schedule.flow)?;
         let owner = installation.id.to_string();
         let input = tick(scheduled)?;
         let begin = Begin {
@@ -193,7 +194,7 @@ impl Starter {
             trigger: TriggerKind::Schedule,
             input: &input,
         };
-        let mut envelope = self.envelope(begin, integration, flow)?;
+        let mut envelope = self.envelope(begin, &integration, flow)?;
         let key = &mut envelope.invocation.meta.ordering_key;
         if matches!(schedule.spec.overlap, Overlap::Queue { .. }) && key.is_none() {
             *key = Some(format!("schedule:{owner}:{}", flow.name).into());
@@ -212,7 +213,8 @@ impl Starter {
     /// # Errors
     /// [`Code::VersionMissing`], or [`Code::NotFound`] if the version has no such flow.
     pub fn for_call(&self, installation: &Installation, flow: &str, input: &Value) -> Result<Envelope> {
-        let (integration, flow) = self.find(installation, flow)?;
+        let integration = self.version(installation)?;
+        let flow = flow_of(&integration, flow)?;
         let now = tick(self.clock.now())?;
         let begin = Begin {
             id: InvocationId::mint(&*self.clock),
@@ -223,7 +225,7 @@ impl Starter {
                 _ => input,
             },
         };
-        self.envelope(begin, integration, flow)
+        self.envelope(begin, &integration, flow)
     }
 
     /// The envelopes of the flows that an execution asked to start.
@@ -235,7 +237,8 @@ impl Starter {
     ) -> Result<Vec<Envelope>> {
         let mut envelopes = Vec::with_capacity(wanted.len());
         for (n, follow_up) in wanted.iter().enumerate() {
-            let (integration, flow) = self.find(installation, &follow_up.flow)?;
+            let integration = self.version(installation)?;
+            let flow = flow_of(&integration, &follow_up.flow)?;
             let id = match &follow_up.key {
                 Some(key) => InvocationId::derive(&["once", &installation.id.to_string(), &follow_up.flow, key]),
                 None => InvocationId::derive(&["follow-up", &of.to_string(), &n.to_string()]),
@@ -246,28 +249,33 @@ impl Starter {
                 trigger: TriggerKind::FollowUp,
                 input: &follow_up.input,
             };
-            envelopes.push(self.envelope(begin, integration, flow)?);
+            envelopes.push(self.envelope(begin, &integration, flow)?);
         }
         Ok(envelopes)
     }
 
-    /// The code of an installation's flow, in exactly the version that is installed.
-    pub(crate) fn find(
-        &self,
-        installation: &Installation,
-        flow: &str,
-    ) -> Result<(&Arc<AnyIntegration>, &FlowDefinition)> {
-        let integration = self
-            .registry
+    /// Exactly the version that is installed, if it is here.
+    fn version(&self, installation: &Installation) -> Result<Arc<AnyIntegration>> {
+        self.registry
             .integration(&installation.integration, &installation.version)
-            .ok_or_else(|| version_missing(installation))?;
-        let found = integration.flow(flow).ok_or_else(|| {
-            Error::new(Code::NotFound, "the installed version has no such flow")
-                .with("integration", &installation.integration)
-                .with("version", &installation.version)
-                .with("flow", flow)
-        })?;
-        Ok((integration, found))
+            .ok_or_else(|| version_missing(installation))
+    }
+
+    /// Exactly the version that is installed, looked for where it may have been published a moment ago.
+    pub(crate) async fn find(&self, installation: &Installation) -> Result<Arc<AnyIntegration>> {
+        self.registry
+            .find(&installation.integration, &installation.version)
+            .await
+            .ok_or_else(|| version_missing(installation))
+    }
+
+    /// Looks for the versions of active installations that are not here.
+    pub(crate) async fn find_all(&self, installations: &[Installation]) {
+        let active = installations.iter().filter(|i| i.state == InstallationState::Active);
+        let versions: BTreeSet<_> = active.map(|i| (&i.integration, &i.version)).collect();
+        for (name, version) in versions {
+            self.registry.find(name, version).await;
+        }
     }
 
     /// What the new execution is counted in.
@@ -328,6 +336,16 @@ impl Starter {
 
 fn tick(scheduled: Timestamp) -> Result<Value> {
     serde_json::to_value(Tick::new(scheduled)).or_fail(Code::Internal, "a tick does not serialise")
+}
+
+/// The flow of this name in an installed version.
+pub(crate) fn flow_of<'i>(integration: &'i AnyIntegration, flow: &str) -> Result<&'i FlowDefinition> {
+    integration.flow(flow).ok_or_else(|| {
+        Error::new(Code::NotFound, "the installed version has no such flow")
+            .with("integration", &integration.name)
+            .with("version", &integration.version)
+            .with("flow", flow)
+    })
 }
 
 pub(crate) fn version_missing(installation: &Installation) -> Error {

@@ -80,6 +80,10 @@ codes! {
     InputInvalid = "input-invalid", InvalidInput, Never, 422;
     /// The configuration does not fit the integration's schema.
     ConfigInvalid = "config-invalid", InvalidInput, Never, 422;
+    /// What was to be published is not an integration that this host takes.
+    ArtifactInvalid = "artifact-invalid", InvalidInput, Never, 422;
+    /// The packages that an integration needs could not be installed.
+    DependenciesFailed = "dependencies-failed", InvalidInput, Backoff, 422;
     /// The body is not well-formed.
     BodyMalformed = "body-malformed", InvalidInput, Never, 400;
     /// The body is larger than the limit.

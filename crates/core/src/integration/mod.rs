@@ -10,7 +10,7 @@ mod trigger;
 pub use context::{ActionCall, FlowContext, Journal};
 pub use flow::{DynFlow, Flow, FlowOptions};
 pub use poll::{Poll, Polled};
-pub use registry::Registry;
+pub use registry::{Registry, Supply};
 pub use script::{Egress, Protocol, Script, ScriptSource};
 pub use trigger::{Event, Missed, Overlap, ScheduleSpec, Source, Tick, Ticks, Trigger};
 
@@ -39,6 +39,17 @@ pub struct ConnectionSlot {
     pub connector: String,
 }
 
+impl ConnectionSlot {
+    /// A slot for a connection of this connector.
+    #[must_use]
+    pub fn new(name: impl Into<String>, connector: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            connector: connector.into(),
+        }
+    }
+}
+
 /// How the erased configuration of an older version becomes that of this one.
 pub type Migrate = Arc<dyn Fn(Value) -> Result<Value> + Send + Sync>;
 
@@ -61,6 +72,21 @@ pub struct FlowDefinition {
     pub input_schema: Schema,
     /// Retries, time limit.
     pub options: FlowOptions,
+}
+
+impl FlowDefinition {
+    /// A flow with state, any input, and the usual retries and limits.
+    #[must_use]
+    pub fn new(name: impl Into<String>, source: Source, work: Work) -> Self {
+        Self {
+            name: name.into(),
+            source,
+            work,
+            stateful: true,
+            input_schema: schema_for!(Value),
+            options: FlowOptions::default(),
+        }
+    }
 }
 
 impl fmt::Debug for FlowDefinition {

@@ -1,7 +1,10 @@
 //! Programs in any language.
 
 use crate::Isolation;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// A program in any language that speaks the plain binding of `crosspoint/1` (see `docs/protocol.md`): configuration
 /// and context in environment variables and files, logs on standard error, the result in a file, an exit code with a
@@ -21,6 +24,8 @@ pub struct Script {
     secrets: bool,
     protocol: Protocol,
     egress: Option<Egress>,
+    root: Option<PathBuf>,
+    layers: Vec<(String, PathBuf)>,
 }
 
 /// How a script and its supervisor talk: the bindings of `crosspoint/1` (see `docs/protocol.md`).
@@ -151,6 +156,8 @@ impl Script {
             secrets: false,
             protocol: Protocol::Plain,
             egress: None,
+            root: None,
+            layers: Vec::new(),
         }
     }
 
@@ -172,6 +179,21 @@ impl Script {
     /// The prefix of the environment variables; `XP` unless set. With `PAN`, scripts written for Pandium run unchanged.
     pub fn env_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.env_prefix = prefix.into();
+        self
+    }
+
+    /// Runs the command in the folder `below` of `root`, and shows it all of `root`. Without effect on inline scripts.
+    pub fn dir_in(mut self, root: impl Into<PathBuf>, below: impl AsRef<Path>) -> Self {
+        let root = root.into();
+        let dir = root.join(below);
+        self.root = Some(root);
+        self.dir(dir)
+    }
+
+    /// A further folder that the script reads and cannot write, such as packages that it needs; at most eight. Where it is
+    /// differs with the isolation, and is told in this environment variable: `PYTHONPATH`, for instance.
+    pub fn layer(mut self, variable: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        self.layers.push((variable.into(), folder.into()));
         self
     }
 
@@ -220,6 +242,16 @@ impl Script {
     #[must_use]
     pub const fn environment(&self) -> &BTreeMap<String, String> {
         &self.env
+    }
+    /// The folder that it is shown, if that is more than the one it runs in.
+    #[must_use]
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+    /// Further folders that it reads, each with the variable that tells where it is.
+    #[must_use]
+    pub fn layers(&self) -> &[(String, PathBuf)] {
+        &self.layers
     }
     /// How the script and its supervisor talk.
     #[must_use]

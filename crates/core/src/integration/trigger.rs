@@ -1,7 +1,7 @@
 //! What starts a flow.
 
 use crate::{Data, Timestamp};
-use std::{marker::PhantomData, time::Duration};
+use std::{borrow::Cow, marker::PhantomData, time::Duration};
 
 /// Something that happens in the host and that flows can react to.
 #[diagnostic::on_unimplemented(
@@ -252,7 +252,7 @@ impl From<Duration> for ScheduleSpec {
 #[non_exhaustive]
 pub enum Source {
     /// An event of the host, by name.
-    Event(&'static str),
+    Event(Cow<'static, str>),
     /// A schedule.
     Schedule(ScheduleSpec),
     /// Somebody calls it: through the API, or by hand in the marketplace.
@@ -277,7 +277,7 @@ impl Trigger {
     /// Runs whenever the host emits `E`.
     #[must_use]
     pub fn event<E: Event>() -> Trigger<E> {
-        Trigger::of(Source::Event(E::NAME))
+        Trigger::of(Source::Event(Cow::Borrowed(E::NAME)))
     }
 
     /// Runs on a schedule.

@@ -12,9 +12,9 @@ use crosspoint_gateway::{
 };
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 use crosspoint_runtime::SandboxOptions;
-#[cfg(unix)]
-use crosspoint_runtime::Subprocess;
 use crosspoint_runtime::{Capacity, FlowHandler, Parts, Runners, Runtime, Trust, labelled};
+#[cfg(unix)]
+use crosspoint_runtime::{Subprocess, artifacts::ArtifactsConfig};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -43,6 +43,8 @@ pub struct Builder {
     callbacks: Vec<SigningSecret>,
     retention: Duration,
     shutdown: Duration,
+    #[cfg(unix)]
+    artifacts: Option<ArtifactsConfig>,
 }
 
 impl Builder {
@@ -67,6 +69,8 @@ impl Builder {
             callbacks: Vec::new(),
             retention: Duration::from_secs(30 * 24 * 3600),
             shutdown: Duration::from_secs(30),
+            #[cfg(unix)]
+            artifacts: None,
         }
     }
 
@@ -92,6 +96,14 @@ impl Builder {
     /// that is still installed.
     pub fn integration(mut self, integration: impl Into<AnyIntegration>) -> Self {
         self.integrations.push(integration.into());
+        self
+    }
+
+    /// Takes integrations that are published while the host runs, and keeps them here: a folder, which processes may share,
+    /// or an [`ArtifactsConfig`]. They are published by [`Platform::artifacts`] and over [`Platform::operators`].
+    #[cfg(unix)]
+    pub fn artifacts(mut self, config: impl Into<ArtifactsConfig>) -> Self {
+        self.artifacts = Some(config.into());
         self
     }
 
@@ -223,6 +235,10 @@ impl Builder {
         };
         let runners: Arc<dyn Runner> = Arc::new(runners);
         prepare(&registry, &*runners).await?;
+        let stop = StopSource::new();
+        // Before installations are looked at, so that none is parked for a version that was published.
+        #[cfg(unix)]
+        let artifacts = super::artifacts::open(self.artifacts, &registry, &runners, &self.clock, &stop).await?;
         let credentials: Arc<dyn Credentials> = engine.clone();
         let parts = Parts::new(Arc::clone(&registry), store.clone(), credentials, Arc::clone(&vault));
         let handler = FlowHandler::new(
@@ -259,7 +275,6 @@ impl Builder {
                 gateway.register(target, Arc::new(handler.clone()), config)?;
             }
         }
-        let stop = StopSource::new();
         let scheduler = runtime.clone();
         let signal = stop.signal();
         tokio::spawn(async move { scheduler.run_scheduler(signal).await });
@@ -285,6 +300,8 @@ impl Builder {
                 installer: OnceLock::new(),
                 stop,
                 shutdown: self.shutdown,
+                #[cfg(unix)]
+                artifacts,
             }),
         })
     }

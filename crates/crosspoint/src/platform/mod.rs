@@ -1,5 +1,7 @@
 //! The parts, wired: a store, keys, connectors and integrations become a running platform.
 
+#[cfg(unix)]
+mod artifacts;
 mod builder;
 mod upkeep;
 
@@ -48,6 +50,8 @@ struct Inner {
     installer: OnceLock<Marketplace>,
     stop: StopSource,
     shutdown: Duration,
+    #[cfg(unix)]
+    artifacts: Option<crosspoint_runtime::artifacts::Artifacts>,
 }
 
 impl Platform {

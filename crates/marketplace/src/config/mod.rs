@@ -5,9 +5,12 @@ mod secrets;
 pub(crate) use secrets::{Settings, seal, shown, split};
 
 use crate::{check::Checker, renderable};
-use crosspoint_core::{AnyIntegration, Code, Error, Problem, Registry, Result};
+use crosspoint_core::{AnyIntegration, Problem, Registry, Result};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, Weak},
+};
 
 /// Where a configuration stands in the body of a request, so that pointers lead to its fields.
 pub(crate) const PREFIX: &str = "/config";
@@ -96,24 +99,35 @@ fn present(config: &Value, pointer: &str) -> bool {
         .is_some_and(|below| config.pointer(below).is_some())
 }
 
-/// The forms of every version that is registered.
-#[derive(Debug)]
-pub(crate) struct Forms(BTreeMap<(String, String), Form>);
+/// The forms of the versions that are registered.
+#[derive(Debug, Default)]
+pub(crate) struct Forms(RwLock<BTreeMap<(String, String), Compiled>>);
+
+/// A form, and the version that it was made of.
+type Compiled = (Weak<AnyIntegration>, Arc<Form>);
 
 impl Forms {
     pub(crate) fn new(registry: &Registry) -> Result<Self> {
-        let mut forms = BTreeMap::new();
+        let forms = Self::default();
         for integration in registry.integrations() {
-            let form = Form::new(integration)?;
-            forms.insert((integration.name.clone(), integration.version.clone()), form);
+            forms.of(&integration)?;
         }
-        Ok(Self(forms))
+        Ok(forms)
     }
 
-    pub(crate) fn of(&self, integration: &AnyIntegration) -> Result<&Form> {
+    /// The form of a version, compiled when it is first asked for, and anew when the version was replaced.
+    pub(crate) fn of(&self, integration: &Arc<AnyIntegration>) -> Result<Arc<Form>> {
         let key = (integration.name.clone(), integration.version.clone());
-        self.0
-            .get(&key)
-            .ok_or_else(|| Error::new(Code::Internal, "an integration was registered after the start"))
+        if let Some((of, form)) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && Weak::ptr_eq(of, &Arc::downgrade(integration))
+        {
+            return Ok(Arc::clone(form));
+        }
+        let form = Arc::new(Form::new(integration)?);
+        let mut forms = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        // What was taken out of the registry is not kept for its form.
+        forms.retain(|_, (of, _)| of.strong_count() > 0);
+        forms.insert(key, (Arc::downgrade(integration), Arc::clone(&form)));
+        Ok(form)
     }
 }

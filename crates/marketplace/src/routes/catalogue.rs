@@ -24,6 +24,7 @@ pub(super) async fn list(cx: Cx, _: NoBody) -> Result<Answer<Catalogue>> {
     let items = cx
         .registry()
         .catalogue()
+        .iter()
         .map(|offered| offer(offered, &installed))
         .collect();
     Ok(Answer::of(Catalogue { items }))
@@ -36,7 +37,7 @@ pub(super) async fn detail(cx: Cx, _: NoBody) -> Result<Answer<OfferDetail>> {
         .ok_or_else(|| not_found("integration"))?;
     let connections: Result<Vec<Slot>> = integration.connections.iter().map(|needed| slot(&cx, needed)).collect();
     Ok(Answer::of(OfferDetail {
-        offer: offer(integration, &cx.installations().await?),
+        offer: offer(&integration, &cx.installations().await?),
         description: integration.description.clone(),
         config_schema: integration.config_schema.as_value().clone(),
         connections: connections?,
@@ -97,7 +98,7 @@ pub(super) fn summary(flow: &FlowDefinition) -> FlowSummary {
         name: flow.name.clone(),
         trigger: match &flow.source {
             Source::Event(name) => TriggerView::Event {
-                event: (*name).to_owned(),
+                event: name.clone().into_owned(),
             },
             Source::Schedule(spec) => TriggerView::Schedule { schedule: spec.clone() },
             _ => TriggerView::Call,

@@ -44,10 +44,8 @@ pub(super) async fn log(cx: Cx, _: NoBody) -> Result<Answer<Paged<LogEntry>>> {
 pub(super) async fn start(cx: Cx, Json(body): Json<StartInput>) -> Result<Answer<Started>> {
     let installation = cx.installation().await?;
     let name = cx.param("flow")?;
-    let definition = definition(&cx, &installation);
-    let flow = definition
-        .and_then(|integration| integration.flow(name))
-        .ok_or_else(|| not_found("flow"))?;
+    let integration = definition(&cx, &installation).await.ok_or_else(|| not_found("flow"))?;
+    let flow = integration.flow(name).ok_or_else(|| not_found("flow"))?;
     if installation.state != InstallationState::Active {
         return Err(Error::new(
             Code::Conflict,
@@ -88,8 +86,10 @@ pub(super) async fn cancel(cx: Cx, _: NoBody) -> Result<Answer<Cancelled>> {
 pub(super) async fn replay(cx: Cx, Optional(body): Optional<StartInput>) -> Result<Answer<Started>> {
     let execution = execution(&cx).await?;
     if let Some(input) = &body.input {
-        let definition = cx.registry().integration(&execution.integration, &execution.version);
-        let flow = definition.and_then(|integration| integration.flow(&execution.flow));
+        let definition = cx.registry().find(&execution.integration, &execution.version).await;
+        let flow = definition
+            .as_ref()
+            .and_then(|integration| integration.flow(&execution.flow));
         check_input(flow.ok_or_else(|| not_found("flow"))?, input)?;
     }
     let mut options = ReplayOptions::default();

@@ -27,7 +27,7 @@ pub(crate) async fn create(cx: &Cx, body: Install) -> Result<Installation> {
         let problem = Problem::new(pointer, what);
         Err(Error::new(Code::InputInvalid, what).with_problems(vec![problem]))
     };
-    let Some(integration) = cx.registry().offered(&body.integration).cloned() else {
+    let Some(integration) = cx.registry().offered(&body.integration) else {
         return refuse("/integration", "there is no such integration");
     };
     let Value::Object(config) = body.config else {
@@ -41,7 +41,7 @@ pub(crate) async fn create(cx: &Cx, body: Install) -> Result<Installation> {
         record.state = InstallationState::Active;
     }
     record.connections = body.connections;
-    let (mut settings, problems) = config::split(cx.app.forms.of(&integration)?, config, &record);
+    let (mut settings, problems) = config::split(&*cx.app.forms.of(&integration)?, config, &record);
     check(cx, &integration, &record, &mut settings, problems).await?;
     config::seal(&*cx.app.parts.vault, settings, &mut record).await?;
     let rows = schedules(cx, &record, &integration, now)?;
@@ -54,8 +54,8 @@ pub(super) async fn change(cx: Cx, Json(body): Json<Change>) -> Result<Answer<In
     if record.state == InstallationState::Removing {
         return Err(Error::new(Code::Conflict, "it is being removed"));
     }
-    let integration = match definition(&cx, &record) {
-        Some(integration) => Arc::clone(integration),
+    let integration = match definition(&cx, &record).await {
+        Some(integration) => integration,
         // Its version is gone, so the settings are made for the one that is offered now. The old settings are not
         // carried over by themselves: they may mean something else there.
         None if body.config.is_some() => offered(&cx, &record)?,
@@ -70,7 +70,7 @@ pub(super) async fn change(cx: Cx, Json(body): Json<Change>) -> Result<Answer<In
     }
     let form = cx.app.forms.of(&integration)?;
     let kept = || record.config.as_object().cloned().unwrap_or_default();
-    let (mut settings, problems) = config::split(form, body.config.unwrap_or_else(kept), &record);
+    let (mut settings, problems) = config::split(&form, body.config.unwrap_or_else(kept), &record);
     check(&cx, &integration, &record, &mut settings, problems).await?;
     config::seal(&*cx.app.parts.vault, settings, &mut record).await?;
     let mended = record.state == InstallationState::NeedsAttention;
@@ -99,13 +99,13 @@ pub(super) async fn resume(cx: Cx, _: NoBody) -> Result<Answer<InstallationView>
 
 /// Checks everything and lets it run; `None` if somebody else was first.
 async fn activate(cx: &Cx, mut record: Installation) -> Result<Option<Installation>> {
-    let integration = Arc::clone(definition(cx, &record).ok_or_else(|| version_missing(&record))?);
+    let integration = definition(cx, &record).await.ok_or_else(|| version_missing(&record))?;
     let now = cx.app.parts.clock.now();
     record.state = InstallationState::Active;
     record.attention = None;
     record.updated = now;
     let config = record.config.as_object().cloned().unwrap_or_default();
-    let (mut settings, problems) = config::split(cx.app.forms.of(&integration)?, config, &record);
+    let (mut settings, problems) = config::split(&*cx.app.forms.of(&integration)?, config, &record);
     check(cx, &integration, &record, &mut settings, problems).await?;
     record.config = settings.config;
     let rows = schedules(cx, &record, &integration, now)?;
@@ -128,7 +128,7 @@ pub(super) async fn reconnected(cx: &Cx, connection: ConnectionId, installed: Ve
 
 fn offered(cx: &Cx, record: &Installation) -> Result<Arc<AnyIntegration>> {
     let offered = cx.registry().offered(&record.integration);
-    offered.cloned().ok_or_else(|| version_missing(record))
+    offered.ok_or_else(|| version_missing(record))
 }
 
 /// The same code as the start-up check uses, as a conflict: the caller can do something about it.
@@ -143,7 +143,7 @@ fn version_missing(record: &Installation) -> Error {
 /// Refuses a set-up with every problem of its configuration and its connections.
 async fn check(
     cx: &Cx,
-    integration: &AnyIntegration,
+    integration: &Arc<AnyIntegration>,
     record: &Installation,
     settings: &mut Settings,
     mut problems: Vec<Problem>,

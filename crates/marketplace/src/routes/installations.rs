@@ -132,8 +132,8 @@ pub(super) fn schedules(
 }
 
 /// The version that is installed, if it is registered.
-pub(super) fn definition<'c>(cx: &'c Cx, record: &Installation) -> Option<&'c Arc<AnyIntegration>> {
-    cx.registry().integration(&record.integration, &record.version)
+pub(super) async fn definition(cx: &Cx, record: &Installation) -> Option<Arc<AnyIntegration>> {
+    cx.registry().find(&record.integration, &record.version).await
 }
 
 /// An installation with its revision.
@@ -143,10 +143,11 @@ pub(super) async fn answer(cx: &Cx, record: Installation) -> Result<Answer<Insta
 }
 
 async fn view(cx: &Cx, record: Installation) -> Result<InstallationView> {
-    let definition = definition(cx, &record);
+    let definition = definition(cx, &record).await;
     let offered = cx.registry().offered(&record.integration);
-    let title = definition.or(offered).map(|integration| integration.title.clone());
-    let scheduled = definition.is_some_and(|integration| {
+    let title = definition.as_ref().or(offered.as_ref());
+    let title = title.map(|integration| integration.title.clone());
+    let scheduled = definition.as_ref().is_some_and(|integration| {
         let mut flows = integration.flows.iter();
         flows.any(|flow| matches!(flow.source, Source::Schedule(_)))
     });
@@ -160,7 +161,7 @@ async fn view(cx: &Cx, record: Installation) -> Result<InstallationView> {
         config: config::shown(&record),
         integration: record.integration,
         version: record.version,
-        offered_version: offered.map(|integration| integration.version.clone()),
+        offered_version: offered.as_ref().map(|integration| integration.version.clone()),
         state: record.state,
         attention: record.attention,
         connections: record.connections,

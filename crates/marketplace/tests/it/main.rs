@@ -13,6 +13,7 @@ mod http;
 mod installations;
 mod matrix;
 mod openapi;
+mod operators;
 mod secrets;
 mod start;
 mod world;

@@ -49,7 +49,9 @@ impl Task<'_> {
         self.in_time()?;
         let installation = self.installation().await?;
         let installation = &*context.installation.insert(installation);
-        let (integration, flow) = self.inner.starter.find(installation, &self.flow.flow)?;
+        let integration = self.inner.starter.find(installation).await?;
+        let integration = &*integration;
+        let flow = crate::starter::flow_of(integration, &self.flow.flow)?;
         context.retry = flow.options.retry.clone();
         context.script = matches!(flow.work, Work::Script(_));
         self.mended(installation)?;
@@ -168,7 +170,7 @@ impl Task<'_> {
         spec.integration = integration.name.as_str().into();
         spec.trigger = self.flow.trigger;
         spec.event = match (&flow.source, self.flow.trigger) {
-            (Source::Event(name), TriggerKind::Event) => Some((*name).into()),
+            (Source::Event(name), TriggerKind::Event) => Some((**name).into()),
             _ => None,
         };
         spec.input = input;

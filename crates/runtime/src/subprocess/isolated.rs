@@ -21,9 +21,6 @@ use std::{
 /// The private folder as a sandboxed run sees it.
 const ROOT: &str = "/w";
 
-/// A script's own folder as a sandboxed run sees it.
-pub(super) const APP: &str = "/app";
-
 /// Where a run at this level finds what is its own. `folder` is its folder on the host, which only `confined` has.
 pub(super) fn place(folder: Option<&Folder>, egress: &Egress) -> Place {
     let reaches = matches!(egress, Egress::Broker | Egress::Allow(_));

@@ -63,6 +63,9 @@ struct Command {
     read_only: Vec<(PathBuf, PathBuf)>,
 }
 
+/// A script's own folder as a sandboxed run sees it.
+const APP: &str = "/app";
+
 impl Start {
     pub(super) async fn run(self) -> Result<Handle> {
         let began = Instant::now();
@@ -137,8 +140,9 @@ impl Start {
             program,
             args,
             dir,
-            read_only,
+            mut read_only,
         } = self.command(&mut layout)?;
+        read_only.extend(self.layers(&mut layout));
         let plan = Plan {
             program,
             args,
@@ -175,7 +179,11 @@ impl Start {
                         read_only: Vec::new(),
                     });
                 };
-                let inside = self.inside(host);
+                let (shown, seen) = self.shown(host);
+                let inside = match host.strip_prefix(&shown) {
+                    Ok(below) if !below.as_os_str().is_empty() => seen.join(below),
+                    _ => seen.clone(),
+                };
                 let program = match self.program.strip_prefix(host) {
                     Ok(below) => inside.join(below),
                     Err(_) => self.program.clone(),
@@ -183,8 +191,8 @@ impl Start {
                 Ok(Command {
                     program,
                     args,
-                    dir: inside.clone(),
-                    read_only: vec![(host.clone(), inside)],
+                    dir: inside,
+                    read_only: vec![(shown, seen)],
                 })
             }
             _ => Err(Error::new(
@@ -194,13 +202,31 @@ impl Start {
         }
     }
 
-    /// Where the script's own folder is, as the run sees it.
-    fn inside(&self, host: &Path) -> PathBuf {
+    /// What the script is shown of its own, on the host and as the run sees it.
+    fn shown(&self, dir: &Path) -> (PathBuf, PathBuf) {
+        let host = self.script.root().unwrap_or(dir).to_owned();
+        let seen = self.inside(&host, APP);
+        (host, seen)
+    }
+
+    /// Where a folder of the host is, as the run sees it.
+    fn inside(&self, host: &Path, sandboxed: &str) -> PathBuf {
         match self.level {
-            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-            Isolation::Sandboxed => PathBuf::from(isolated::APP),
+            Isolation::Sandboxed => PathBuf::from(sandboxed),
             _ => host.to_owned(),
         }
+    }
+
+    /// Shows the script the further folders that it reads, and tells it where they are.
+    fn layers(&self, layout: &mut Layout) -> Vec<(PathBuf, PathBuf)> {
+        let layers = self.script.layers().iter().enumerate();
+        layers
+            .map(|(index, (variable, host))| {
+                let inside = self.inside(host, &format!("/layer/{index}"));
+                layout.env.insert(variable.into(), inside.clone().into());
+                (host.clone(), inside)
+            })
+            .collect()
     }
 
     fn supervise(self, mut launched: Launched, speech: Speech, began: Instant, now: Timestamp) -> Result<Handle> {

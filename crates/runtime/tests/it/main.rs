@@ -8,6 +8,8 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+#[cfg(unix)]
+mod artifacts;
 mod attention;
 mod bounds;
 mod checkpoints;
