@@ -34,7 +34,7 @@ impl Artifacts {
     /// into the host; whatever the store meets. Nothing was published then.
     pub async fn publish(&self, source: impl AsRef<Path>, options: &PublishOptions) -> Result<Published> {
         let inner = &*self.inner;
-        let ready = inner.ready(source.as_ref(), options).await?;
+        let ready = Box::pin(inner.ready(source.as_ref(), options)).await?;
         let there = inner.there(&ready, options).await?;
         let mut warnings = gather::told(&ready.left_out);
         if options.check {
@@ -42,13 +42,13 @@ impl Artifacts {
             let release = ready.release(Vec::new(), inner.clock.now());
             return Ok(Published::new(&release, false, warnings));
         }
-        let (packages, more) = layers::install(
+        let (packages, more) = Box::pin(layers::install(
             &ready.manifest,
             ready.folder.path(),
             &inner.staging,
             &*inner.store,
             &inner.dependencies,
-        )
+        ))
         .await?;
         warnings.extend(more);
         let kept = inner.store.put(ready.folder.path()).await?;
