@@ -58,8 +58,8 @@ pub(super) extern "C" fn main(arg: *mut c_void) -> c_int {
 /// Answers only if something failed.
 fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
     let orders = brief.orders;
-    for group in &orders.grants.groups {
-        step(Step::ControlGroup, rustix::io::write(group, b"0\n").map(drop))?;
+    if let Some((_, entry)) = &orders.grants.group {
+        step(Step::ControlGroup, rustix::io::write(entry, b"0\n").map(drop))?;
     }
     match orders.kind {
         Kind::Sandboxed => sandbox(brief)?,
@@ -105,23 +105,27 @@ fn write_file(of: Step, path: &CStr, text: &[u8]) -> Result<(), Trouble> {
     step(of, rustix::io::write(&file, text).map(drop))
 }
 
-/// Its own user, outside nobody's but the customer's.
-fn identity(orders: &Orders) -> Result<(), Trouble> {
-    // Files in /proc belong to root while the memory, which is the host's, is marked as not to be dumped; another
-    // spawner's change of user marks it so for an instant.
+/// Writes a file of this task's own. They belong to root while the memory, which is the host's, is marked as not to be
+/// dumped; another spawner's change of user marks it so for an instant, and that can be any instant.
+fn write_own(path: &CStr, text: &[u8]) -> Result<(), Trouble> {
     let mut tries = 0;
     loop {
-        match write_file(Step::IdMaps, c"/proc/self/setgroups", b"deny") {
-            Err(trouble) if trouble.errno == Errno::ACCESS && tries < 100 => {
+        match write_file(Step::IdMaps, path, text) {
+            Err(trouble) if trouble.errno == Errno::ACCESS && tries < 1000 => {
                 tries += 1;
                 step(Step::Identity, set_dumpable_behavior(DumpableBehavior::Dumpable))?;
             }
-            other => break other?,
+            other => return other,
         }
     }
+}
+
+/// Its own user, outside nobody's but the customer's.
+fn identity(orders: &Orders) -> Result<(), Trouble> {
     let map = orders.map.as_bytes();
-    write_file(Step::IdMaps, c"/proc/self/uid_map", map)?;
-    write_file(Step::IdMaps, c"/proc/self/gid_map", map)?;
+    write_own(c"/proc/self/setgroups", b"deny")?;
+    write_own(c"/proc/self/uid_map", map)?;
+    write_own(c"/proc/self/gid_map", map)?;
     if orders.grants.id.is_some() {
         let (user, group) = (Uid::from_raw(INNER_ID), Gid::from_raw(INNER_ID));
         step(Step::Identity, set_thread_res_gid(group, group, group))?;

@@ -18,7 +18,17 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal, kill_process},
 };
-use std::{ffi::CStr, fs, io::Write, mem::MaybeUninit, path::Path, sync::Arc};
+use std::{
+    ffi::CStr,
+    fs,
+    io::Write,
+    mem::MaybeUninit,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// The number of the limit that carries the mark.
 pub(super) const MARK_NUMBER: u32 = 15;
@@ -68,6 +78,43 @@ pub(super) fn shared_grounds(visible: &Visible) -> Vec<Ground> {
         add(&Path::new("/dev").join(device), Access::Device);
     }
     grounds
+}
+
+/// How many threads this user has. Without a user namespace a limit of processes counts all of them.
+#[derive(Debug, Default)]
+pub(super) struct Others(Mutex<Option<(Instant, u64)>>);
+
+impl Others {
+    /// As of the last two seconds: counting reads all of /proc.
+    pub(super) fn count(&self) -> u64 {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *known {
+            Some((when, count)) if when.elapsed() < Duration::from_secs(2) => count,
+            _ => {
+                let count = threads_of(rustix::process::getuid().as_raw());
+                *known = Some((Instant::now(), count));
+                count
+            }
+        }
+    }
+}
+
+fn threads_of(user: u32) -> u64 {
+    let mut count = 0;
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name
+            .to_str()
+            .is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
+        if !process || entry.metadata().is_ok_and(|found| found.uid() != user) {
+            continue;
+        }
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        let threads = fields.and_then(|rest| rest.split(' ').nth(17)?.parse::<u64>().ok());
+        count += threads.unwrap_or(1);
+    }
+    count
 }
 
 /// Gives the host's folder and all in it to the customer's user.

@@ -327,9 +327,7 @@ fn one_of(index: u32, values: &[u32], yes: sock_filter, no: sock_filter, out: &m
 
 fn tree(ranges: &[(u32, Verdict)], out: &mut Vec<sock_filter>) {
     let (left, right) = ranges.split_at(ranges.len() / 2);
-    let (Some((_, verdict)), Some((first, _))) = (left.first().or(right.first()), right.first()) else {
-        return;
-    };
+    let Some((first, verdict)) = right.first() else { return };
     if left.is_empty() {
         return leaf(*verdict, out);
     }

@@ -1,11 +1,59 @@
 //! The spawn core: starts programs that cannot reach the host, its customers or each other. Linux only.
 //!
-//! This is the only module with `unsafe`. (Text follows.)
+//! This is the only module with `unsafe`. Why it is there, and why it is sound:
+//!
+//! # How a run starts
+//! A fork of the host would copy its page tables: 100 ms at 4 GiB. So a run starts as a child that shares the host's
+//! memory (`CLONE_VM`) until it executes its program, and its parent sleeps until then (`CLONE_VFORK`). Namespaces are
+//! expensive to build, so that what can be shared is built once: a root file system in namespaces of its own (`ready`,
+//! `root`), inherited by each run; network namespaces are made ahead (`net`). Only a process with one thread may enter a
+//! user namespace, so the parents of runs, the spawners, are not threads but tasks (`task`): processes that share the
+//! host's memory and descriptors for good.
+//!
+//! ```text
+//! host (threads)          ready namespaces: user, pid, mount                 a run: + user, pid, mount, uts, ipc, cgroup
+//!   crosspoint-init  -->  first process, sleeps
+//!   crosspoint-net   -->  maker of network namespaces
+//!   crosspoint-sp0   -->  spawner: enters a network namespace, clone  -->    child: orders, execve, the program
+//! ```
+//!
+//! # Why a task may share the host's memory
+//! - **Thread-local storage** (errno, the allocator's caches, std's handles of threads) is that of the thread that made
+//!   the task. That thread sleeps in one system call, made without libc and with all signals blocked, until the task has
+//!   ended. So the storage has one user at a time, and a task may do what a thread may: allocate, lock, send.
+//! - **Locks** of std and of the allocator are futexes in shared memory without owners; they work between processes that
+//!   share it. A task is never killed while the host lives: it ends by returning.
+//! - **Descriptors** are shared too (`CLONE_FILES`): an `OwnedFd` means the same on both sides.
+//! - **Signals**: a task has a table of handlers of its own, all default, and blocks all signals, so that none of the
+//!   host's handlers runs in it. One exception: a spawner without namespaces hears of the host's death by a signal
+//!   (`confined`); its handler makes system calls only.
+//! - **The stack** is a mapping of its own with a guard, freed after the task's end.
+//! - **The end of the host**: every task is killed with the thread that made it (`PR_SET_PDEATHSIG`), and the first process
+//!   of the ready namespaces takes everything inside with it.
+//!
+//! # What the child may do
+//! It runs on the spawner's second stack, with the same storage, while the spawner sleeps. Its table of descriptors is a
+//! copy. It follows `orders` that were made before: system calls through `rustix` and `sys`, no allocation, no lock, no
+//! panic. All signals are blocked, and all handlers default, until just before `execve`. It tells a failure by writing one
+//! field, which the spawner reads when it wakes. Nobody can look into the host's memory through it in the meantime: it
+//! keeps root as its saved user id until its ids are mapped, and its number has no meaning in any other run.
+//!
+//! # What the kernel does to the host's memory
+//! A change of user marks memory as not to be dumped, and the memory is the host's. As root each start does that; the
+//! spawner restores the mark at once. A core dump or a debugger that comes in just that instant is refused.
+//!
+//! # What hosts should know
+//! - Drop privileges (`setuid`) before the first run: libc changes the user of all threads, and the sleeping ones answer
+//!   only when their tasks end.
+//! - An ordinary user's supplementary groups stay with its runs, since only root may drop them; nothing that such a group
+//!   opens has a name inside.
+//! - After the host's end its tasks are reaped by the machine's first process, in a container by the container's.
 #![expect(
     unsafe_code,
-    reason = "clone, execve and the calls around them have no safe interface; see the text above"
+    reason = "clone, execve and the calls around them have no safe interface; the text above argues for all of it"
 )]
 
+mod cgroup;
 mod child;
 mod confined;
 mod filter;
@@ -32,7 +80,8 @@ pub use options::SandboxOptions;
 pub(crate) use orders::PORT;
 pub use running::{Cause, Child, Ended, Reach};
 
-use confined::{Ground, Grounds, give_folder, shared_grounds};
+use cgroup::{Group, Groups};
+use confined::{Ground, Grounds, Others, give_folder, shared_grounds};
 use crosspoint_core::{CustomerId, Isolation, Result};
 use filter::Kind;
 use landlock::{Access, Landlock};
@@ -58,6 +107,7 @@ struct Inner {
     visible: Visible,
     sandboxed: OnceCell<Sandboxed>,
     confined: OnceCell<Confined>,
+    groups: OnceCell<Option<Groups>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -83,6 +133,7 @@ struct Confined {
     landlock: Landlock,
     grounds: Arc<Vec<Ground>>,
     ids: Option<Arc<ids::Ids>>,
+    others: Others,
     crew: Crew,
 }
 
@@ -148,6 +199,7 @@ impl Sandbox {
             visible,
             sandboxed: OnceCell::new(),
             confined: OnceCell::new(),
+            groups: OnceCell::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -159,18 +211,43 @@ impl Sandbox {
     /// how to get it; [`ScriptNotStarted`](crosspoint_core::Code::ScriptNotStarted) if the program or its files are at fault, or if there is too
     /// little of something at the moment.
     pub async fn launch(&self, level: Isolation, job: Job, customer: &CustomerId) -> Result<Child> {
-        let launched = match level {
-            Isolation::Sandboxed => self.launch_sandboxed(job, customer).await,
-            Isolation::Confined => self.launch_confined(job, customer).await,
-            other => {
-                let missing = "the spawn core starts runs at the levels confined and sandboxed";
-                return Err(crate::isolation_unavailable(other, Isolation::Sandboxed, missing));
+        if !matches!(level, Isolation::Sandboxed | Isolation::Confined) {
+            let missing = "the spawn core starts runs at the levels confined and sandboxed";
+            return Err(crate::isolation_unavailable(level, Isolation::Sandboxed, missing));
+        }
+        let mut launched = self.try_launch(level, &job, customer).await;
+        if matches!(launched, Err(trouble) if trouble.step == Step::ControlGroup) {
+            // Found out by the first run only: from now on without.
+            if let Some(Some(groups)) = self.inner.groups.get() {
+                groups.refuse();
             }
-        };
+            launched = self.try_launch(level, &job, customer).await;
+        }
         launched.map_err(|trouble| trouble.error(level))
     }
 
-    async fn launch_sandboxed(&self, job: Job, customer: &CustomerId) -> std::result::Result<Child, Trouble> {
+    async fn try_launch(
+        &self,
+        level: Isolation,
+        job: &Job,
+        customer: &CustomerId,
+    ) -> std::result::Result<Child, Trouble> {
+        let groups = self.inner.groups().await;
+        let group = groups.and_then(|groups| groups.enter(&job.limits));
+        let group = group.map(|(group, entry)| (Arc::new(group), entry));
+        if level == Isolation::Sandboxed {
+            self.launch_sandboxed(job, customer, group).await
+        } else {
+            self.launch_confined(job, customer, group).await
+        }
+    }
+
+    async fn launch_sandboxed(
+        &self,
+        job: &Job,
+        customer: &CustomerId,
+        group: Entry,
+    ) -> std::result::Result<Child, Trouble> {
         let sandboxed = self.inner.sandboxed().await?;
         let id = sandboxed
             .ready
@@ -184,14 +261,19 @@ impl Sandbox {
             network: Some(sandboxed.networks.lease(customer.as_str()).await?),
             grounds: None,
             id,
-            groups: Vec::new(),
+            group,
         };
-        let (orders, ends) = Orders::new(&job, grants)?;
+        let (orders, ends) = Orders::new(job, grants)?;
         let started = sandboxed.crew.pick()?.request(Box::new(orders)).await?;
         Child::new(started, ends, job.limits)
     }
 
-    async fn launch_confined(&self, job: Job, customer: &CustomerId) -> std::result::Result<Child, Trouble> {
+    async fn launch_confined(
+        &self,
+        job: &Job,
+        customer: &CustomerId,
+        group: Entry,
+    ) -> std::result::Result<Child, Trouble> {
         let confined = self.inner.confined().await?;
         let folder = job.folder.clone().filter(|_| !job.network).ok_or(Trouble {
             step: Step::Folder,
@@ -212,7 +294,7 @@ impl Sandbox {
         let grounds = Grounds {
             shared: Arc::clone(&confined.grounds),
             own,
-            others: 0,
+            others: if id.is_some() { 0 } else { confined.others.count() },
         };
         let grants = Grants {
             filter: Arc::clone(&confined.filter),
@@ -220,15 +302,33 @@ impl Sandbox {
             network: None,
             grounds: Some(grounds),
             id,
-            groups: Vec::new(),
+            group,
         };
-        let (orders, ends) = Orders::new(&job, grants)?;
+        let (orders, ends) = Orders::new(job, grants)?;
         let started = confined.crew.pick()?.request(Box::new(orders)).await?;
         Child::new(started, ends, job.limits)
     }
 }
 
+/// A run's control group, and the file by which it enters.
+type Entry = Option<(Arc<Group>, rustix::fd::OwnedFd)>;
+
 impl Inner {
+    /// Where control groups can be made, if anywhere.
+    async fn groups(&self) -> Option<&Groups> {
+        let find = || async {
+            let chosen = self.options.cgroup.clone();
+            blocking(move || Ok(Groups::find(chosen.as_deref())))
+                .await
+                .unwrap_or(None)
+        };
+        self.groups
+            .get_or_init(find)
+            .await
+            .as_ref()
+            .filter(|groups| !groups.refused())
+    }
+
     async fn sandboxed(&self) -> std::result::Result<&Sandboxed, Trouble> {
         let make = || async {
             let (options, visible) = (self.options.clone(), self.visible.clone());
@@ -291,6 +391,7 @@ impl Confined {
             landlock,
             grounds: Arc::new(shared_grounds(visible)),
             ids,
+            others: Others::default(),
             crew: Crew::start(options.spawners, None, None)?,
         })
     }

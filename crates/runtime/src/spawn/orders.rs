@@ -1,6 +1,7 @@
 //! Orders for the child: a job made ready, so that the child only follows and allocates nothing.
 
 use super::{
+    cgroup::Group,
     confined::Grounds,
     filter::Kind,
     ids::Id,
@@ -39,8 +40,8 @@ pub(super) struct Grants {
     pub(super) grounds: Option<Grounds>,
     /// The customer's user id, where the host is root.
     pub(super) id: Option<Id>,
-    /// Files of control groups; the child writes itself into them.
-    pub(super) groups: Vec<OwnedFd>,
+    /// Its control group, and the file by which the child enters it.
+    pub(super) group: Option<(Arc<Group>, OwnedFd)>,
 }
 
 /// A folder or file to be made in `/w`.

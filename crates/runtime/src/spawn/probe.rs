@@ -1,6 +1,6 @@
 //! Finds out what this machine can enforce, by starting a run and letting it try.
 
-use super::{Sandbox, job::Job, landlock::Landlock, running::Child};
+use super::{Sandbox, cgroup::Groups, job::Job, landlock::Landlock, running::Child};
 use crosspoint_core::{CustomerId, Isolation, IsolationReport, Limits};
 use std::{ffi::OsString, fmt::Write, time::Duration};
 use tokio::{io::AsyncReadExt, time::timeout};
@@ -93,18 +93,24 @@ impl Sandbox {
             .try_level(Isolation::Sandboxed, &mut mechanisms, &mut missing)
             .await;
         if sandboxed {
-            let group = "memory-limit:per-process-and-polled";
-            mechanisms.push(group.to_owned());
+            mechanisms.push(self.memory_limit().to_owned());
             return IsolationReport::new(Isolation::Sandboxed, mechanisms, missing);
         }
         mechanisms.clear();
         let level = if self.try_level(Isolation::Confined, &mut mechanisms, &mut missing).await {
-            mechanisms.push("memory-limit:per-process-and-polled".to_owned());
+            mechanisms.push(self.memory_limit().to_owned());
             Isolation::Confined
         } else {
             Isolation::Process
         };
         IsolationReport::new(level, mechanisms, missing)
+    }
+
+    /// What a run went through just now.
+    fn memory_limit(&self) -> &'static str {
+        let groups = self.inner.groups.get().and_then(Option::as_ref);
+        let groups = groups.filter(|groups| !groups.refused());
+        groups.map_or("memory-limit:per-process-and-polled", Groups::describe)
     }
 
     async fn try_level(&self, level: Isolation, mechanisms: &mut Vec<String>, missing: &mut Vec<String>) -> bool {
@@ -115,6 +121,8 @@ impl Sandbox {
         let before = missing.len();
         match self.trial(level, &checks).await {
             Ok(said) => {
+                let version = Landlock::probe().map_or(0, Landlock::version);
+                mechanisms.push(format!("landlock-version:{version}"));
                 for ((name, _, expected), got) in checks.iter().zip(said) {
                     if got == *expected {
                         mechanisms.push((*name).to_owned());

@@ -6,12 +6,14 @@ use super::{
     sys,
 };
 use rustix::{
-    fs::CWD,
+    fs::{CWD, Timespec},
+    io::Errno,
     mount::{
         MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount,
         unmount,
     },
     process::{chdir, pivot_root},
+    thread::nanosleep,
 };
 use std::{
     ffi::CString,
@@ -94,11 +96,27 @@ pub(super) fn build(visible: &Visible) -> Result<(), Trouble> {
     step(Step::Root, unmount("/old", UnmountFlags::DETACH))?;
     io_step(Step::Root, fs::remove_dir("/old"))?;
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    step(Step::Root, mount_remount("/", flags, c""))
+    step(Step::Root, seal(flags))
+}
+
+/// Makes the root read-only. A file that was just written may still be open: a program that the host is starting at this
+/// moment has a copy of its descriptor, which it closes when it executes.
+fn seal(flags: MountFlags) -> rustix::io::Result<()> {
+    let pause = Timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000,
+    };
+    for _ in 0..1000 {
+        match mount_remount("/", flags, c"") {
+            Err(Errno::BUSY) => drop(nanosleep(&pause)),
+            other => return other,
+        }
+    }
+    Err(Errno::BUSY)
 }
 
 fn make_parent(path: &Path) -> Result<(), Trouble> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
+    let parent = path.parent().unwrap_or_else(|| Path::new("/"));
     io_step(Step::Root, fs::create_dir_all(parent))
 }
 

@@ -1,6 +1,7 @@
 //! The host's side of a run: its streams, its end, and the ways to hasten that.
 
 use super::{
+    cgroup::Group,
     guard::{Guard, Killer, Verdict, View},
     ids::Id,
     net::Lease,
@@ -131,6 +132,7 @@ pub struct Child {
     guard: Guard,
     limits: Limits,
     network: Option<Lease>,
+    group: Option<Arc<Group>>,
     id: Option<Id>,
     end: oneshot::Receiver<Reaped>,
     ended: Option<Ended>,
@@ -162,6 +164,7 @@ impl Child {
             guard,
             limits,
             network: started.network,
+            group: started.group,
             id: started.id,
             end: started.end,
             ended: None,
@@ -193,7 +196,10 @@ impl Child {
             return Err(trouble.error(crosspoint_core::Isolation::Confined));
         };
         let status = ExitStatus::from_raw(reaped.status);
+        let ran_out = !status.success() && self.group.as_ref().is_some_and(|group| group.ran_out());
+        let peak = self.group.as_ref().map_or(0, |group| group.peak());
         let cause = match status.signal() {
+            _ if ran_out => Cause::OutOfMemory,
             None => Cause::Exited,
             Some(_) if self.guard.seen.verdict() == Verdict::Memory => Cause::OutOfMemory,
             Some(_) if self.guard.seen.verdict() == Verdict::Processor => Cause::OutOfTime,
@@ -206,7 +212,7 @@ impl Child {
             status,
             cause,
             cpu: reaped.cpu,
-            peak_memory: self.guard.seen.peak(),
+            peak_memory: peak.max(self.guard.seen.peak()),
         };
         self.ended = Some(ended);
         Ok(ended)

@@ -1,6 +1,7 @@
 //! The spawner: a task that starts runs, is their parent, and reaps them.
 
 use super::{
+    cgroup::Group,
     child::{self, Brief},
     confined::{self, Marked},
     filter::Kind,
@@ -53,6 +54,7 @@ pub(super) struct Started {
     /// The run's folder, its view of its processes, its listener.
     pub(super) handed: Vec<OwnedFd>,
     pub(super) network: Option<Lease>,
+    pub(super) group: Option<Arc<Group>>,
     pub(super) id: Option<super::ids::Id>,
     /// Its end, once it was reaped.
     pub(super) end: oneshot::Receiver<Reaped>,
@@ -152,6 +154,8 @@ struct Running {
     mounts: Option<OwnedFd>,
     /// By which its processes are found, if it has no namespace for them.
     mark: Option<u64>,
+    /// It can be removed only when nobody is left in it.
+    group: Option<Arc<Group>>,
     end: oneshot::Sender<Reaped>,
 }
 
@@ -270,6 +274,7 @@ impl Work {
         if let Some(mark) = running.mark {
             self.clear(mark);
         }
+        drop(running.group);
         if let Some(reaped) = reaped {
             running.end.send(reaped).ok();
         }
@@ -323,6 +328,7 @@ impl Work {
         let mounts = (orders.kind == Kind::Sandboxed && !busy)
             .then(|| sys::mount_namespace(pidfd.as_fd()).ok())
             .flatten();
+        let group = orders.grants.group.take().map(|(group, _)| group);
         let (end, ended) = oneshot::channel();
         let data = epoll::EventData::new_u64(self.next);
         let watched = epoll::add(&self.ends, &*pidfd, data, epoll::EventFlags::IN);
@@ -339,6 +345,7 @@ impl Work {
             pidfd: Arc::clone(&pidfd),
             mounts,
             mark,
+            group: group.clone(),
             end,
         };
         self.running.insert(self.next, running);
@@ -347,6 +354,7 @@ impl Work {
             mark,
             handed,
             network: orders.grants.network.take(),
+            group,
             id: orders.grants.id.take(),
             end: ended,
         })
@@ -394,7 +402,7 @@ impl Work {
         });
         let restored = self.become_host(orders);
         let (pid, pidfd) = result?;
-        if let Some(trouble) = brief.trouble.or(restored.err()) {
+        if let Some(trouble) = brief.trouble.or_else(|| restored.err()) {
             rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).ok();
             sys::reap(pid).ok();
             // It may have handed something out before.

@@ -56,10 +56,6 @@ pub(super) enum About {
 }
 
 impl Step {
-    pub(super) const fn name(self) -> &'static str {
-        self.text().0
-    }
-
     /// The name, and how to get what is missing.
     const fn text(self) -> (&'static str, &'static str) {
         match self {

@@ -29,4 +29,5 @@ mod scripts;
 mod sdk;
 mod stops;
 mod timetable;
+mod trust;
 mod world;

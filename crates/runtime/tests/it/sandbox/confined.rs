@@ -74,6 +74,21 @@ async fn a_confined_run_has_no_sockets_and_signals_nobody() {
 }
 
 #[tokio::test]
+async fn a_confined_fork_bomb_stops() {
+    if !has("perl") {
+        return;
+    }
+    let mut job = perl(
+        "my $n=0; while (1) { my $p = fork(); last unless defined $p; if (!$p) { sleep 60; exit } $n++ } print $n",
+    );
+    job.limits.processes = 64;
+    let told = run_at(CONFINED, job).await;
+    // Where runs are the user's own, what else the user has counts too, and changes meanwhile.
+    let count: u32 = told.out.parse().unwrap();
+    assert!((20..=120).contains(&count), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_confined_run_cannot_lose_its_mark() {
     if !has("perl") {
         return;

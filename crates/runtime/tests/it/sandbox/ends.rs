@@ -145,6 +145,26 @@ fn zombies() -> Vec<String> {
         .collect()
 }
 
+/// Control groups of runs of this process.
+fn groups() -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut rest = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+    let own = format!("crosspoint-{}", std::process::id());
+    while let Some(folder) = rest.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if folder.ends_with(&own) || path.to_string_lossy().contains(&format!("{own}-")) {
+                found.push(path.clone());
+            }
+            rest.push(path);
+        }
+    }
+    found
+}
+
 /// Runs in a process of its own, where nothing else opens and closes.
 #[tokio::test]
 async fn a_thousand_runs_leave_nothing_behind() {
@@ -175,6 +195,7 @@ async fn a_thousand_runs_leave_nothing_behind() {
         let after = descriptors();
         assert!(after <= before + 4, "{level}: {before} descriptors became {after}");
         assert_eq!(zombies(), Vec::<String>::new(), "{level}");
+        assert_eq!(groups(), Vec::<std::path::PathBuf>::new(), "{level}");
     }
 }
 
@@ -240,4 +261,32 @@ async fn no_run_outlives_its_host() {
     host.kill().unwrap();
     host.wait().unwrap();
     assert!(gone(&mark).await, "{} processes live on", processes_with(&mark));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_all_run_and_the_host_can_still_be_dumped() {
+    let sandbox = sandbox();
+    let before = rustix::process::dumpable_behavior().unwrap();
+    for level in LEVELS {
+        let runs: Vec<_> = (0..8)
+            .map(|caller| {
+                let sandbox = sandbox.clone();
+                tokio::spawn(async move {
+                    for _ in 0..25 {
+                        let folder = confined::Folder::new();
+                        let job = folder.at(level, Job::new("/bin/true"));
+                        let mut child = sandbox
+                            .launch(level, job, &customer(&format!("c{caller}")))
+                            .await
+                            .unwrap();
+                        assert!(child.wait().await.unwrap().status.success());
+                    }
+                })
+            })
+            .collect();
+        for run in runs {
+            run.await.unwrap();
+        }
+    }
+    assert_eq!(rustix::process::dumpable_behavior().unwrap(), before);
 }
