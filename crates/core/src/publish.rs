@@ -99,6 +99,10 @@ pub struct Release {
     pub digest: ContentDigest,
     /// The packages it needs, each a content of its own.
     pub layers: Vec<ContentDigest>,
+    /// Who published it, in the host's words; nobody's name if the host did so itself. What trusts code by its author goes by
+    /// this, never by what the code says about itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     /// When it was published.
     pub published: Timestamp,
     /// Since when it is not offered any more; whoever has installed it keeps it.
@@ -121,6 +125,7 @@ impl Release {
             version: version.into(),
             digest,
             layers,
+            author: None,
             published,
             withdrawn: None,
         }
@@ -170,6 +175,8 @@ pub struct PublishOptions {
     pub check: bool,
     /// What the content must be; refused if it is not.
     pub digest: Option<ContentDigest>,
+    /// Who publishes; the host itself unless given. It stays with the version.
+    pub author: Option<String>,
 }
 
 /// Publishes integrations. Implemented by the runtime's artifacts, used by the operators' routes.

@@ -238,7 +238,9 @@ impl Builder {
         let stop = StopSource::new();
         // Before installations are looked at, so that none is parked for a version that was published.
         #[cfg(unix)]
-        let artifacts = super::artifacts::open(self.artifacts, &registry, &runners, &self.clock, &stop).await?;
+        let artifacts = super::artifacts::open(self.artifacts, &registry, &runners, &self.clock, &stop);
+        #[cfg(unix)]
+        let artifacts = Box::pin(artifacts).await?;
         let credentials: Arc<dyn Credentials> = engine.clone();
         let parts = Parts::new(Arc::clone(&registry), store.clone(), credentials, Arc::clone(&vault));
         let handler = FlowHandler::new(

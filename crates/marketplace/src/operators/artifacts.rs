@@ -95,6 +95,7 @@ fn options(cx: &OperatorCx) -> Result<PublishOptions> {
         Some(Ok(digest)) => options.digest = Some(digest),
         Some(Err(error)) => problems.push(Problem::new("/digest", error.message())),
     }
+    options.author = Some(cx.operator.name.clone());
     match problems.is_empty() {
         true => Ok(options),
         false => {

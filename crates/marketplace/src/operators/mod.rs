@@ -41,7 +41,7 @@ pub struct OperatorParts {
 /// A request of an operator who may do this.
 #[derive(Debug)]
 pub(crate) struct OperatorCx {
-    pub(crate) parts: OperatorParts,
+    pub(crate) parts: Arc<OperatorParts>,
     pub(crate) operator: Operator,
     pub(crate) path: Vec<(String, String)>,
     pub(crate) query: BTreeMap<String, String>,
@@ -64,7 +64,7 @@ pub(crate) struct OperatorCx {
 /// # Errors
 /// [`Code::Internal`] if the table of routes contradicts itself.
 pub fn operators(parts: OperatorParts) -> Result<Router> {
-    let table = operator_routes();
+    let (parts, table) = (Arc::new(parts), operator_routes());
     let document: Bytes = serde_json::to_vec(&openapi::document(&table, &openapi::OPERATORS)?)
         .map_err(|e| Error::new(Code::Internal, "the OpenAPI document does not serialise").caused_by(e))?
         .into();
@@ -73,8 +73,8 @@ pub fn operators(parts: OperatorParts) -> Result<Router> {
         let filter = MethodFilter::try_from(route.method().clone())
             .map_err(|e| Error::new(Code::Internal, "a route has a method that axum does not know").caused_by(e))?;
         let (path, route) = (route.path(), Arc::new(route));
-        let (parts, document) = (parts.clone(), document.clone());
-        let handler = move |request: Request| serve(parts.clone(), document.clone(), Arc::clone(&route), request);
+        let (parts, document) = (Arc::clone(&parts), document.clone());
+        let handler = move |request: Request| serve(Arc::clone(&parts), document.clone(), Arc::clone(&route), request);
         let methods = paths.remove(path).unwrap_or_default();
         paths.insert(path, methods.merge(on(filter, handler)));
     }
@@ -145,14 +145,14 @@ pub fn operator_routes() -> Vec<Route> {
     ]
 }
 
-async fn serve(parts: OperatorParts, document: Bytes, route: Arc<Route>, request: Request) -> Response {
+async fn serve(parts: Arc<OperatorParts>, document: Bytes, route: Arc<Route>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let answer = Box::pin(answer(parts, document, &route, head, body)).await;
     harden(answer.unwrap_or_else(|error| to_operator(&error)))
 }
 
 async fn answer(
-    parts: OperatorParts,
+    parts: Arc<OperatorParts>,
     document: Bytes,
     route: &Route,
     mut head: http::request::Parts,

@@ -213,6 +213,7 @@ impl FolderArtifacts {
             }
             if found.digest == release.digest && over == Over::Same {
                 release.published = found.published;
+                release.author = found.author;
             }
         }
         for digest in std::iter::once(&release.digest).chain(&release.layers) {

@@ -195,7 +195,8 @@ impl Inner {
             }
             artifact.layers.push(packages);
         }
-        let integration = load::integration(&artifact, &self.policy, &*self.schemas)?;
+        let mut integration = load::integration(&artifact, &self.policy, &*self.schemas)?;
+        integration.author.clone_from(&release.author);
         Ok((artifact, integration))
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crosspoint_core::{
     Code, ContentDigest, Error, ErrorExt, Incoming, Kind, Problem, Publish, PublishOptions, Published, Release, Result,
-    Work,
+    Timestamp, Work,
 };
 use semver::Version;
 use std::{collections::BTreeSet, path::Path};
@@ -34,21 +34,21 @@ impl Artifacts {
     /// into the host; whatever the store meets. Nothing was published then.
     pub async fn publish(&self, source: impl AsRef<Path>, options: &PublishOptions) -> Result<Published> {
         let inner = &*self.inner;
-        let ready = inner.ready(source.as_ref(), options).await?;
+        let ready = Box::pin(inner.ready(source.as_ref(), options)).await?;
         let there = inner.there(&ready, options).await?;
         let mut warnings = gather::told(&ready.left_out);
         if options.check {
             warnings.extend(layers::check(&ready.manifest, ready.folder.path())?);
-            let release = ready.release(Vec::new(), inner.clock.now());
+            let release = ready.release(Vec::new(), inner.clock.now(), options);
             return Ok(Published::new(&release, false, warnings));
         }
-        let (packages, more) = layers::install(
+        let (packages, more) = Box::pin(layers::install(
             &ready.manifest,
             ready.folder.path(),
             &inner.staging,
             &*inner.store,
             &inner.dependencies,
-        )
+        ))
         .await?;
         warnings.extend(more);
         let kept = inner.store.put(ready.folder.path()).await?;
@@ -61,7 +61,7 @@ impl Artifacts {
         let over = if options.replace { Over::Any } else { Over::Same };
         let release = inner
             .store
-            .tag(ready.release(packages, inner.clock.now()), over)
+            .tag(ready.release(packages, inner.clock.now(), options), over)
             .await?;
         let new = there.is_none_or(|there| there.digest != release.digest || there.withdrawn.is_some());
         tracing::info!(integration = release.name, version = release.version, digest = %release.digest, new, "published");
@@ -101,8 +101,11 @@ impl Artifacts {
 }
 
 impl Ready {
-    fn release(&self, layers: Vec<ContentDigest>, now: crosspoint_core::Timestamp) -> Release {
-        Release::new(&self.manifest.name, &self.manifest.version, self.digest, layers, now)
+    fn release(&self, layers: Vec<ContentDigest>, now: Timestamp, options: &PublishOptions) -> Release {
+        let (name, version) = (&self.manifest.name, &self.manifest.version);
+        let mut release = Release::new(name, version, self.digest, layers, now);
+        release.author.clone_from(&options.author);
+        release
     }
 }
 

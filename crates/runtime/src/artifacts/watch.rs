@@ -114,7 +114,9 @@ impl Inner {
         for release in releases {
             let key = (release.name.clone(), release.version.clone());
             let before = loaded.here.get(&key);
-            let same = before.is_some_and(|b| b.digest == release.digest && b.layers == release.layers);
+            let same = before.is_some_and(|b| {
+                b.digest == release.digest && b.layers == release.layers && b.author == release.author
+            });
             if same {
                 here.insert(key, release);
                 continue;

@@ -92,7 +92,7 @@ fn told(program: &str, output: &str, dependencies: &Dependencies) -> Error {
 async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept = Vec::new();
     let Some(mut stream) = stream else { return String::new() };
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; 4096];
     while let Ok(count) = stream.read(&mut buffer).await {
         if count == 0 {
             break;

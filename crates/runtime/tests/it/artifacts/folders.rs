@@ -80,6 +80,19 @@ async fn a_version_has_one_content_unless_it_is_preliminary() {
 }
 
 #[tokio::test]
+async fn who_published_a_version_stays_with_it() {
+    let root = tempfile::tempdir().unwrap();
+    let site = Site::over(root.path());
+    let mut partner = PublishOptions::default();
+    partner.author = Some("partner".to_owned());
+    site.artifacts.publish(hello("1.0.0").path(), &partner).await.unwrap();
+    site.publish(hello("1.0.0").path()).await.unwrap();
+    site.publish(hello("1.1.0").path()).await.unwrap();
+    let author = |version| site.registry.integration("hello", version).unwrap().author.clone();
+    assert_eq!((author("1.0.0").as_deref(), author("1.1.0")), (Some("partner"), None));
+}
+
+#[tokio::test]
 async fn a_check_publishes_nothing() {
     let root = tempfile::tempdir().unwrap();
     let site = Site::over(root.path());
