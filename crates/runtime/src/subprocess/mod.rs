@@ -39,7 +39,7 @@ use tokio::sync::OnceCell;
 ///
 /// What this machine can enforce is found out by starting trial runs, once. A script that asks for more is refused with
 /// `isolation-unavailable`, which says what is missing and how to get it; it never runs at less. Confined and sandboxed runs
-/// need Linux on x86-64 or AArch64.
+/// need Linux on x86-64 or `AArch64`.
 ///
 /// - **Sandboxed**: namespaces of its own, a root of which only `/w` can be written and is in memory, no network but the
 ///   way out that its [`Egress`] grants, no capabilities, a filter on system calls. Nothing of the host or of other
@@ -259,6 +259,6 @@ impl Runner for Subprocess {
             egress,
             ground: self.ground.clone(),
         };
-        Ok(Box::new(start.run().await?))
+        Ok(Box::new(Box::pin(start.run()).await?))
     }
 }
