@@ -2,7 +2,7 @@
 
 use crate::{
     Cancel, CustomerId, Envelope, Failure, FleetScope, InstallationId, InvocationId, Isolation, LeaseRef, Origin, Page,
-    Paged, Reply, Result, Scope, Timestamp,
+    Paged, Reply, Result, Scope, Timestamp, Usage,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -159,6 +159,8 @@ pub struct Execution {
     pub timings: Timings,
     /// The isolation that the last attempt ran at.
     pub isolation: Option<Isolation>,
+    /// What the last attempt consumed.
+    pub usage: Usage,
     /// Why it failed or waits.
     pub failure: Option<Failure>,
     /// What it repeats.
@@ -186,6 +188,7 @@ impl Execution {
             next_attempt: None,
             timings: Timings::default(),
             isolation: None,
+            usage: Usage::default(),
             failure: None,
             origin: Origin::First,
         }
@@ -319,6 +322,8 @@ pub struct Finish {
     pub timings: Timings,
     /// The isolation it ran at.
     pub isolation: Option<Isolation>,
+    /// What it consumed.
+    pub usage: Usage,
 }
 
 impl Finish {
@@ -333,6 +338,7 @@ impl Finish {
             starts: Vec::new(),
             timings: Timings::default(),
             isolation: None,
+            usage: Usage::default(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Where an integration's code runs, and how strongly it is kept apart from the rest.
 
 use crate::{
-    ConnectionClient, CustomerId, DynFlow, Error, Fence, InstallationId, InvocationId, LogEntry, Result, RunKey,
-    Script, SecretString, StateSnapshot, StopReason, Timestamp, TriggerKind,
+    ConnectionClient, CustomerId, DynFlow, Egress, Error, Fence, InstallationId, InvocationId, LogEntry, Result,
+    RunKey, Script, SecretString, StateSnapshot, StopReason, Timestamp, TriggerKind,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -115,6 +115,22 @@ impl Limits {
     pub const fn wall(&self) -> Duration {
         Duration::from_millis(self.wall_ms)
     }
+    /// Of each the smaller one.
+    #[must_use]
+    pub fn within(self, most: &Self) -> Self {
+        Self {
+            wall_ms: self.wall_ms.min(most.wall_ms),
+            grace_ms: self.grace_ms.min(most.grace_ms),
+            cpu_ms: self.cpu_ms.min(most.cpu_ms),
+            memory: self.memory.min(most.memory),
+            disk: self.disk.min(most.disk),
+            processes: self.processes.min(most.processes),
+            open_files: self.open_files.min(most.open_files),
+            log_bytes: self.log_bytes.min(most.log_bytes),
+            result_bytes: self.result_bytes.min(most.result_bytes),
+            state_bytes: self.state_bytes.min(most.state_bytes),
+        }
+    }
     /// How long before the end it is asked to stop.
     #[must_use]
     pub const fn grace(&self) -> Duration {
@@ -185,6 +201,8 @@ pub struct RunSpec {
     pub checkpoint: Option<Arc<dyn Checkpoint>>,
     /// Limits.
     pub limits: Limits,
+    /// The most that a script may reach over the network, whatever it asks for.
+    pub egress: Option<Egress>,
     /// The weakest isolation it may run at.
     pub require: Isolation,
     /// When it is stopped.
@@ -192,6 +210,17 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// What a script may reach over the network when it runs at this isolation: what it asks for, and no more than it is
+    /// granted.
+    #[must_use]
+    pub fn reachable(&self, script: &Script, isolation: Isolation) -> Egress {
+        let asked = script.reachable(isolation);
+        match &self.egress {
+            Some(most) => asked.within(most),
+            None => asked,
+        }
+    }
+
     /// A run of `work` for an installation, with defaults for everything else.
     #[must_use]
     pub fn new(
@@ -223,6 +252,7 @@ impl RunSpec {
             mode: RunMode::Normal,
             checkpoint: None,
             limits: Limits::default(),
+            egress: None,
             require: Isolation::Trusted,
             deadline,
         }

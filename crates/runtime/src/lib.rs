@@ -18,6 +18,7 @@ mod starter;
 #[cfg(unix)]
 mod subprocess;
 mod timetable;
+mod trust;
 
 pub use control::Runtime;
 pub use handler::{FlowHandler, Parts};
@@ -25,10 +26,11 @@ pub use inprocess::InProcess;
 pub use runners::Runners;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub use spawn::SandboxOptions;
-pub use starter::{Capacity, Starter, target_of};
+pub use starter::{Capacity, Starter, labelled, target_of};
 #[cfg(unix)]
 pub use subprocess::Subprocess;
 pub use timetable::CronTimetable;
+pub use trust::{Subject, Trust, TrustClass};
 
 /// The spawn core by itself, for this repository's tests and benches.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -1,5 +1,6 @@
 //! Makes the envelopes that start flows.
 
+use crate::Trust;
 use bytes::Bytes;
 use crosspoint_core::{
     AnyIntegration, Clock, Code, Envelope, Error, ErrorExt, FlowDefinition, FlowRef, FollowUp, Installation,
@@ -30,6 +31,29 @@ pub fn target_of(work: &Work) -> TargetId {
     TargetId::new(name).expect("a target id")
 }
 
+/// The target of work that runs on workers with a label: `scripts.clients`.
+///
+/// ```
+/// use crosspoint_runtime::labelled;
+/// let target = labelled("scripts".parse()?, Some("clients"))?;
+/// assert_eq!(target.as_str(), "scripts.clients");
+/// # Ok::<(), crosspoint_core::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Code::SetupInvalid`] if the label is not 1 to 32 lower case letters, digits and hyphens.
+pub fn labelled(target: TargetId, label: Option<&str>) -> Result<TargetId> {
+    let Some(label) = label else { return Ok(target) };
+    let sound = label
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if label.is_empty() || label.len() > 32 || !sound {
+        let message = "a label of workers is 1 to 32 lower case letters, digits and hyphens";
+        return Err(Error::new(Code::SetupInvalid, message).with("label", label));
+    }
+    TargetId::new(format!("{}.{label}", target.as_str()))
+}
+
 /// Makes the envelopes that start flows: the one place that decides their ids, targets, order and attempts.
 ///
 /// Ids are derived from what starts the flow wherever that has an identity (an event's id, a tick), so that the same
@@ -40,6 +64,7 @@ pub struct Starter {
     registry: Arc<Registry>,
     clock: Arc<dyn Clock>,
     capacity: Capacity,
+    trust: Trust,
 }
 
 /// How many executions run at once, over all processes on the store. Further ones wait, and nobody else for them.
@@ -91,7 +116,15 @@ impl Starter {
             registry,
             clock,
             capacity: Capacity::default(),
+            trust: Trust::default(),
         }
+    }
+
+    /// With this rule of trust, which says on which workers code runs.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
     }
 
     /// With these maxima. Every process that starts flows should have the same.
@@ -258,7 +291,9 @@ impl Starter {
 
     fn envelope(&self, begin: Begin<'_>, integration: &AnyIntegration, flow: &FlowDefinition) -> Result<Envelope> {
         let installation = begin.installation;
-        let mut meta = Meta::new(begin.id, installation.customer.clone(), target_of(&flow.work));
+        let class = self.trust.class(integration, &installation.customer, &flow.work);
+        let target = labelled(target_of(&flow.work), class.worker())?;
+        let mut meta = Meta::new(begin.id, installation.customer.clone(), target);
         let pointer = flow.options.ordered_by.as_deref();
         if flow.stateful {
             meta.ordering_key = Some(format!("state:{}:{}", installation.id, flow.name).into());

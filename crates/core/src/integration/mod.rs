@@ -123,6 +123,8 @@ pub struct AnyIntegration {
     pub name: String,
     /// Its version (semver).
     pub version: String,
+    /// Who wrote it; `None` is the host itself. Decides how far it is trusted.
+    pub author: Option<String>,
     /// Its name for people.
     pub title: String,
     /// One line for the catalogue.
@@ -168,6 +170,7 @@ impl Integration {
         let name = name.into();
         Self {
             inner: AnyIntegration {
+                author: None,
                 title: name.clone(),
                 name,
                 version: version.into(),
@@ -205,6 +208,12 @@ fn check<C: Config>(value: &Value) -> Result<Value> {
 }
 
 impl<C: Config> Integration<C> {
+    /// Says who wrote it, if that is not the host itself: a client, a partner. The host's rule of trust looks at it.
+    pub fn author(mut self, author: impl Into<String>) -> Self {
+        self.inner.author = Some(author.into());
+        self
+    }
+
     /// Sets the name for people.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.inner.title = title.into();

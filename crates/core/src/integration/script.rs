@@ -60,6 +60,36 @@ pub enum Egress {
 }
 
 impl Egress {
+    /// No more than `most`. Of two lists of hosts, those that are on both.
+    ///
+    /// ```
+    /// use crosspoint_core::Egress;
+    /// let asked = Egress::Allow(vec!["a.example".to_owned(), "b.example".to_owned()]);
+    /// let most = Egress::Allow(vec!["b.example".to_owned(), "c.example".to_owned()]);
+    /// assert_eq!(asked.clone().within(&most), Egress::Allow(vec!["b.example".to_owned()]));
+    /// assert_eq!(asked.within(&Egress::Broker), Egress::Broker);
+    /// ```
+    #[must_use]
+    pub fn within(self, most: &Self) -> Self {
+        match (self, most) {
+            (Self::Allow(mut asked), Self::Allow(most)) => {
+                asked.retain(|host| most.contains(host));
+                Self::Allow(asked)
+            }
+            (asked, most) if asked.reach() <= most.reach() => asked,
+            _ => most.clone(),
+        }
+    }
+
+    const fn reach(&self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Broker => 1,
+            Self::Allow(_) => 2,
+            Self::Open => 3,
+        }
+    }
+
     /// As in records and reports.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {

@@ -44,6 +44,7 @@ impl Row {
             },
             timings: self.timings,
             isolation: self.isolation,
+            usage: self.usage,
             failure: self.failure.clone(),
             origin: self.envelope.origin,
         })
@@ -104,6 +105,7 @@ impl Data {
         if let Some(row) = self.queue.row_mut(finish.lease.id) {
             row.timings = finish.timings;
             row.isolation = finish.isolation;
+            row.usage = finish.usage;
         }
         match finish.outcome {
             Outcome::Ended { status, reply, failure } => {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     CallState, CloseReason, Code, CustomerId, Envelope, Failure, InvocationId, Lease, LeaseRef, TargetId, Timestamp,
-    Timings,
+    Timings, Usage,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -95,6 +95,7 @@ impl Queue {
             failure: None,
             timings: Timings::default(),
             isolation: None,
+            usage: Usage::default(),
         });
         known.calls += 1;
         count(known, &row, u64::wrapping_add);

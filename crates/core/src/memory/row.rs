@@ -3,7 +3,7 @@
 use super::lanes::{Entry, Side};
 use crate::{
     CallState, CallStatus, CloseReason, Envelope, ExecutionStatus, Failure, Fence, InvocationId, Isolation, Lease,
-    LeaseRef, Reply, TargetId, Timestamp, Timings,
+    LeaseRef, Reply, TargetId, Timestamp, Timings, Usage,
 };
 use std::{cmp::Reverse, sync::Arc};
 
@@ -33,6 +33,7 @@ pub(super) struct Row {
     pub(super) failure: Option<Failure>,
     pub(super) timings: Timings,
     pub(super) isolation: Option<Isolation>,
+    pub(super) usage: Usage,
 }
 
 #[derive(Debug, Clone)]

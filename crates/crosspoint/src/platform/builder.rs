@@ -10,7 +10,11 @@ use crosspoint_gateway::{
     Config, Gateway, Settles, TargetConfig,
     callback::{Callbacks, SigningSecret},
 };
-use crosspoint_runtime::{Capacity, FlowHandler, Parts, Runners, Runtime};
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+use crosspoint_runtime::SandboxOptions;
+#[cfg(unix)]
+use crosspoint_runtime::Subprocess;
+use crosspoint_runtime::{Capacity, FlowHandler, Parts, Runners, Runtime, Trust, labelled};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -31,6 +35,11 @@ pub struct Builder {
     flows: u32,
     scripts: u32,
     capacity: Capacity,
+    trust: Trust,
+    labels: Vec<String>,
+    unlabelled: bool,
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    sandbox: SandboxOptions,
     callbacks: Vec<SigningSecret>,
     retention: Duration,
     shutdown: Duration,
@@ -50,6 +59,11 @@ impl Builder {
             flows: 64,
             scripts: 8,
             capacity: Capacity::default(),
+            trust: Trust::default(),
+            labels: Vec::new(),
+            unlabelled: true,
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            sandbox: SandboxOptions::new(),
             callbacks: Vec::new(),
             retention: Duration::from_secs(30 * 24 * 3600),
             shutdown: Duration::from_secs(30),
@@ -91,6 +105,31 @@ impl Builder {
     pub const fn concurrency(mut self, flows: u32, scripts: u32) -> Self {
         self.flows = flows;
         self.scripts = scripts;
+        self
+    }
+
+    /// How far code is trusted, by who wrote it and for whom it runs: isolation, egress, limits, and on which workers.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Lets this process run code whose class has one of these labels, besides code without a label.
+    pub fn labels(mut self, labels: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.labels = labels.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// As [`Builder::labels`], and no code without a label: for workers that are kept for one kind of code.
+    pub fn only_labels(mut self, labels: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.unlabelled = false;
+        self.labels(labels)
+    }
+
+    /// How scripts are isolated on this machine; the defaults suit most hosts.
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub fn sandbox(mut self, options: SandboxOptions) -> Self {
+        self.sandbox = options;
         self
     }
 
@@ -164,7 +203,7 @@ impl Builder {
             Arc::clone(&store.data_keys),
             Arc::clone(&self.clock),
         ));
-        let http = HttpClient::builder().egress(self.egress).build()?;
+        let http = HttpClient::builder().egress(self.egress.clone()).build()?;
         let engine = ConnectorEngine::new(
             Arc::clone(&registry),
             Arc::clone(&store.connections),
@@ -174,7 +213,15 @@ impl Builder {
         )?;
         let engine = Arc::new(engine);
 
-        let runners: Arc<dyn Runner> = Arc::new(Runners::standard(Arc::clone(&self.clock)));
+        let runners = Runners::new(Arc::clone(&self.clock));
+        #[cfg(unix)]
+        let runners = {
+            let scripts = Subprocess::new(Arc::clone(&self.clock)).internal_hosts(self.egress.clone());
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            let scripts = scripts.sandbox(self.sandbox);
+            runners.with_scripts(Arc::new(scripts))
+        };
+        let runners: Arc<dyn Runner> = Arc::new(runners);
         prepare(&registry, &*runners).await?;
         let credentials: Arc<dyn Credentials> = engine.clone();
         let parts = Parts::new(Arc::clone(&registry), store.clone(), credentials, Arc::clone(&vault));
@@ -182,7 +229,8 @@ impl Builder {
             parts
                 .clock(Arc::clone(&self.clock))
                 .runners(Arc::clone(&runners))
-                .capacity(self.capacity),
+                .capacity(self.capacity)
+                .trust(self.trust),
         );
         let mut config = self.gateway;
         // The platform's own upkeep does.
@@ -200,9 +248,16 @@ impl Builder {
             Notifier::new(outside, Arc::clone(&self.clock)),
         )?;
         // Both, whatever is registered: an older release may have queued work for either, and somebody has to close it.
-        for (target, permits) in [("flows", self.flows), ("scripts", self.scripts)] {
-            let config = TargetConfig::default().permits(permits).settles(Settles::Handler);
-            gateway.register(TargetId::new(target)?, Arc::new(handler.clone()), config)?;
+        let unlabelled = self.unlabelled.then_some(None);
+        for label in unlabelled
+            .into_iter()
+            .chain(self.labels.iter().map(|label| Some(label.as_str())))
+        {
+            for (target, permits) in [("flows", self.flows), ("scripts", self.scripts)] {
+                let target = labelled(TargetId::new(target)?, label)?;
+                let config = TargetConfig::default().permits(permits).settles(Settles::Handler);
+                gateway.register(target, Arc::new(handler.clone()), config)?;
+            }
         }
         let stop = StopSource::new();
         let scheduler = runtime.clone();

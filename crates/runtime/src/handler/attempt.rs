@@ -174,10 +174,15 @@ impl Task<'_> {
         spec.input = input;
         spec.config = installation.config.clone();
         spec.stateful = flow.stateful;
-        spec.limits = flow.options.limits;
-        if let Work::Script(script) = &flow.work {
-            spec.require = script.required_isolation();
-        }
+        let class = self.inner.trust.class(integration, &self.meta.customer, &flow.work);
+        spec.limits = class.within(flow.options.limits);
+        spec.deadline = spec.deadline.min(now.plus(spec.limits.wall()));
+        spec.egress = class.most_egress().cloned();
+        let asked = match &flow.work {
+            Work::Script(script) => script.required_isolation(),
+            _ => Isolation::Trusted,
+        };
+        spec.require = class.required(asked);
         Ok(spec)
     }
 
@@ -224,7 +229,7 @@ impl Task<'_> {
         integration: &AnyIntegration,
     ) -> Result<()> {
         let wanted = match &spec.work {
-            Work::Script(script) => !matches!(script.reachable(spec.require), Egress::None | Egress::Open),
+            Work::Script(script) => !matches!(spec.reachable(script, spec.require), Egress::None | Egress::Open),
             _ => true,
         };
         for slot in &integration.connections {

@@ -78,6 +78,7 @@ impl Task<'_> {
         let mut finish = Finish::new(self.delivery.lease, draft.outcome);
         finish.timings = timings;
         finish.isolation = isolation;
+        finish.usage = outcome.usage;
         finish.log = log;
         finish.log.push(self.customer_line(draft.closing));
         finish.starts = draft.starts;

@@ -11,7 +11,7 @@ mod running;
 
 pub(crate) use running::Running;
 
-use crate::{Capacity, Runners, Starter, redact::Redactor};
+use crate::{Capacity, Runners, Starter, Trust, redact::Redactor};
 use async_trait::async_trait;
 use attempt::Ran;
 use crosspoint_core::{
@@ -41,6 +41,7 @@ pub struct Parts {
     clock: Option<Arc<dyn Clock>>,
     runners: Option<Arc<dyn Runner>>,
     capacity: Capacity,
+    trust: Trust,
 }
 
 impl Parts {
@@ -59,6 +60,7 @@ impl Parts {
             clock: None,
             runners: None,
             capacity: Capacity::default(),
+            trust: Trust::default(),
         }
     }
 
@@ -71,6 +73,12 @@ impl Parts {
     /// Lets so many executions run at once.
     pub const fn capacity(mut self, capacity: Capacity) -> Self {
         self.capacity = capacity;
+        self
+    }
+
+    /// Trusts code by this rule; all of it with what it asks for, unless set.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
         self
     }
 
@@ -109,6 +117,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) starter: Starter,
     pub(crate) running: Running,
+    trust: Trust,
     credentials: Arc<dyn Credentials>,
     vault: Arc<dyn Vault>,
     runners: Arc<dyn Runner>,
@@ -124,7 +133,10 @@ impl FlowHandler {
             .unwrap_or_else(|| Arc::new(Runners::standard(Arc::clone(&clock))));
         Self {
             inner: Arc::new(Inner {
-                starter: Starter::new(Arc::clone(&parts.registry), Arc::clone(&clock)).capacity(parts.capacity),
+                starter: Starter::new(Arc::clone(&parts.registry), Arc::clone(&clock))
+                    .capacity(parts.capacity)
+                    .trust(parts.trust.clone()),
+                trust: parts.trust,
                 registry: parts.registry,
                 store: parts.store,
                 clock,

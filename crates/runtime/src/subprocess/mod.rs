@@ -149,12 +149,13 @@ impl Subprocess {
 
     /// What a script may reach at a level. Less than everything can be enforced from `confined` on, single hosts at
     /// `sandboxed` alone, and who wants everything is content with `process`.
-    fn egress(script: &Script, level: Isolation) -> Result<Egress> {
+    fn egress(script: &Script, most: Option<&Egress>, level: Isolation) -> Result<Egress> {
         if script.spoken() == Protocol::Http && level > Isolation::Process {
             let message = "the http binding is for scripts that can reach the host; above `process` use `framed`";
             return Err(Error::new(Code::SetupInvalid, message).with("isolation", level));
         }
-        let egress = script.reachable(level);
+        let asked = script.reachable(level);
+        let egress = most.map_or(asked.clone(), |most| asked.within(most));
         let needed = match (&egress, level) {
             (Egress::Open, Isolation::Confined | Isolation::Sandboxed) => {
                 let message = "a script with egress `open` runs at isolation `process`: nothing above it has a network";
@@ -238,7 +239,7 @@ impl Runner for Subprocess {
         let script = Self::script(work)?;
         let level = Self::level(script, require);
         self.check(level).await?;
-        Self::egress(script, level)?;
+        Self::egress(script, None, level)?;
         self.program(script).map(drop)
     }
 
@@ -246,7 +247,7 @@ impl Runner for Subprocess {
         let script = Arc::clone(Self::script(&spec.work)?);
         let level = Self::level(&script, spec.require);
         self.check(level).await?;
-        let egress = Self::egress(&script, level)?;
+        let egress = Self::egress(&script, spec.egress.as_ref(), level)?;
         let program = self.program(&script)?;
         let start = start::Start {
             spec,

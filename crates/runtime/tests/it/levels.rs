@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 /// One that every user may run; at `confined`, what lies in the host user's home is closed to the customers' users.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 const LEVELS: [Isolation; 2] = [Isolation::Confined, Isolation::Sandboxed];
 
 /// The levels that can be tested here; that one is missing is a failure where everything has to be there.
-async fn levels() -> Vec<Isolation> {
+pub(crate) async fn levels() -> Vec<Isolation> {
     let report = Subprocess::new(Arc::new(SystemClock::new())).probe().await;
     let required = std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|v| v == "1");
     let there = |level: &Isolation| {

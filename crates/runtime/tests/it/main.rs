@@ -27,4 +27,5 @@ mod scripts;
 mod sdk;
 mod stops;
 mod timetable;
+mod trust;
 mod world;

@@ -234,13 +234,25 @@ impl World {
 
     pub(crate) async fn lease(&self) -> Option<Lease> {
         for target in ["flows", "scripts"] {
-            let terms = LeaseTerms::new(WorkerId::new("w").unwrap(), Duration::from_secs(600));
-            let request = LeaseRequest::new(TargetId::new(target).unwrap(), terms, 1);
-            if let Some(lease) = self.store.dispatch.lease(request).await.unwrap().pop() {
+            if let Some(lease) = self.lease_of(&TargetId::new(target).unwrap()).await {
                 return Some(lease);
             }
         }
         None
+    }
+
+    async fn lease_of(&self, target: &TargetId) -> Option<Lease> {
+        let terms = LeaseTerms::new(WorkerId::new("w").unwrap(), Duration::from_secs(600));
+        let request = LeaseRequest::new(target.clone(), terms, 1);
+        self.store.dispatch.lease(request).await.unwrap().pop()
+    }
+
+    /// Handles what is ready for one target.
+    pub(crate) async fn work_at(&self, target: &TargetId) {
+        while let Some(lease) = self.lease_of(target).await {
+            let (_stop, handled) = self.deliver(&lease);
+            handled.await.unwrap();
+        }
     }
 
     /// Handles one lease, with a source that can stop it.

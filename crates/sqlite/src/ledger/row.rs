@@ -1,6 +1,6 @@
 //! Rows of the queue and the words of their columns.
 
-use crosspoint_core::{CallState, CloseReason, Code, ExecutionStatus, Failure, Isolation, Timings};
+use crosspoint_core::{CallState, CloseReason, Code, ExecutionStatus, Failure, Isolation, Timings, Usage};
 use serde::{Deserialize, Serialize};
 
 /// `cp_queue.state`.
@@ -171,6 +171,8 @@ pub(crate) struct Note {
     times: Option<[u64; 3]>,
     #[serde(rename = "i", skip_serializing_if = "Option::is_none")]
     isolation: Option<String>,
+    #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
+    usage: Option<[u64; 4]>,
     /// How many attempts had begun when their worker was lost.
     #[serde(rename = "l", skip_serializing_if = "is_zero")]
     lost: u32,
@@ -201,6 +203,12 @@ impl Note {
         self
     }
 
+    pub(crate) fn used(mut self, usage: &Usage) -> Self {
+        let all = [usage.cpu_ms, usage.peak_memory, usage.sent, usage.received];
+        self.usage = (all != [0; 4]).then_some(all);
+        self
+    }
+
     pub(crate) const fn lost_once_more(mut self) -> Self {
         self.lost = self.lost.saturating_add(1);
         self
@@ -223,6 +231,12 @@ impl Note {
         let mut timings = Timings::default();
         (timings.queue_ms, timings.setup_ms, timings.run_ms) = (queue_ms, setup_ms, run_ms);
         timings
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        [usage.cpu_ms, usage.peak_memory, usage.sent, usage.received] = self.usage.unwrap_or_default();
+        usage
     }
 
     pub(crate) fn isolation(&self) -> Option<Isolation> {

@@ -217,6 +217,7 @@ impl Ledger {
         }
         self.log(seq, &raw.finish.log)?;
         let note = Note::read(row.note.as_deref()).took(&raw.finish.timings, raw.finish.isolation);
+        let note = note.used(&raw.finish.usage);
         match raw.finish.outcome {
             Outcome::Ended { status, failure, .. } => {
                 row.note = note.failed(failure.as_ref()).write();

@@ -173,6 +173,7 @@ impl Seen {
         execution.next_attempt = waits.and_then(|row| row.due).map(Timestamp::from_millis);
         execution.timings = self.note().map(Note::timings).unwrap_or_default();
         execution.isolation = self.note().and_then(Note::isolation);
+        execution.usage = self.note().map(Note::usage).unwrap_or_default();
         execution.failure = self.note().and_then(Note::failure);
         execution.origin = envelope.origin;
         Ok(Some(execution))

@@ -111,12 +111,16 @@ pub async fn the_record_follows_the_next_attempt(h: &Harness) {
     finish.timings = Timings::default();
     finish.timings.queue_ms = 5;
     finish.timings.run_ms = 900;
+    finish.usage.cpu_ms = 40;
+    finish.usage.peak_memory = 1 << 33;
+    finish.usage.sent = 7;
     finish.isolation = Some(Isolation::Process);
-    let timings = finish.timings;
+    let (timings, usage) = (finish.timings, finish.usage);
     finish_and_settle(h, finish).await;
     let execution = h.execution(id).await;
     assert_eq!((execution.status, execution.attempt), (ExecutionStatus::Succeeded, 2));
     assert_eq!((execution.finished, execution.timings), (Some(h.now()), timings));
+    assert_eq!(execution.usage, usage);
     assert_eq!(
         (execution.isolation, execution.next_attempt),
         (Some(Isolation::Process), None)
