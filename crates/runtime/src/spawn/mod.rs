@@ -316,6 +316,9 @@ type Entry = Option<(Arc<Group>, rustix::fd::OwnedFd)>;
 impl Inner {
     /// Where control groups can be made, if anywhere.
     async fn groups(&self) -> Option<&Groups> {
+        if !self.options.control_groups {
+            return None;
+        }
         let find = || async {
             let chosen = self.options.cgroup.clone();
             blocking(move || Ok(Groups::find(chosen.as_deref())))
