@@ -177,7 +177,7 @@ extern "C" fn host_died(_: i32) {
     let own = rustix::process::getpid();
     let mark = sys::hard_limit(own, MARK_NUMBER).unwrap_or(0);
     kill(Marked::Spawner(mark & !RUN));
-    while sys::reap_any().is_some() {}
+    while matches!(sys::reap_any(), Ok(Some(_))) {}
     sys::end();
 }
 

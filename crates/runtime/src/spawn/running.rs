@@ -213,7 +213,7 @@ impl Child {
             status,
             cause,
             cpu: reaped.cpu,
-            peak_memory: peak.max(self.guard.seen.peak()),
+            peak_memory: if peak > 0 { peak } else { self.guard.seen.peak() },
         };
         self.ended = Some(ended);
         Ok(ended)
