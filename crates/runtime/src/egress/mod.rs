@@ -32,7 +32,7 @@ use journal::Notes;
 use meter::{Meter, Pace};
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -50,7 +50,36 @@ const FULL: &str = "the run has moved as many bytes over the network as it may";
 pub(crate) enum Listener {
     Tcp(std::net::TcpListener),
     #[cfg(unix)]
-    Unix(std::os::unix::net::UnixListener),
+    Unix(std::os::unix::net::UnixListener, Peers),
+}
+
+/// Which processes may connect to a socket that has a name: other runs of the same user can find it.
+#[derive(Clone)]
+pub(crate) enum Peers {
+    /// Whoever can.
+    #[cfg(test)]
+    All,
+    /// Those for which it answers yes.
+    Those(Arc<dyn Fn(i32) -> bool + Send + Sync>),
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Peers")
+    }
+}
+
+impl Peers {
+    fn admit(&self, stream: &tokio::net::UnixStream) -> bool {
+        match self {
+            #[cfg(test)]
+            Self::All => true,
+            Self::Those(admits) => {
+                let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                peer.is_some_and(|pid| admits(pid))
+            }
+        }
+    }
 }
 
 /// Limits of one run's network. Those on times and sizes end the request or connection that crosses them.
@@ -265,7 +294,7 @@ impl Server {
 enum Accepting {
     Tcp(tokio::net::TcpListener),
     #[cfg(unix)]
-    Unix(tokio::net::UnixListener),
+    Unix(tokio::net::UnixListener, Peers),
 }
 
 /// A connection that came in.
@@ -284,9 +313,9 @@ impl Accepting {
                 Self::Tcp(tokio::net::TcpListener::from_std(listener)?)
             }
             #[cfg(unix)]
-            Listener::Unix(listener) => {
+            Listener::Unix(listener, peers) => {
                 listener.set_nonblocking(true)?;
-                Self::Unix(tokio::net::UnixListener::from_std(listener)?)
+                Self::Unix(tokio::net::UnixListener::from_std(listener)?, peers)
             }
         })
     }
@@ -295,7 +324,7 @@ impl Accepting {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
             #[cfg(unix)]
-            Self::Unix(_) => None,
+            Self::Unix(..) => None,
         }
     }
 
@@ -303,7 +332,13 @@ impl Accepting {
         Ok(match self {
             Self::Tcp(listener) => Accepted::Tcp(listener.accept().await?.0),
             #[cfg(unix)]
-            Self::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
+            Self::Unix(listener, peers) => loop {
+                let stream = listener.accept().await?.0;
+                if peers.admit(&stream) {
+                    break Accepted::Unix(stream);
+                }
+                tracing::warn!("a process of another run tried to use a run's way out");
+            },
         })
     }
 }

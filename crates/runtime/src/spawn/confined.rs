@@ -236,6 +236,16 @@ pub(super) fn for_each(marked: Marked, mut each: impl FnMut(Pid)) -> Result<(), 
     Ok(())
 }
 
+/// Whether a process carries the mark of a run.
+pub(super) fn carries(pid: i32, mark: u64) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(processes) = open(c"/proc", flags, Mode::empty()) else {
+        return false;
+    };
+    let pid = Pid::from_raw(pid).filter(|_| pid > 0);
+    pid.and_then(|pid| mark_of(pid, processes.as_fd())) == Some(mark)
+}
+
 /// The mark of a process. The system call answers about other users' processes only if this one has `CAP_SYS_RESOURCE`,
 /// which root in a container often has not; the file tells everybody.
 fn mark_of(pid: Pid, processes: BorrowedFd<'_>) -> Option<u64> {

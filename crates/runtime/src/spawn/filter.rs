@@ -58,6 +58,11 @@ enum Verdict {
         values: &'static [u32],
         errno: i32,
     },
+    /// Refused unless all of these arguments are zero, and this one is not that.
+    OnlyZero {
+        arguments: &'static [u32],
+        unless: Option<(u32, u32)>,
+    },
 }
 
 /// Whom the filter is for.
@@ -130,6 +135,10 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
     libc::SYS_shmget,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -163,18 +172,27 @@ const KILLED: &[libc::c_long] = &[
     libc::SYS_reboot,
 ];
 
-/// Refused besides without an IPC namespace.
-const REFUSED_CONFINED: &[libc::c_long] = &[
-    libc::SYS_semget,
-    libc::SYS_msgget,
-    libc::SYS_mq_open,
-    libc::SYS_mq_unlink,
+/// Refused besides where the user may be the host's own. The first argument of those below is a process, zero for oneself.
+const REFUSED_CONFINED: &[libc::c_long] = &[libc::SYS_ioprio_set];
+
+const OF_OTHERS: &[libc::c_long] = &[
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setattr,
 ];
 
 const MARK: &[u32] = &[super::confined::MARK_NUMBER];
 
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
+
+/// By number; of several verdicts on one call the first counts.
+fn sorted(mut verdicts: Vec<(u32, Verdict)>) -> Vec<(u32, Verdict)> {
+    verdicts.sort_by_key(|(number, _)| *number);
+    verdicts.dedup_by_key(|(number, _)| *number);
+    verdicts
+}
 
 fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
     let mut verdicts = Vec::new();
@@ -231,12 +249,24 @@ fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
     );
     if kind == Kind::Confined {
         set(REFUSED_CONFINED, Verdict::Refuse(libc::EPERM));
+        set(
+            OF_OTHERS,
+            Verdict::OnlyZero {
+                arguments: &[0],
+                unless: None,
+            },
+        );
+        let own_priority = Verdict::OnlyZero {
+            arguments: &[0, 1],
+            unless: None,
+        };
+        set(&[libc::SYS_setpriority], own_priority);
         // The mark by which a run's processes are found stays (see `confined`).
         set(
             &[libc::SYS_prlimit64],
-            Verdict::RefuseValues {
-                argument: 1,
-                values: MARK,
+            Verdict::OnlyZero {
+                arguments: &[0],
+                unless: Some((1, super::confined::MARK_NUMBER)),
             },
         );
         set(
@@ -247,9 +277,7 @@ fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
             },
         );
     }
-    verdicts.sort_by_key(|(number, _)| *number);
-    verdicts.dedup_by_key(|(number, _)| *number);
-    verdicts
+    sorted(verdicts)
 }
 
 /// Ranges by their first number, none beside one of the same verdict.
@@ -311,6 +339,19 @@ fn leaf(verdict: Verdict, out: &mut Vec<sock_filter>) {
             errno,
         } => {
             one_of(index, values, ALLOW, refuse(errno), out);
+        }
+        Verdict::OnlyZero { arguments, unless } => {
+            for index in arguments {
+                out.extend([op(LOAD, argument(*index)), jump(IF_EQUAL, 0, 1, 0), refuse(libc::EPERM)]);
+            }
+            if let Some((index, value)) = unless {
+                out.extend([
+                    op(LOAD, argument(index)),
+                    jump(IF_EQUAL, value, 0, 1),
+                    refuse(libc::EPERM),
+                ]);
+            }
+            out.push(ALLOW);
         }
     }
 }
@@ -446,6 +487,19 @@ mod tests {
             EPERM
         );
         assert_eq!(ask(&confined, libc::SYS_prlimit64, 1, 7), allow);
+        // Of others: the host may have the same user.
+        for number in [
+            libc::SYS_prlimit64,
+            libc::SYS_sched_setaffinity,
+            libc::SYS_sched_setattr,
+        ] {
+            assert_eq!(ask(&confined, number, 0, 4711), EPERM);
+            assert_eq!(ask(&confined, number, 0, 0), allow);
+            assert_eq!(ask(&sandboxed, number, 0, 4711), allow);
+        }
+        for (at, value, expected) in [(0, 0, allow), (0, 2, EPERM), (1, 4711, EPERM)] {
+            assert_eq!(ask(&confined, libc::SYS_setpriority, at, value), expected);
+        }
     }
 
     #[test]

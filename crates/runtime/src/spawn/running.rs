@@ -80,6 +80,11 @@ impl Reach {
         self.killer.kill();
     }
 
+    /// Whether a process of this machine belongs to the run. Known at `Confined` alone.
+    pub(crate) fn has(&self, pid: i32) -> bool {
+        self.killer.mark.is_some_and(|mark| super::confined::carries(pid, mark))
+    }
+
     /// Asks the run to end: `SIGTERM`, if its first process has a handler for it. Without one it would not notice, being
     /// the first of its namespace; then it is killed at once. Answers whether it was asked.
     #[expect(clippy::must_use_candidate, reason = "most ask whatever comes of it")]

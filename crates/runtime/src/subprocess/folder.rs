@@ -2,10 +2,14 @@
 
 use super::launch::{Content, Input};
 use crosspoint_core::{Code, Error, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{AtFlags, Dir, Mode, OFlags, chmodat, fchmod, openat, renameat, unlinkat},
+    io::Errno,
+};
 use std::{
+    ffi::CStr,
     fs::{self, OpenOptions},
-    io::{ErrorKind, Write},
+    io::Write,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -82,7 +86,7 @@ impl Folder {
         fifo(&self.handle, name).map_err(failed)?;
         let reader = pipe::OpenOptions::new().open_receiver(&path).map_err(failed)?;
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let writer = rustix::fs::openat(&self.handle, name, flags, Mode::empty()).map_err(failed)?;
+        let writer = openat(&self.handle, name, flags, Mode::empty()).map_err(failed)?;
         Ok((reader, writer))
     }
 }
@@ -95,7 +99,7 @@ fn fifo(folder: &OwnedFd, name: &str) -> std::io::Result<()> {
 #[cfg(target_vendor = "apple")]
 fn fifo(_: &OwnedFd, _: &str) -> std::io::Result<()> {
     Err(std::io::Error::new(
-        ErrorKind::Unsupported,
+        std::io::ErrorKind::Unsupported,
         "the framed binding needs pipes with names, which are not made here on this system",
     ))
 }
@@ -105,25 +109,82 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let Some(dir) = self.dir.take() else { return };
         let path = dir.keep();
-        let mut removed = fs::remove_dir_all(&path);
-        if removed.as_ref().is_err_and(|e| e.kind() == ErrorKind::PermissionDenied) {
-            open_up(&path);
-            removed = fs::remove_dir_all(&path);
-        }
-        if let Err(error) = removed {
+        let emptied = empty(self.handle.as_fd()).map_err(std::io::Error::from);
+        if let Err(error) = emptied.and_then(|()| fs::remove_dir(&path)) {
             tracing::warn!(path = %path.display(), %error, "the private folder of a run could not be removed");
         }
     }
 }
 
-fn open_up(folder: &Path) {
-    drop(fs::set_permissions(folder, fs::Permissions::from_mode(0o700)));
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        // `file_type` does not follow links.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
+/// More than any script has time to make. Only one that lives on, which can be at `process`, could add more meanwhile.
+const ROUNDS: u32 = 10_000_000;
+
+/// Removes what is in a folder, however deep it goes: by recursion a script could choose how much stack and how many
+/// descriptors its host needs. Folders inside folders are moved up to `root` until none is left.
+fn empty(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    fchmod(root, Mode::RWXU)?;
+    let mut moved = 0_u64;
+    for _ in 0..ROUNDS {
+        let mut full = false;
+        for entry in Dir::read_from(root)? {
+            let entry = entry?;
+            if !removed(root, entry.file_name())? {
+                full = true;
+                flatten(root, entry.file_name(), &mut moved)?;
+            }
         }
+        if !full {
+            return Ok(());
+        }
+    }
+    Err(Errno::NOTEMPTY)
+}
+
+/// Removes what is in `root/name` and moves the full folders in it to `root`.
+fn flatten(root: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> Result<(), Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let folder = match openat(root, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            chmodat(root, name, Mode::RWXU, AtFlags::empty())?;
+            openat(root, name, flags, Mode::empty())?
+        }
+        opened => opened?,
+    };
+    fchmod(&folder, Mode::RWXU)?;
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if removed(folder.as_fd(), name)? {
+            continue;
+        }
+        // One that gets another parent has to be writable itself.
+        chmodat(&folder, name, Mode::RWXU, AtFlags::empty())?;
+        loop {
+            *moved += 1;
+            match renameat(&folder, name, root, format!(".{moved}")) {
+                // The script has used this name.
+                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+                renamed => break renamed?,
+            }
+        }
+    }
+    removed(root, name).map(drop)
+}
+
+/// Removes it, unless it is a folder with something in it.
+fn removed(folder: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
+    if matches!(name.to_bytes(), b"." | b"..") {
+        return Ok(true);
+    }
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(true),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    match unlinkat(folder, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ACCESS) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -142,6 +203,34 @@ mod tests {
         fs::write(locked.join("x"), "x").unwrap();
         fs::set_permissions(&locked, fs::Permissions::from_mode(0o0)).unwrap();
         drop(folder);
+        assert!(!path.exists());
+    }
+
+    /// Removed by recursion, it took the whole host with it.
+    #[test]
+    fn depth_costs_neither_stack_nor_descriptors() {
+        let folder = Folder::make(&std::env::temp_dir()).unwrap();
+        let path = folder.path().to_owned();
+        let mut at = folder.handle().try_clone_to_owned().unwrap();
+        for n in 0..30_000 {
+            let name = if n % 2 == 0 {
+                ".".to_owned() + &n.to_string()
+            } else {
+                "n".repeat(255)
+            };
+            rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
+            at = openat(
+                &at,
+                &name,
+                OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .unwrap();
+            // The names that the removal itself uses.
+            rustix::fs::mkdirat(&at, ".1", Mode::RWXU).unwrap();
+        }
+        fchmod(&at, Mode::empty()).unwrap();
+        drop((folder, at));
         assert!(!path.exists());
     }
 

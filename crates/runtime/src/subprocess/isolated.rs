@@ -6,7 +6,7 @@ use super::{
     launch::{self, Cause, Content, Launched, NETWORK, Place, Plan, Reader, Signals, Stdin, Tree, Way, Writer},
 };
 use crate::{
-    egress::Listener,
+    egress::{Listener, Peers},
     spawn::{self, Child, Job, Reach, Sandbox},
 };
 use async_trait::async_trait;
@@ -73,7 +73,9 @@ pub(super) async fn confined(sandbox: &Sandbox, folder: Folder, plan: Plan, cust
     job.network = false;
     job.folder = Some(folder.path().to_owned());
     let child = sandbox.launch(Isolation::Confined, job, customer).await?;
-    let listener = listener.map(Listener::Unix);
+    let reach = child.reach();
+    let own = Peers::Those(Arc::new(move |pid| reach.has(pid)));
+    let listener = listener.map(|listener| Listener::Unix(listener, own));
     Ok(launched(child, Files::of(folder), listener, Isolation::Confined))
 }
 

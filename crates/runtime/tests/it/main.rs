@@ -8,6 +8,8 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod abuse;
 #[cfg(unix)]
 mod artifacts;
 mod attention;

@@ -354,7 +354,7 @@ async fn it_serves_a_socket_in_a_folder_too() {
     let path = folder.path().join("s");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let provider = Provider::echo();
-    let server = Server::start(Listener::Unix(listener), shop(&provider)).unwrap();
+    let server = Server::start(Listener::Unix(listener, Peers::All), shop(&provider)).unwrap();
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     stream
         .write_all(request("POST", "/c/shop/x", &[], "hello").as_bytes())

@@ -5,7 +5,7 @@ mod broker;
 mod clients;
 mod proxy;
 
-use super::{Limits, Listener, Policy, Server, Shared, SystemResolver, serve};
+use super::{Limits, Listener, Peers, Policy, Server, Shared, SystemResolver, serve};
 use crate::redact::Redactor;
 use async_trait::async_trait;
 use bytes::Bytes;

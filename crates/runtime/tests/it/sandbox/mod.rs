@@ -6,7 +6,7 @@ mod files;
 mod inside;
 mod limits;
 mod network;
-mod ordinary;
+pub(crate) mod ordinary;
 mod probe;
 
 use crosspoint_core::{CustomerId, Isolation};

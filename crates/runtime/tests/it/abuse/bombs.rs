@@ -1,0 +1,342 @@
+//! Attacks that take all there is of something.
+
+use super::{ALONE, PYTHON, isolated, levels, python, run};
+use crate::{
+    sandbox::has,
+    scripts::{failure, succeeded},
+};
+use crosspoint_core::{Code, Isolation, Limits, RunEnd, RunOutcome, Script};
+
+const MIB: u64 = 1 << 20;
+
+/// For scripts that write their result by `result(..)`.
+const START: &str = "
+import json, os, signal, socket, sys, threading, time
+def result(value):
+    open(os.environ['XP_RESULT_FILE'], 'w').write(json.dumps(value))
+";
+
+fn bomb(level: Isolation, text: &str) -> Script {
+    python(level, &format!("{START}{text}"))
+}
+
+/// The number that the script counted up to.
+fn count(outcome: &RunOutcome) -> u64 {
+    succeeded(outcome).as_u64().expect("a number")
+}
+
+fn small(limits: &mut Limits) {
+    limits.wall_ms = 60_000;
+    limits.memory = 96 * MIB;
+    limits.processes = 64;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_of_one_process() {
+    if !has(PYTHON) {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    for level in levels().await {
+        let text = "held = []\nwhile True: held.append(bytearray(b'x') * (4 << 20))";
+        let outcome = run(bomb(level, text), small).await;
+        let code = failure(&outcome).0;
+        assert!(
+            matches!(code, Code::ScriptFailed | Code::ScriptCrashed),
+            "{level}: {outcome:?}"
+        );
+        assert!(outcome.usage.peak_memory < 160 * MIB, "{level}: {:?}", outcome.usage);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_of_many_processes() {
+    if !has(PYTHON) {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    for level in levels().await {
+        let text = "
+for _ in range(12):
+    if os.fork() == 0:
+        held = bytearray(b'x') * (24 << 20)
+        time.sleep(600)
+time.sleep(600)";
+        let outcome = run(bomb(level, text), small).await;
+        let RunEnd::Failed(error) = &outcome.end else {
+            panic!("{level}: {outcome:?}")
+        };
+        assert!(error.message().contains("more memory"), "{level}: {outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_in_memory() {
+    if !has(PYTHON) {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    for level in levels().await {
+        let text = "
+got = 0
+try:
+    path = (os.environ['TMPDIR'] if os.path.realpath('/dev/shm').startswith('/w/') else '/dev/shm') + f'/bomb-{os.getpid()}'
+    file = open(path, 'wb', buffering=0)
+    os.remove(path)
+    for _ in range(40):
+        got += file.write(bytes(4 << 20))
+    time.sleep(2)
+except OSError:
+    pass
+result(got)";
+        let outcome = run(bomb(level, text), small).await;
+        let got = match &outcome.end {
+            RunEnd::Succeeded(value) => value.as_u64().unwrap(),
+            _ => 0,
+        };
+        if level == Isolation::Process {
+            assert_eq!(got, 160 * MIB, "{outcome:?}");
+        } else {
+            assert!(got < 96 * MIB, "{level}: {outcome:?}");
+        }
+    }
+}
+
+/// Nothing counts what lies in sockets. How much that can be, the limits on descriptors and processes decide.
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_that_nobody_reads() {
+    if !has(PYTHON) {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    for level in levels().await {
+        let text = "
+got, held = 0, []
+try:
+    while got < 128 << 20:
+        held.append(socket.socketpair())
+        for end in held[-1]:
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 30)
+            try:
+                while True:
+                    got += end.send(bytes(4096))
+            except BlockingIOError:
+                pass
+except OSError:
+    pass
+result(got)";
+        let outcome = run(bomb(level, text), small).await;
+        assert!(
+            count(&outcome) > 96 * MIB,
+            "{level}: a limit counts it now: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processor_time_on_many_threads() {
+    if !has(PYTHON) {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    for level in levels().await {
+        let text = "
+import hashlib
+def spin():
+    while True: hashlib.sha256(bytes(1 << 20))
+for _ in range(8): threading.Thread(target=spin).start()";
+        let outcome = run(bomb(level, text), |limits| limits.cpu_ms = 1000).await;
+        assert_eq!(failure(&outcome).0, Code::ScriptCrashed, "{level}: {outcome:?}");
+        assert!(
+            (500..4000).contains(&outcome.usage.cpu_ms),
+            "{level}: {:?}",
+            outcome.usage
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processor_time_in_many_processes() {
+    if !has(PYTHON) {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    for level in levels().await {
+        let text = "
+children = []
+for _ in range(6):
+    child = os.fork()
+    if child == 0:
+        while True: pass
+    children.append(child)
+for child in children: os.waitpid(child, 0)";
+        let outcome = run(bomb(level, text), |limits| limits.cpu_ms = 1000).await;
+        if level == Isolation::Process {
+            assert!(outcome.usage.cpu_ms >= 3000, "each has a second: {:?}", outcome.usage);
+        } else {
+            assert_eq!(failure(&outcome).0, Code::ScriptCrashed, "{level}: {outcome:?}");
+            assert!(outcome.usage.cpu_ms < 4000, "{level}: {:?}", outcome.usage);
+        }
+    }
+}
+
+/// Not at `process`, where nothing would stop them.
+#[tokio::test(flavor = "multi_thread")]
+async fn forks_and_threads() {
+    if !has(PYTHON) {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    let forks = "
+got = 0
+try:
+    while got < 500:
+        if os.fork() == 0:
+            time.sleep(600)
+        got += 1
+except OSError:
+    pass
+result(got)";
+    let threads = "
+got = 0
+try:
+    while got < 500:
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+        got += 1
+except RuntimeError:
+    pass
+result(got)
+sys.stdout.flush()
+os._exit(0)";
+    for level in isolated().await {
+        for text in [forks, threads] {
+            let outcome = run(bomb(level, text), |limits| limits.processes = 64).await;
+            assert!((16..64).contains(&count(&outcome)), "{level}: {outcome:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_farm_of_zombies() {
+    if !has(PYTHON) {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    let text = "
+got = 0
+try:
+    while got < 500:
+        if os.fork() == 0:
+            # Its own child outlives it, and is nobody's then.
+            if os.fork() == 0: os._exit(0)
+            os._exit(0)
+        got += 1
+except OSError:
+    pass
+result(got)";
+    for level in isolated().await {
+        let outcome = run(bomb(level, text), |limits| limits.processes = 64).await;
+        assert!((4..64).contains(&count(&outcome)), "{level}: {outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk() {
+    if !has(PYTHON) {
+        return;
+    }
+    let text = "
+def fill(name, most):
+    got = 0
+    try:
+        file = open(os.environ['TMPDIR'] + '/' + name, 'wb', buffering=0)
+        while got < most: got += file.write(bytes(1 << 20))
+    except OSError:
+        pass
+    return got
+one = fill('one', 64 << 20)
+os.remove(os.environ['TMPDIR'] + '/one')
+all = sum(fill(str(n), 6 << 20) for n in range(4))
+for n in range(4): os.remove(os.environ['TMPDIR'] + f'/{n}')
+result([one, all])";
+    for level in levels().await {
+        let outcome = run(bomb(level, text), |limits| limits.disk = 8 * MIB).await;
+        let got = succeeded(&outcome);
+        assert!(got[0].as_u64().unwrap() <= 8 * MIB, "{level}: {got}");
+        let all = got[1].as_u64().unwrap();
+        if level == Isolation::Sandboxed {
+            assert!(all <= 8 * MIB, "{got}");
+        } else {
+            assert_eq!(all, 24 * MIB, "{level}: {got}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inodes() {
+    if !has(PYTHON) {
+        return;
+    }
+    let text = "
+got = 0
+try:
+    while got < 20000:
+        os.close(os.open(f\"{os.environ['TMPDIR']}/{got}\", os.O_CREAT | os.O_WRONLY))
+        got += 1
+except OSError:
+    pass
+for n in range(got): os.remove(f\"{os.environ['TMPDIR']}/{n}\")
+result(got)";
+    for level in levels().await {
+        let outcome = run(bomb(level, text), |limits| limits.disk = 8 * MIB).await;
+        assert_eq!(
+            count(&outcome) < 20_000,
+            level == Isolation::Sandboxed,
+            "{level}: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors() {
+    if !has(PYTHON) {
+        return;
+    }
+    let text = "
+held = []
+try:
+    while len(held) < 5000: held.append(os.open('/dev/null', os.O_RDONLY))
+except OSError:
+    pass
+got = len(held)
+for fd in held: os.close(fd)
+result(got)";
+    for level in levels().await {
+        let outcome = run(bomb(level, text), |limits| limits.open_files = 128).await;
+        assert!((64..=128).contains(&count(&outcome)), "{level}: {outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_leaves_no_core() {
+    if !has(PYTHON) {
+        return;
+    }
+    let text = "
+import resource
+def crash():
+    child = os.fork()
+    if child == 0: os.abort()
+    return os.waitpid(child, 0)[1]
+first = crash()
+try:
+    resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
+except (ValueError, OSError):
+    pass
+result([os.WCOREDUMP(first), os.WCOREDUMP(crash()) and os.getuid() != 0, len([n for n in os.listdir('.') if 'core' in n])])";
+    for level in levels().await {
+        let outcome = run(bomb(level, text), |_| {}).await;
+        assert_eq!(succeeded(&outcome), &serde_json::json!([false, false, 0]), "{level}");
+    }
+}

@@ -1,0 +1,322 @@
+//! Every attack, and the levels that stop it.
+
+use super::{files, kernel, network, others};
+use crosspoint_core::Isolation;
+use std::{fmt::Write, fs, path::Path};
+
+/// What a level does about an attack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// It fails, whoever the host's user is.
+    Stops,
+    /// It succeeds: the tests see it do so.
+    Open,
+    /// It fails if the host runs as root, because customers then have users of their own, and succeeds otherwise.
+    OwnUser,
+    /// It depends on what else the host's user, its kernel or its container allow.
+    Varies,
+}
+
+use Holds::{Open, OwnUser, Stops, Varies};
+
+/// How it is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Proof {
+    /// A script in Python that calls `reached(..)` for what it got.
+    Script(&'static str),
+    /// A test: its file below `crates/runtime`, and its name.
+    Test(&'static str, &'static str),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attack {
+    pub(super) name: &'static str,
+    /// At process, confined and sandboxed.
+    pub(super) holds: [Holds; 3],
+    pub(super) proof: Proof,
+}
+
+impl Attack {
+    pub(super) fn at(&self, level: Isolation) -> Holds {
+        match level {
+            Isolation::Sandboxed => self.holds[2],
+            Isolation::Confined => self.holds[1],
+            _ => self.holds[0],
+        }
+    }
+}
+
+pub(super) const fn script(name: &'static str, holds: [Holds; 3], text: &'static str) -> Attack {
+    Attack {
+        name,
+        holds,
+        proof: Proof::Script(text),
+    }
+}
+
+const fn test(name: &'static str, holds: [Holds; 3], file: &'static str, test: &'static str) -> Attack {
+    Attack {
+        name,
+        holds,
+        proof: Proof::Test(file, test),
+    }
+}
+
+const BOMBS: &str = "tests/it/abuse/bombs.rs";
+const SPEECH: &str = "tests/it/abuse/speech.rs";
+const ENDS: &str = "tests/it/abuse/ends.rs";
+const LEAKS: &str = "tests/it/abuse/leaks.rs";
+const PROXY: &str = "src/egress/tests/proxy.rs";
+const SERVER: &str = "src/egress/tests/abuse.rs";
+
+const TAKING: &[Attack] = &[
+    test("memory of one process", [Stops; 3], BOMBS, "memory_of_one_process"),
+    test(
+        "memory of many processes",
+        [Stops; 3],
+        BOMBS,
+        "memory_of_many_processes",
+    ),
+    test(
+        "memory by files in memory",
+        [Open, Stops, Stops],
+        BOMBS,
+        "files_in_memory",
+    ),
+    test(
+        "memory of the kernel in sockets that nobody reads",
+        [Open, Open, Open],
+        BOMBS,
+        "sockets_that_nobody_reads",
+    ),
+    test(
+        "processor time on many threads",
+        [Stops; 3],
+        BOMBS,
+        "processor_time_on_many_threads",
+    ),
+    test(
+        "processor time in many processes",
+        [Open, Stops, Stops],
+        BOMBS,
+        "processor_time_in_many_processes",
+    ),
+    test("fork bomb", [Open, Stops, Stops], BOMBS, "forks_and_threads"),
+    test("thread bomb", [Open, Stops, Stops], BOMBS, "forks_and_threads"),
+    test("zombie farm", [Open, Stops, Stops], BOMBS, "a_farm_of_zombies"),
+    test("disk fill by one file", [Stops; 3], BOMBS, "disk"),
+    test("disk fill by many files", [Open, Open, Stops], BOMBS, "disk"),
+    test("inode fill", [Open, Open, Stops], BOMBS, "inodes"),
+    test("every descriptor", [Stops; 3], BOMBS, "descriptors"),
+    test("core dumps", [Stops; 3], BOMBS, "a_crash_leaves_no_core"),
+    test(
+        "arguments and variables of megabytes",
+        [Stops; 3],
+        SPEECH,
+        "arguments_and_variables_of_megabytes",
+    ),
+];
+
+const SPEAKING: &[Attack] = &[
+    test(
+        "gigabytes on standard output and error",
+        [Stops; 3],
+        SPEECH,
+        "a_gigabyte_of_output",
+    ),
+    test(
+        "one line without an end, NUL, invalid UTF-8",
+        [Stops; 3],
+        SPEECH,
+        "a_line_without_an_end",
+    ),
+    test(
+        "never reads its standard input",
+        [Stops; 3],
+        SPEECH,
+        "what_is_never_read",
+    ),
+    test("closes its outputs and lives on", [Stops; 3], SPEECH, "closed_outputs"),
+    test(
+        "a link, second name, FIFO, device, folder or socket as result or state",
+        [Stops; 3],
+        SPEECH,
+        "results_that_are_no_files",
+    ),
+    test(
+        "a result or state of one byte too much",
+        [Stops; 3],
+        SPEECH,
+        "a_byte_too_much",
+    ),
+    test(
+        "a result that is nested without end",
+        [Stops; 3],
+        SPEECH,
+        "a_result_that_is_nested_without_end",
+    ),
+    test(
+        "deep, long-named or locked trees left behind",
+        [Stops; 3],
+        SPEECH,
+        "trees_that_are_hard_to_remove",
+    ),
+    test(
+        "the private folder renamed or replaced",
+        [Varies, Stops, Stops],
+        SPEECH,
+        "a_folder_that_is_not_the_one",
+    ),
+    test(
+        "a secret in the log",
+        [Stops; 3],
+        "tests/it/scripts.rs",
+        "secrets_are_there_when_declared_and_never_in_what_is_written",
+    ),
+    test(
+        "a flood of messages",
+        [Stops; 3],
+        "tests/it/framed.rs",
+        "a_flood_of_messages_is_read_and_dropped",
+    ),
+];
+
+const STAYING: &[Attack] = &[
+    test(
+        "a child in another session, forked twice",
+        [Open, Stops, Stops],
+        ENDS,
+        "another_session",
+    ),
+    test("stops itself by SIGSTOP", [Stops; 3], ENDS, "stopped_and_deaf"),
+    test("ignores SIGTERM", [Stops; 3], ENDS, "stopped_and_deaf"),
+    test(
+        "lives on when the host is killed",
+        [Open, Stops, Stops],
+        ENDS,
+        "no_run_outlives_its_host",
+    ),
+    test(
+        "descriptors, threads, mounts, groups, zombies, folders of many runs",
+        [Stops; 3],
+        LEAKS,
+        "many_runs_leave_nothing",
+    ),
+];
+
+const PROXIES: &[Attack] = &[
+    test(
+        "the proxy: a name that turns private (DNS rebinding)",
+        [Varies, Varies, Stops],
+        PROXY,
+        "a_name_that_turns_private_is_refused",
+    ),
+    test(
+        "the proxy: the metadata address in every notation",
+        [Varies, Varies, Stops],
+        PROXY,
+        "the_metadata_address_is_refused_in_every_notation",
+    ),
+    test(
+        "the proxy: hosts that no rule names",
+        [Varies, Varies, Stops],
+        PROXY,
+        "only_hosts_of_the_rules_are_reached",
+    ),
+    test(
+        "the broker: heads without end (slowloris)",
+        [Varies, Stops, Stops],
+        SERVER,
+        "a_head_that_never_ends_is_cut_off",
+    ),
+    test(
+        "the broker: ten thousand sockets",
+        [Varies, Stops, Stops],
+        SERVER,
+        "ten_thousand_sockets_come_and_go",
+    ),
+    test(
+        "the broker: smuggled requests",
+        [Varies, Stops, Stops],
+        SERVER,
+        "a_body_ends_where_it_says_and_nothing_follows_it",
+    ),
+];
+
+/// By theme.
+pub(super) fn themes() -> [(&'static str, &'static [Attack]); 8] {
+    [
+        ("Taking all there is", TAKING),
+        ("What it says and leaves", SPEAKING),
+        ("Living on", STAYING),
+        ("Files of the host", files::ATTACKS),
+        ("Other processes and other runs", others::ATTACKS),
+        ("The network", network::ATTACKS),
+        ("The ways out", PROXIES),
+        ("The kernel", kernel::ATTACKS),
+    ]
+}
+
+const HEAD: &str = "# What each level stops
+
+Made from the abuse suite (`crates/runtime/tests/it/abuse`), which makes every attack below at every level, as root and as
+an ordinary user, and fails where this page is wrong. Renewed by `CROSSPOINT_UPDATE=1 cargo test -p crosspoint-runtime
+--test it abuse::table`.
+
+- **stops**: the attack fails.
+- **no**: it succeeds. Scripts that may not do this need a higher level.
+- **as root**: it fails where the host runs as root, because each customer then has a user of its own; where the host is
+  an ordinary user, the script has that user's rights here.
+- **varies**: it depends on what the host's user, the kernel or the container allow anyway; or the level has no such
+  way out.
+";
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for (theme, attacks) in themes() {
+        write!(
+            page,
+            "\n## {theme}\n\n| Attack | `process` | `confined` | `sandboxed` |\n|---|---|---|---|\n"
+        )
+        .unwrap();
+        for attack in attacks {
+            let words = attack.holds.map(|holds| match holds {
+                Stops => "stops",
+                Open => "no",
+                OwnUser => "as root",
+                Varies => "varies",
+            });
+            writeln!(page, "| {} | {} |", attack.name, words.join(" | ")).unwrap();
+        }
+    }
+    page
+}
+
+/// The page is for people who decide by it, so it says what the tests say.
+#[test]
+fn the_page_says_what_the_tests_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/isolation.md");
+    let page = page();
+    if std::env::var_os("CROSSPOINT_UPDATE").is_some_and(|v| v == "1") {
+        fs::write(&path, &page).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == page,
+        "docs/isolation.md is behind: run this test with CROSSPOINT_UPDATE=1"
+    );
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    for attack in themes().iter().flat_map(|(_, attacks)| *attacks) {
+        if let Proof::Test(file, name) = attack.proof {
+            let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+            assert!(
+                text.contains(&format!("fn {name}(")),
+                "{}: {file} has no {name}",
+                attack.name
+            );
+        }
+    }
+}
