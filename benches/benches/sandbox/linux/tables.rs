@@ -31,10 +31,18 @@ pub(super) fn print() {
         "sandboxed, network recycled",
         paced(runs, || recycled.once(Isolation::Sandboxed)),
     );
+    let grouped = World::new(SandboxOptions::new().control_groups(true));
+    row(
+        "sandboxed, in a control group",
+        paced(runs, || grouped.once(Isolation::Sandboxed)),
+    );
     row("confined", paced(runs, || recycled.once(Isolation::Confined)));
 
     let slices = if measured { 7 } else { 1 };
     println!("\nruns a second, two callers, median of {slices} slices of 0.5 s");
+    let mut rates: Vec<_> = (0..slices).map(|_| plain_rate()).collect();
+    rates.sort_by(f64::total_cmp);
+    println!("{:40} {:8.0}", "posix_spawn", rates[rates.len() / 2]);
     for (name, options, level) in [
         ("sandboxed, network used once", once(), Isolation::Sandboxed),
         (
@@ -94,6 +102,24 @@ fn quantile(sorted: &[Duration], share: f64) -> Duration {
 fn row(name: &str, sorted: Vec<Duration>) {
     let at = |share: f64| quantile(&sorted, share).as_secs_f64() * 1e6;
     println!("{name:40} {:8.0} {:8.0} {:8.0}", at(0.5), at(0.9), at(0.99));
+}
+
+/// Two threads that each start a plain process when their last one has ended.
+#[expect(clippy::disallowed_types, reason = "wall time is measured")]
+fn plain_rate() -> f64 {
+    let caller = || {
+        let started = std::time::Instant::now();
+        let mut runs = 0_u32;
+        while started.elapsed() < Duration::from_millis(500) {
+            posix_spawn();
+            runs += 1;
+        }
+        f64::from(runs) / started.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(caller);
+        caller() + other.join().unwrap()
+    })
 }
 
 /// Two callers that each start a run when their last one has ended.

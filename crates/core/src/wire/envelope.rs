@@ -171,18 +171,16 @@ fn bounds(from: &mut Reader) -> Result<Vec<MaxInFlight>> {
     let count = from.number()?;
     let mut bounds = Vec::new();
     for _ in 0..count {
-        let key = from.text()?.to_owned();
+        let key = from.text()?;
         bounds.push(MaxInFlight::new(key, small(from)?));
     }
     Ok(bounds)
 }
 
 fn rate(from: &mut Reader) -> Result<Rate> {
-    let key = from.text()?.to_owned();
+    let key = from.text()?;
     let interval = Duration::from_millis(from.number()?);
-    let mut rate = Rate::new(key, 1, interval);
-    rate = rate.burst(small(from)?);
-    Ok(rate)
+    Ok(Rate::new(key, 1, interval).burst(small(from)?))
 }
 
 fn small(from: &mut Reader) -> Result<u32> {

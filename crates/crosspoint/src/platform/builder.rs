@@ -210,29 +210,17 @@ impl Builder {
             )
         })?;
         let registry = registry(self.connectors, self.integrations)?;
-        let vault: Arc<dyn Vault> = Arc::new(EnvelopeVault::new(
-            keys,
-            Arc::clone(&store.data_keys),
-            Arc::clone(&self.clock),
-        ));
-        let http = HttpClient::builder().egress(self.egress.clone()).build()?;
-        let engine = ConnectorEngine::new(
-            Arc::clone(&registry),
-            Arc::clone(&store.connections),
-            Arc::clone(&vault),
-            Arc::clone(&self.clock),
-            http,
-        )?;
-        let engine = Arc::new(engine);
+        let vault = EnvelopeVault::new(keys, Arc::clone(&store.data_keys), Arc::clone(&self.clock));
+        let vault: Arc<dyn Vault> = Arc::new(vault);
+        let engine = engine(&registry, &store, &vault, &self.clock, self.egress.clone())?;
 
+        #[cfg(unix)]
+        let scripts = Subprocess::new(Arc::clone(&self.clock)).internal_hosts(self.egress);
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let scripts = scripts.sandbox(self.sandbox);
         let runners = Runners::new(Arc::clone(&self.clock));
         #[cfg(unix)]
-        let runners = {
-            let scripts = Subprocess::new(Arc::clone(&self.clock)).internal_hosts(self.egress.clone());
-            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-            let scripts = scripts.sandbox(self.sandbox);
-            runners.with_scripts(Arc::new(scripts))
-        };
+        let runners = runners.with_scripts(Arc::new(scripts));
         let runners: Arc<dyn Runner> = Arc::new(runners);
         prepare(&registry, &*runners).await?;
         let stop = StopSource::new();
@@ -260,23 +248,11 @@ impl Builder {
 
         // Whoever sends a request names the address: what connections may reach inside is not for them.
         let outside = HttpClient::builder().egress(self.callback_egress).build()?;
-        serve_callbacks(
-            &gateway,
-            self.callbacks,
-            Notifier::new(outside, Arc::clone(&self.clock)),
-        )?;
-        // Both, whatever is registered: an older release may have queued work for either, and somebody has to close it.
-        let unlabelled = self.unlabelled.then_some(None);
-        for label in unlabelled
-            .into_iter()
-            .chain(self.labels.iter().map(|label| Some(label.as_str())))
-        {
-            for (target, permits) in [("flows", self.flows), ("scripts", self.scripts)] {
-                let target = labelled(TargetId::new(target)?, label)?;
-                let config = TargetConfig::default().permits(permits).settles(Settles::Handler);
-                gateway.register(target, Arc::new(handler.clone()), config)?;
-            }
-        }
+        let notifier = Notifier::new(outside, Arc::clone(&self.clock));
+        serve_callbacks(&gateway, self.callbacks, notifier)?;
+        let labels = self.labels.iter().map(|label| Some(label.as_str()));
+        let labels = self.unlabelled.then_some(None).into_iter().chain(labels);
+        serve_flows(&gateway, &handler, labels, (self.flows, self.scripts))?;
         let scheduler = runtime.clone();
         let signal = stop.signal();
         tokio::spawn(async move { scheduler.run_scheduler(signal).await });
@@ -307,6 +283,44 @@ impl Builder {
             }),
         })
     }
+}
+
+/// Flows and scripts, whatever is registered: an older release may have queued work for either, and somebody has to close
+/// it.
+fn serve_flows<'a>(
+    gateway: &Gateway,
+    handler: &FlowHandler,
+    labels: impl Iterator<Item = Option<&'a str>>,
+    (flows, scripts): (u32, u32),
+) -> Result<()> {
+    for label in labels {
+        for (target, permits) in [("flows", flows), ("scripts", scripts)] {
+            let target = labelled(TargetId::new(target)?, label)?;
+            let config = TargetConfig::default().permits(permits).settles(Settles::Handler);
+            gateway.register(target, Arc::new(handler.clone()), config)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the platform and its connectors work with.
+fn engine(
+    registry: &Arc<Registry>,
+    store: &Store,
+    vault: &Arc<dyn Vault>,
+    clock: &Arc<dyn Clock>,
+    egress: EgressPolicy,
+) -> Result<Arc<ConnectorEngine>> {
+    let http = HttpClient::builder().egress(egress).build()?;
+    let connections = Arc::clone(&store.connections);
+    let (registry, vault, clock) = (Arc::clone(registry), Arc::clone(vault), Arc::clone(clock));
+    Ok(Arc::new(ConnectorEngine::new(
+        registry,
+        connections,
+        vault,
+        clock,
+        http,
+    )?))
 }
 
 fn serve_callbacks(gateway: &Gateway, secrets: Vec<SigningSecret>, notifier: Notifier) -> Result<()> {

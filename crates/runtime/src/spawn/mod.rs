@@ -207,9 +207,11 @@ impl Sandbox {
     /// Starts a run.
     ///
     /// # Errors
-    /// [`IsolationUnavailable`](crosspoint_core::Code::IsolationUnavailable) if this machine does not allow the level, with what is missing and
-    /// how to get it; [`ScriptNotStarted`](crosspoint_core::Code::ScriptNotStarted) if the program or its files are at fault, or if there is too
-    /// little of something at the moment.
+    /// [`IsolationUnavailable`] if this machine does not allow the level, with what is missing and how to get it;
+    /// [`ScriptNotStarted`] if the program or its files are at fault, or if there is too little of something at the moment.
+    ///
+    /// [`IsolationUnavailable`]: crosspoint_core::Code::IsolationUnavailable
+    /// [`ScriptNotStarted`]: crosspoint_core::Code::ScriptNotStarted
     pub async fn launch(&self, level: Isolation, job: Job, customer: &CustomerId) -> Result<Child> {
         if !matches!(level, Isolation::Sandboxed | Isolation::Confined) {
             let missing = "the spawn core starts runs at the levels confined and sandboxed";
@@ -316,6 +318,9 @@ type Entry = Option<(Arc<Group>, rustix::fd::OwnedFd)>;
 impl Inner {
     /// Where control groups can be made, if anywhere.
     async fn groups(&self) -> Option<&Groups> {
+        if !self.options.control_groups {
+            return None;
+        }
         let find = || async {
             let chosen = self.options.cgroup.clone();
             blocking(move || Ok(Groups::find(chosen.as_deref())))

@@ -82,6 +82,7 @@ impl Reach {
 
     /// Asks the run to end: `SIGTERM`, if its first process has a handler for it. Without one it would not notice, being
     /// the first of its namespace; then it is killed at once. Answers whether it was asked.
+    #[expect(clippy::must_use_candidate, reason = "most ask whatever comes of it")]
     pub fn ask(&self) -> bool {
         if self.killer.mark.is_some() || self.handles(Signal::TERM) {
             let asked = pidfd_send_signal(&*self.killer.pidfd, Signal::TERM).is_ok();
@@ -212,7 +213,7 @@ impl Child {
             status,
             cause,
             cpu: reaped.cpu,
-            peak_memory: peak.max(self.guard.seen.peak()),
+            peak_memory: if peak > 0 { peak } else { self.guard.seen.peak() },
         };
         self.ended = Some(ended);
         Ok(ended)

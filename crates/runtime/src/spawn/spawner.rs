@@ -285,7 +285,9 @@ impl Work {
 
     /// Ends what a run left behind: those that lost their parents are children of this task now.
     fn clear(&mut self, mark: u64) {
-        self.reap_adopted();
+        if !self.reap_adopted() {
+            return;
+        }
         let children = std::fs::read_to_string("/proc/thread-self/children");
         let children = children.map_or(usize::MAX, |list| list.split_whitespace().count());
         if children > self.running.len() {
@@ -294,13 +296,16 @@ impl Work {
         }
     }
 
-    fn reap_adopted(&mut self) {
-        while let Some((pid, reaped)) = sys::reap_any() {
-            let run = self
-                .running
-                .iter()
-                .find(|(_, running)| running.pid == pid)
-                .map(|(run, _)| *run);
+    /// Answers whether children are left.
+    fn reap_adopted(&mut self) -> bool {
+        loop {
+            let (pid, reaped) = match sys::reap_any() {
+                Ok(Some(reaped)) => reaped,
+                Ok(None) => return true,
+                Err(_) => return false,
+            };
+            let run = self.running.iter().find(|(_, running)| running.pid == pid);
+            let run = run.map(|(run, _)| *run);
             if let Some(running) = run.and_then(|run| self.running.remove(&run)) {
                 epoll::delete(&self.ends, &*running.pidfd).ok();
                 self.finish(running, Some(reaped));

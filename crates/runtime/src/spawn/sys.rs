@@ -229,9 +229,9 @@ pub(super) fn reap(pid: Pid) -> Result<Reaped, Errno> {
         .ok_or(Errno::CHILD)
 }
 
-/// Reaps some child that has ended, if there is one.
-pub(super) fn reap_any() -> Option<(Pid, Reaped)> {
-    wait(-1, libc::WNOHANG).ok().flatten()
+/// Reaps some child that has ended, if there is one; an error if there are no children at all.
+pub(super) fn reap_any() -> Result<Option<(Pid, Reaped)>, Errno> {
+    wait(-1, libc::WNOHANG)
 }
 
 fn wait(whom: c_int, options: c_int) -> Result<Option<(Pid, Reaped)>, Errno> {

@@ -155,7 +155,10 @@ impl Subprocess {
             return Err(Error::new(Code::SetupInvalid, message).with("isolation", level));
         }
         let asked = script.reachable(level);
-        let egress = most.map_or(asked.clone(), |most| asked.within(most));
+        let egress = match most {
+            Some(most) => asked.within(most),
+            None => asked,
+        };
         let needed = match (&egress, level) {
             (Egress::Open, Isolation::Confined | Isolation::Sandboxed) => {
                 let message = "a script with egress `open` runs at isolation `process`: nothing above it has a network";
@@ -260,6 +263,6 @@ impl Runner for Subprocess {
             egress,
             ground: self.ground.clone(),
         };
-        Ok(Box::new(start.run().await?))
+        Ok(Box::new(Box::pin(start.run()).await?))
     }
 }

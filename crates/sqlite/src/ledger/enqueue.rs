@@ -118,25 +118,22 @@ impl Ledger {
             },
         ])?;
         self.bind(seq, &bounds, entry.lease.is_some())?;
+        self.entered(&entry)?;
+        let lease = entry
+            .lease
+            .map(|until| Box::new(lease_of(parcel.envelope, seq, now, until)));
+        Ok(Enqueued::New(lease))
+    }
+
+    /// What follows for timers and turns.
+    fn entered(&mut self, entry: &Entry) -> Result<(), Fail> {
         if let Some(due) = entry.due {
             self.timer(due);
         }
         match entry.lease {
-            Some(until) => {
-                self.charge_start(entry.lane)?;
-                Ok(Enqueued::New(Some(Box::new(lease_of(
-                    parcel.envelope,
-                    seq,
-                    now,
-                    until,
-                )))))
-            }
-            None => {
-                if entry.state == state::READY {
-                    self.activate(entry.lane)?;
-                }
-                Ok(Enqueued::New(None))
-            }
+            Some(_) => self.charge_start(entry.lane),
+            None if entry.state == state::READY => self.activate(entry.lane),
+            None => Ok(()),
         }
     }
 

@@ -238,7 +238,7 @@ async fn a_host_that_is_killed() {
         }
     }
     println!("\nup {mark}");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]

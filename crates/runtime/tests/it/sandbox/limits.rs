@@ -93,3 +93,32 @@ async fn processor_time_is_counted_and_ends() {
     assert!(told.ended.cpu >= Duration::from_millis(750), "{told:?}");
     assert!(told.ended.cpu <= Duration::from_millis(2500), "{told:?}");
 }
+
+#[tokio::test]
+async fn a_control_group_limits_a_whole_run_where_there_can_be_one() {
+    if !has("perl") {
+        return;
+    }
+    let sandbox = Sandbox::new(SandboxOptions::new().control_groups(true));
+    let report = sandbox.probe().await;
+    let grouped = report.mechanisms.iter().any(|name| name.contains("control-group"));
+    if !grouped {
+        assert!(ordinary::is_ordinary() || std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_none());
+        eprintln!("skipped: no control group can be made here");
+        return;
+    }
+    let mut job = perl("my @held; while (1) { push @held, 'a' x (1 << 20) }");
+    job.limits.memory = 48 << 20;
+    let told = run(&sandbox, SANDBOXED, job).await;
+    assert!(
+        matches!(told.ended.cause, Cause::OutOfMemory | Cause::Exited),
+        "{told:?}"
+    );
+    assert!(!told.ended.status.success());
+    assert!(told.ended.peak_memory >= 40 << 20, "{told:?}");
+    let script = "for (1..4) { if (!fork()) { my $x = 'a' x (20 << 20); sleep 60; exit } } wait for 1..4";
+    let mut job = perl(script);
+    job.limits.memory = 48 << 20;
+    let told = run(&sandbox, SANDBOXED, job).await;
+    assert!(told.ended.peak_memory <= 49 << 20, "{told:?}");
+}
