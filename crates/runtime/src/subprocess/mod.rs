@@ -41,12 +41,17 @@ use tokio::sync::OnceCell;
 /// `isolation-unavailable`, which says what is missing and how to get it; it never runs at less. Confined and sandboxed runs
 /// need Linux on x86-64 or `AArch64`.
 ///
+/// Which attacks each level stops is listed in `docs/isolation.md`, attack by attack.
+///
 /// - **Sandboxed**: namespaces of its own, a root of which only `/w` can be written and is in memory, no network but the
 ///   way out that its [`Egress`] grants, no capabilities, a filter on system calls. Nothing of the host or of other
 ///   customers has a name. When it ends or is stopped, everything that it started is killed.
 /// - **Confined**: where namespaces are forbidden, as in many containers: Landlock and the filter. It reads the system's
-///   programs and its own folder, and has no network but a socket to the broker. It sees the list of processes.
-/// - **Process**: a process group, a clean environment, no inherited descriptors, a private folder, limits. It can read
+///   programs and its own folder, and has no network but a socket to the broker. It sees the list of processes. Where the
+///   host is an ordinary user, it has that user's rights in what Landlock does not know: it can change the modes and times
+///   of that user's files, and connect to sockets that have a path. Where the host is root, each customer has a user.
+/// - **Process**: a process group, a clean environment, no descriptors but those that the host leaves open for every child
+///   (without close-on-exec), a private folder, limits. It can read
 ///   what the host's user can read, use the network, and see other processes; a descendant that moves itself to another
 ///   group or session lives on. The limits are set right after the start, so a process that the script makes in its very
 ///   first moment may go without. [`Limits::processes`](crosspoint_core::Limits::processes) is not enforced: the kernel

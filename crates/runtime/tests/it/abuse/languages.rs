@@ -22,8 +22,9 @@ printf '{"hello":"%s","n":%d}' "$XP_CFG_NAME" $(( ${n:-0} + 1 )) > "$XP_RESULT_F
 const BASH: &str = r#"
 set -euo pipefail
 [[ $(<"$XP_STATE_FILE") =~ [0-9]+ ]] && n=${BASH_REMATCH[0]} || n=0
+n=$((n + 1))
 >&2 echo "greeting $XP_CFG_NAME"
-cat <<< "{\"n\":$((++n))}" > "$XP_STATE_OUT"
+cat <<< "{\"n\":$n}" > "$XP_STATE_OUT"
 cat <<< "{\"hello\":\"$XP_CFG_NAME\",\"n\":$n}" > "$XP_RESULT_FILE"
 "#;
 

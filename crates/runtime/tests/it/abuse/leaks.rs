@@ -100,7 +100,7 @@ async fn once(host: &Host, level: Isolation, n: usize, parent: &Path) {
         0 => shell(level, "exit 1"),
         1 => shell(
             level,
-            "(setsid sleep 600 >/dev/null 2>&1 &); kill -9 $$; exec sleep 600",
+            "(setsid sleep 600 >/dev/null 2>&1 &); exit 75",
         ),
         2 => shell(level, "head -c 300000 /dev/zero; mkdir -p a/b/c; mkfifo f"),
         3 => Script::inline("sh", "read -r start; exit 0")

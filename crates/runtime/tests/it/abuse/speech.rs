@@ -19,16 +19,20 @@ fn resident() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gigabyte_of_output() {
+    let long = std::env::var_os("CROSSPOINT_LONG").is_some_and(|v| v == "1");
+    let half: u64 = if long { 512 << 20 } else { 128 << 20 };
     for level in levels().await {
-        let text = r#"
-            head -c 536870912 /dev/zero >&2 &
-            head -c 268435456 /dev/zero
-            yes '{"level":"error"}' | head -c 268435456
+        let text = format!(
+            r#"
+            head -c {half} /dev/zero >&2 &
+            yes '{{"level":"error"}}' | head -c 16777216
+            head -c {half} /dev/zero
             wait
             echo '"done"' > "$XP_RESULT_FILE"
-        "#;
+            "#
+        );
         let before = resident();
-        let run = tokio::spawn(async move { run(shell(level, text), |limits| limits.log_bytes = 1 << 20).await });
+        let run = tokio::spawn(async move { run(shell(level, &text), |limits| limits.log_bytes = 1 << 20).await });
         let mut most = 0;
         while !run.is_finished() {
             most = most.max(resident().saturating_sub(before));
@@ -36,11 +40,11 @@ async fn a_gigabyte_of_output() {
         }
         let outcome = run.await.unwrap();
         assert_eq!(succeeded(&outcome), "done", "{level}");
-        assert!(outcome.log_dropped > 1_000_000_000, "{level}: {}", outcome.log_dropped);
+        assert!(outcome.log_dropped >= 2 * half, "{level}: {}", outcome.log_dropped);
         let kept: usize = outcome.log.iter().map(|line| line.message.len()).sum();
         assert!(kept < 4 << 20, "{level}: {kept}");
         // Other tests run beside this one in the same process.
-        assert!(most < 300 << 20, "{level}: the host grew by {most}");
+        assert!(most < 128 << 20, "{level}: the host grew by {most}");
     }
 }
 
@@ -172,7 +176,7 @@ async fn trees_that_are_hard_to_remove() {
 import os
 name = 'n' * 255
 start = os.getcwd()
-for n in range(25000):
+for n in range(6000):
     try:
         os.mkdir(name if n % 2 else 'd')
         os.chdir(name if n % 2 else 'd')
