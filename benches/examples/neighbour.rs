@@ -113,7 +113,7 @@ mod linux {
         }
 
         /// How long the neighbour's runs took, sorted.
-        #[expect(clippy::disallowed_methods, reason = "a bench measures the machine's own time")]
+        #[expect(clippy::disallowed_types, reason = "a bench measures the machine's own time")]
         async fn neighbour(self: &Arc<Self>, runs: usize) -> Vec<Duration> {
             let mut pace = tokio::time::interval(PACE);
             let mut all = tokio::task::JoinSet::new();

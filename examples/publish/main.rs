@@ -57,9 +57,9 @@ fn wish() -> Result<Wish, String> {
 
 /// How it ended: what is told, and with which exit code.
 enum End {
-    Published(Published),
+    Published(Box<Published>),
     Sound(Box<Inspected>),
-    Refused(Value),
+    Refused(Box<Value>),
     Failed(String),
 }
 
@@ -116,7 +116,7 @@ fn look(folder: &Path) -> Result<Inspected, End> {
 
 fn refused(error: &Error) -> End {
     match error.kind() {
-        Kind::InvalidInput => End::Refused(json!(ProblemDetails::of(error))),
+        Kind::InvalidInput => End::Refused(Box::new(json!(ProblemDetails::of(error)))),
         _ => End::Failed(format!("{error:?}")),
     }
 }
@@ -155,9 +155,11 @@ async fn send(wish: &Wish, to: &str) -> Result<End, String> {
     let wrong = || format!("the host answered {status}: {text:.500}");
     let value: Value = serde_json::from_str(&text).map_err(|_| wrong())?;
     match status.as_u16() {
-        200 => serde_json::from_value(value).map(End::Published).map_err(|_| wrong()),
+        200 => serde_json::from_value(value)
+            .map(|done| End::Published(Box::new(done)))
+            .map_err(|_| wrong()),
         408 | 429 | 500.. => Err(wrong()),
-        _ => Ok(End::Refused(value)),
+        _ => Ok(End::Refused(Box::new(value))),
     }
 }
 
@@ -169,7 +171,7 @@ fn tell(wish: &Wish, end: &End) {
                 "name": found.manifest.name, "version": found.manifest.version, "digest": found.digest,
                 "layers": [], "new": false, "warnings": found.warnings
             }),
-            End::Refused(problem) => problem.clone(),
+            End::Refused(problem) => (**problem).clone(),
             End::Failed(why) => json!({ "detail": why }),
         };
         println!("{value}");

@@ -98,10 +98,7 @@ fn count(parent: &Path) -> BTreeMap<&'static str, usize> {
 async fn once(host: &Host, level: Isolation, n: usize, parent: &Path) {
     let script = match n % 10 {
         0 => shell(level, "exit 1"),
-        1 => shell(
-            level,
-            "(setsid sleep 600 >/dev/null 2>&1 &); exit 75",
-        ),
+        1 => shell(level, "(setsid sleep 600 >/dev/null 2>&1 &); exit 75"),
         2 => shell(level, "head -c 300000 /dev/zero; mkdir -p a/b/c; mkfifo f"),
         3 => Script::inline("sh", "read -r start; exit 0")
             .isolation(level)
