@@ -93,7 +93,7 @@ async fn the_framed_binding_keeps_its_checkpoints() {
             say '{"type":"hello","v":1,"sdk":"test"}'
             say '{"type":"state","seq":1,"value":{"page":1}}'
             read -r ack
-            say '{"type":"log","level":"info","message":"acked","audience":"user"}'
+            say '{"type":"log","level":"info","message":"acked","audience":"developer"}'
             say '{"type":"result","value":{"done":true}}'
             "#,
         )
