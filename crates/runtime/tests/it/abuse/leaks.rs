@@ -98,10 +98,7 @@ fn count(parent: &Path) -> BTreeMap<&'static str, usize> {
 async fn once(host: &Host, level: Isolation, n: usize, parent: &Path) {
     let script = match n % 10 {
         0 => shell(level, "exit 1"),
-        1 => shell(
-            level,
-            "(setsid sleep 600 >/dev/null 2>&1 &); exit 75",
-        ),
+        1 => shell(level, "(setsid sleep 600 >/dev/null 2>&1 &); exit 75"),
         2 => shell(level, "head -c 300000 /dev/zero; mkdir -p a/b/c; mkfifo f"),
         3 => Script::inline("sh", "read -r start; exit 0")
             .isolation(level)
@@ -162,7 +159,9 @@ async fn many_runs_leave_nothing() {
             let slack = match *what {
                 "descriptors" => 8,
                 "threads" => 16,
-                "namespaces" | "processes" => 1,
+                "processes" => 1,
+                // The two spawners and the maker of networks go from one network to the next.
+                "namespaces" => 4,
                 _ => 0,
             };
             assert!(
