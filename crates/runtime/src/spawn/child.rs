@@ -105,23 +105,27 @@ fn write_file(of: Step, path: &CStr, text: &[u8]) -> Result<(), Trouble> {
     step(of, rustix::io::write(&file, text).map(drop))
 }
 
-/// Its own user, outside nobody's but the customer's.
-fn identity(orders: &Orders) -> Result<(), Trouble> {
-    // Files in /proc belong to root while the memory, which is the host's, is marked as not to be dumped; another
-    // spawner's change of user marks it so for an instant.
+/// Files in /proc belong to root while the memory, which is the host's, is marked as not to be dumped; another spawner's
+/// change of user marks it so for an instant, which may come before any of these files is opened.
+fn write_own(path: &CStr, text: &[u8]) -> Result<(), Trouble> {
     let mut tries = 0;
     loop {
-        match write_file(Step::IdMaps, c"/proc/self/setgroups", b"deny") {
+        match write_file(Step::IdMaps, path, text) {
             Err(trouble) if trouble.errno == Errno::ACCESS && tries < 100 => {
                 tries += 1;
                 step(Step::Identity, set_dumpable_behavior(DumpableBehavior::Dumpable))?;
             }
-            other => break other?,
+            written => return written,
         }
     }
+}
+
+/// Its own user, outside nobody's but the customer's.
+fn identity(orders: &Orders) -> Result<(), Trouble> {
+    write_own(c"/proc/self/setgroups", b"deny")?;
     let map = orders.map.as_bytes();
-    write_file(Step::IdMaps, c"/proc/self/uid_map", map)?;
-    write_file(Step::IdMaps, c"/proc/self/gid_map", map)?;
+    write_own(c"/proc/self/uid_map", map)?;
+    write_own(c"/proc/self/gid_map", map)?;
     if orders.grants.id.is_some() {
         let (user, group) = (Uid::from_raw(INNER_ID), Gid::from_raw(INNER_ID));
         step(Step::Identity, set_thread_res_gid(group, group, group))?;

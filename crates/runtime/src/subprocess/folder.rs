@@ -9,7 +9,7 @@ use rustix::{
 use std::{
     ffi::CStr,
     fs::{self, OpenOptions},
-    io::{ErrorKind, Write},
+    io::Write,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -86,7 +86,7 @@ impl Folder {
         fifo(&self.handle, name).map_err(failed)?;
         let reader = pipe::OpenOptions::new().open_receiver(&path).map_err(failed)?;
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let writer = rustix::fs::openat(&self.handle, name, flags, Mode::empty()).map_err(failed)?;
+        let writer = openat(&self.handle, name, flags, Mode::empty()).map_err(failed)?;
         Ok((reader, writer))
     }
 }
@@ -99,7 +99,7 @@ fn fifo(folder: &OwnedFd, name: &str) -> std::io::Result<()> {
 #[cfg(target_vendor = "apple")]
 fn fifo(_: &OwnedFd, _: &str) -> std::io::Result<()> {
     Err(std::io::Error::new(
-        ErrorKind::Unsupported,
+        std::io::ErrorKind::Unsupported,
         "the framed binding needs pipes with names, which are not made here on this system",
     ))
 }

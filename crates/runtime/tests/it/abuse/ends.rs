@@ -90,7 +90,7 @@ async fn a_host_that_is_killed() {
         assert_eq!(settles(&of_level, 3 * RUNS).await, 3 * RUNS, "{level}");
     }
     println!("\nup {mark}");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

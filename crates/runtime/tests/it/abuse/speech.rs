@@ -87,7 +87,7 @@ async fn closed_outputs() {
         assert_eq!(succeeded(&run(shell(level, lives), |_| {}).await), "alive", "{level}");
         let stays = "exec >&- 2>&- <&-; while :; do sleep 1; done";
         let outcome = run(shell(level, stays), |limits| {
-            (limits.wall_ms, limits.grace_ms) = (1500, 200)
+            (limits.wall_ms, limits.grace_ms) = (1500, 200);
         })
         .await;
         assert!(
@@ -140,7 +140,7 @@ async fn a_byte_too_much() {
                 let text =
                     format!("{{ printf '\"'; head -c {letters} /dev/zero | tr '\\0' x; printf '\"'; }} > \"${name}\"");
                 let outcome = run(shell(level, &text), |limits| {
-                    (limits.result_bytes, limits.state_bytes) = (1000, 1000)
+                    (limits.result_bytes, limits.state_bytes) = (1000, 1000);
                 })
                 .await;
                 if fits {
