@@ -248,36 +248,41 @@ fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
         },
     );
     if kind == Kind::Confined {
-        set(REFUSED_CONFINED, Verdict::Refuse(libc::EPERM));
-        set(
-            OF_OTHERS,
-            Verdict::OnlyZero {
-                arguments: &[0],
-                unless: None,
-            },
-        );
-        let own_priority = Verdict::OnlyZero {
-            arguments: &[0, 1],
-            unless: None,
-        };
-        set(&[libc::SYS_setpriority], own_priority);
-        // The mark by which a run's processes are found stays (see `confined`).
-        set(
-            &[libc::SYS_prlimit64],
-            Verdict::OnlyZero {
-                arguments: &[0],
-                unless: Some((1, super::confined::MARK_NUMBER)),
-            },
-        );
-        set(
-            &[libc::SYS_setrlimit],
-            Verdict::RefuseValues {
-                argument: 0,
-                values: MARK,
-            },
-        );
+        confine(&mut set);
     }
     sorted(verdicts)
+}
+
+/// What is added where the user may be the host's own.
+fn confine(set: &mut impl FnMut(&[libc::c_long], Verdict)) {
+    set(REFUSED_CONFINED, Verdict::Refuse(libc::EPERM));
+    set(
+        OF_OTHERS,
+        Verdict::OnlyZero {
+            arguments: &[0],
+            unless: None,
+        },
+    );
+    let own_priority = Verdict::OnlyZero {
+        arguments: &[0, 1],
+        unless: None,
+    };
+    set(&[libc::SYS_setpriority], own_priority);
+    // The mark by which a run's processes are found stays (see `confined`).
+    set(
+        &[libc::SYS_prlimit64],
+        Verdict::OnlyZero {
+            arguments: &[0],
+            unless: Some((1, super::confined::MARK_NUMBER)),
+        },
+    );
+    set(
+        &[libc::SYS_setrlimit],
+        Verdict::RefuseValues {
+            argument: 0,
+            values: MARK,
+        },
+    );
 }
 
 /// Ranges by their first number, none beside one of the same verdict.

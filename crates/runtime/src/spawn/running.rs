@@ -81,6 +81,7 @@ impl Reach {
     }
 
     /// Whether a process of this machine belongs to the run. Known at `Confined` alone.
+    #[must_use]
     pub(crate) fn has(&self, pid: i32) -> bool {
         self.killer.mark.is_some_and(|mark| super::confined::carries(pid, mark))
     }
