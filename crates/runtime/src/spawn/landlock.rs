@@ -5,6 +5,7 @@
 //! its own; that costs about 5 us.
 
 use super::{
+    orders::high,
     step::{Step, Trouble, step},
     sys::landlock as sys,
 };
@@ -94,7 +95,8 @@ impl Landlock {
             _ => 3,
         };
         let attributes = attributes.get(..known).unwrap_or(&attributes);
-        let ruleset = step(Step::Landlock, sys::ruleset(attributes))?;
+        // Above the standard streams and the messages, which are put in their places while the rules are still open.
+        let ruleset = high(step(Step::Landlock, sys::ruleset(attributes))?)?;
         Ok(Rules {
             landlock: self,
             ruleset,

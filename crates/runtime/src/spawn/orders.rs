@@ -277,7 +277,7 @@ pub(super) const fn both(limit: u64) -> Rlimit {
 }
 
 /// Numbers above those that the child fills, so that filling one closes no other.
-fn high(fd: OwnedFd) -> Result<OwnedFd, Trouble> {
+pub(super) fn high(fd: OwnedFd) -> Result<OwnedFd, Trouble> {
     if fd.as_raw_fd() > 9 {
         return Ok(fd);
     }

@@ -154,7 +154,7 @@ if names != ['lo']:
     ),
     script(
         "the same port as another run",
-        [Open, Stops, Stops],
+        [Varies, Stops, Stops],
         r#"
 # Both may have it at `sandboxed`: each has a network of its own, where Landlock refuses to listen at all.
 def bind():
