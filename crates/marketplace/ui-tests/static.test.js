@@ -46,8 +46,8 @@ test('every code that a customer can meet has a sentence', async () => {
   const source = readFileSync(new URL('../../core/src/error/code.rs', import.meta.url), 'utf8');
   const codes = [...source.matchAll(/^ {4}\w+ = "([a-z-]+)", (\w+),/gm)];
   assert.ok(codes.length > 40);
-  // Mistakes of a caller's program, and of the host's set-up: the server's own title says them.
-  const others = ['body-malformed', 'content-type-unsupported', 'id-malformed', 'schedule-invalid', 'key-reused', 'key-missing', 'key-malformed', 'body-too-slow', 'method-not-allowed', 'revision-required', 'lease-stale', 'state-conflict'];
+  // Mistakes of a caller's program, of an author who publishes, and of the host's set-up: the server's own title says them.
+  const others = ['body-malformed', 'content-type-unsupported', 'id-malformed', 'schedule-invalid', 'key-reused', 'key-missing', 'key-malformed', 'body-too-slow', 'method-not-allowed', 'revision-required', 'lease-stale', 'state-conflict', 'artifact-invalid', 'dependencies-failed'];
   for (const [, code, kind] of codes) {
     if (['Setup', 'Storage'].includes(kind) || others.includes(code)) continue;
     assert.ok(`error.${code}` in en, `error.${code} has no sentence`);
