@@ -1,7 +1,11 @@
 //! What a customer notices of another one's attack: the time that its own small runs take, quiet and during each attack.
 //!
-//! By hand: `cargo run --release -p crosspoint-benches --example neighbour [sandboxed|confined] [runs]`. The machine's load
-//! stands beside each figure, because it moves them more than any attack: believe those of a quiet machine.
+//! By hand: `cargo run --release -p crosspoint-benches --example neighbour [sandboxed|confined] [runs] [attack]`.
+//!
+//! Quiet and attacked rounds take turns. What is printed is of all rounds together, and beside the ratio of the 99th
+//! percentiles the least and the greatest of the rounds' own ratios (of their 90th, as a round is short): where these are far
+//! apart, others used the machine. Its load stands beside, because it moves the figures more than any attack. `host` is the
+//! share of one processor that the host's own threads took, quiet and attacked.
 #![cfg_attr(
     all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")),
     expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that is run by hand")
@@ -22,16 +26,14 @@ mod linux {
         StopReason, SystemClock, Work,
     };
     use crosspoint_runtime::Subprocess;
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
-        },
-        time::Duration,
-    };
+    use std::{sync::Arc, time::Duration};
+    use tokio::sync::watch;
 
     /// Between the starts of the neighbour's runs.
     const PACE: Duration = Duration::from_millis(25);
+
+    /// Of each kind.
+    const ROUNDS: usize = 4;
 
     /// Each in an endless loop of runs, two at a time.
     const ATTACKS: &[(&str, &str)] = &[
@@ -45,6 +47,10 @@ mod linux {
             "import hashlib, threading\ndef spin():\n  while True: hashlib.sha256(bytes(1 << 20))\nfor _ in range(8): threading.Thread(target=spin).start()",
         ),
         ("fork bomb", "while True:\n  try: os.fork()\n  except OSError: pass"),
+        (
+            "sessions",
+            "for _ in range(100):\n  if os.fork() == 0:\n    try: os.setsid()\n    except OSError: pass\n    while True: pass\ntime.sleep(60)",
+        ),
         (
             "threads",
             "import threading\nwhile True:\n  try: threading.Thread(target=time.sleep, args=(1,)).start()\n  except RuntimeError: time.sleep(0.1)",
@@ -134,8 +140,8 @@ mod linux {
         }
 
         /// One customer's runs that do harm, one after the other, until told to stop.
-        async fn attack(self: Arc<Self>, text: &'static str, stop: Arc<AtomicBool>) {
-            while !stop.load(Ordering::Relaxed) {
+        async fn attack(self: Arc<Self>, text: &'static str, mut stop: watch::Receiver<bool>) {
+            while !*stop.borrow() {
                 let mut limits = Limits::default();
                 limits.wall_ms = 5000;
                 limits.grace_ms = 0;
@@ -145,9 +151,13 @@ mod linux {
                 let Ok(mut run) = self.start("acme", script, limits).await else {
                     continue;
                 };
-                let ended = tokio::time::timeout(Duration::from_secs(10), run.wait()).await;
-                if ended.is_err() {
+                let ended = tokio::select! {
+                    _ = run.wait() => true,
+                    _ = stop.changed() => false,
+                };
+                if !ended {
                     run.cancel(StopReason::Cancelled, Duration::ZERO).await;
+                    run.wait().await;
                 }
             }
         }
@@ -169,7 +179,40 @@ mod linux {
         text.split(' ').next().unwrap_or_default().to_owned()
     }
 
-    async fn bench(level: Isolation, runs: usize) {
+    /// Processor time of the host's own threads, in seconds.
+    fn own_time() -> f64 {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ').skip(11).take(2);
+        fields.map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    }
+
+    /// What some rounds of one kind have shown.
+    #[derive(Default)]
+    struct Rounds {
+        all: Vec<Duration>,
+        each: Vec<f64>,
+        host: f64,
+        wall: f64,
+    }
+
+    impl Rounds {
+        #[expect(clippy::disallowed_types, reason = "a bench measures the machine's own time")]
+        async fn round(&mut self, bench: &Arc<Bench>, runs: usize) {
+            let (began, host) = (std::time::Instant::now(), own_time());
+            let times = bench.neighbour(runs).await;
+            self.host += own_time() - host;
+            self.wall += began.elapsed().as_secs_f64();
+            self.each.push(at(&times, 0.9));
+            self.all.extend(times);
+            self.all.sort_unstable();
+        }
+
+        fn share(&self) -> f64 {
+            100.0 * self.host / self.wall
+        }
+    }
+
+    async fn bench(level: Isolation, runs: usize, only: Option<&str>) {
         let clock = Arc::new(SystemClock::new());
         let bench = Arc::new(Bench {
             runner: Subprocess::new(clock.clone()),
@@ -177,28 +220,43 @@ mod linux {
             level,
         });
         bench.neighbour(runs / 4).await;
-        println!("{level}, {runs} runs every {PACE:?}\n");
-        println!("| attack | quiet p50 | quiet p99 | p50 | p99 | p99 ratio | load |\n|---|---|---|---|---|---|---|");
-        for (name, text) in ATTACKS {
-            // Quiet again before each: the machine's other users come and go.
-            let quiet = bench.neighbour(runs).await;
-            let stop = Arc::new(AtomicBool::new(false));
-            let attacks: Vec<_> = (0..2)
-                .map(|_| tokio::spawn(Arc::clone(&bench).attack(text, Arc::clone(&stop))))
-                .collect();
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let during = bench.neighbour(runs).await;
-            stop.store(true, Ordering::Relaxed);
-            for attack in attacks {
-                attack.await.unwrap();
+        println!("{level}, {ROUNDS} times {} runs every {PACE:?}\n", runs / ROUNDS);
+        println!("| attack | quiet p50 | quiet p99 | p50 | p99 | p99 ratio | rounds | host | load |");
+        println!("|---|---|---|---|---|---|---|---|---|");
+        for (name, text) in ATTACKS
+            .iter()
+            .filter(|(name, _)| only.is_none_or(|only| name.contains(only)))
+        {
+            let (mut quiet, mut during) = (Rounds::default(), Rounds::default());
+            for _ in 0..ROUNDS {
+                quiet.round(&bench, runs / ROUNDS).await;
+                let (stop, stopped) = watch::channel(false);
+                let attacks: Vec<_> = (0..2)
+                    .map(|_| tokio::spawn(Arc::clone(&bench).attack(text, stopped.clone())))
+                    .collect();
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                during.round(&bench, runs / ROUNDS).await;
+                stop.send(true).unwrap();
+                for attack in attacks {
+                    attack.await.unwrap();
+                }
             }
+            let ratios = quiet
+                .each
+                .iter()
+                .zip(&during.each)
+                .map(|(quiet, during)| during / quiet);
+            let least = ratios.clone().fold(f64::INFINITY, f64::min);
             println!(
-                "| {name} | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} | {} |",
-                at(&quiet, 0.5),
-                at(&quiet, 0.99),
-                at(&during, 0.5),
-                at(&during, 0.99),
-                at(&during, 0.99) / at(&quiet, 0.99),
+                "| {name} | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} | {least:.1} to {:.1} | {:.0} to {:.0} % | {} |",
+                at(&quiet.all, 0.5),
+                at(&quiet.all, 0.99),
+                at(&during.all, 0.5),
+                at(&during.all, 0.99),
+                at(&during.all, 0.99) / at(&quiet.all, 0.99),
+                ratios.fold(0.0, f64::max),
+                quiet.share(),
+                during.share(),
                 load(),
             );
         }
@@ -210,11 +268,11 @@ mod linux {
             Some("confined") => Isolation::Confined,
             _ => Isolation::Sandboxed,
         };
-        let runs = arguments.next().and_then(|runs| runs.parse().ok()).unwrap_or(200);
+        let runs = arguments.next().and_then(|runs| runs.parse().ok()).unwrap_or(400);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(bench(level, runs));
+        runtime.block_on(bench(level, runs, arguments.next().as_deref()));
     }
 }

@@ -1,24 +1,16 @@
-# Exports the orders that came since the last run, one CSV file per batch.
-# The cursor (how many orders are exported) is the flow's state; a batch is named after its first order, so that a
-# repeated run writes the same file again instead of a second one.
+# Turns a batch of new orders into a CSV file. The orders are its input and the file is its result, so it needs neither a
+# folder of the host's nor the network, and runs in a sandbox that has none of them.
 set -eu
-orders="$ORDERS_DIR/$XP_CTX_CUSTOMER.csv"
-cursor=$(sed -n 's/.*"cursor":[[:space:]]*\([0-9][0-9]*\).*/\1/p' "$XP_STATE_FILE")
-cursor=${cursor:-0}
-[ -f "$orders" ] || { echo '{"summary":"No orders yet"}' > "$XP_RESULT_FILE"; exit 0; }
-total=$(wc -l < "$orders")
-if [ "$total" -le "$cursor" ]; then
-  echo '{"summary":"No new orders"}' > "$XP_RESULT_FILE"
-  exit 0
-fi
-folder="$EXPORT_DIR/$XP_CTX_CUSTOMER"
-mkdir -p "$folder"
-file=$(printf 'orders-from-%05d.csv' $((cursor + 1)))
+file=$(sed 's/.*"file":"\([^"]*\)".*/\1/' "$XP_INPUT_FILE")
+# "orders":[[1,"2026-11-22T12:00:00Z","City bike",49900],[2,..]]; there are no quotes, commas or backslashes in an item.
+sed -e 's/.*"orders":\[\[\(.*\)\]\].*/\1/' -e 's/\],\[/\
+/g' -e 's/"//g' "$XP_INPUT_FILE" > rows
+count=$(sed -n '$=' rows)
 {
-  [ "${XP_CFG_HEADER:-true}" = true ] && echo "id,created,item,cents"
-  sed -n "$((cursor + 1)),${total}p" "$orders"
-} > "$folder/.$file.part"
-mv "$folder/.$file.part" "$folder/$file"
-echo "wrote $file" >&2
-printf '{"cursor":%d}\n' "$total" > "$XP_STATE_OUT"
-printf '{"summary":"%d orders exported to %s","file":"%s"}\n' $((total - cursor)) "$file" "$file" > "$XP_RESULT_FILE"
+  if [ "${XP_CFG_HEADER:-true}" = true ]; then echo "id,created,item,cents"; fi
+  cat rows
+} > export.csv
+echo "$count orders in $file" >&2
+# A text of JSON, with its line feeds written as such.
+csv=$(sed 's/$/\\n/' export.csv | tr -d '\n')
+printf '{"file":"%s","csv":"%s","summary":"%d orders exported to %s"}\n' "$file" "$csv" "$count" "$file" > "$XP_RESULT_FILE"

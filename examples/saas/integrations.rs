@@ -1,10 +1,9 @@
-//! The two integrations that this SaaS offers to its customers, and a third where Python is present.
+//! What happens in this SaaS, and the integration that is compiled into it: orders are booked at Ledgerly.
 
 use async_trait::async_trait;
 use crosspoint::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// What the host emits when an order was created.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -132,62 +131,4 @@ pub fn booking() -> Integration<BookingSettings> {
         .connection("ledger", "ledgerly")
         .config::<BookingSettings>()
         .flow_with("book", Trigger::event::<OrderCreated>(), BookOrder, FlowOptions::default().retry(retry))
-}
-
-/// How orders are exported
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ExportSettings {
-    /// Whether files begin with the names of the columns
-    #[schemars(title = "Header line")]
-    #[serde(default = "yes")]
-    header: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// New orders are exported to CSV files by a shell script, every ten seconds.
-pub fn export(data: &Path, isolation: Isolation) -> Integration<ExportSettings> {
-    let script = Script::inline("sh", include_str!("export.sh"))
-        .env("ORDERS_DIR", data.join("orders").display().to_string())
-        .env("EXPORT_DIR", data.join("exports").display().to_string())
-        .isolation(isolation);
-    Integration::new("csv-export", "1.0.0")
-        .title("CSV export")
-        .summary("Writes new orders to CSV files")
-        .description("Every ten seconds, orders that came since the last export are written to a new file.")
-        .category("Files")
-        .config::<ExportSettings>()
-        .script("export", Trigger::schedule("*/10 * * * * *"), script)
-}
-
-/// What the report holds
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReportSettings {
-    /// How many items the report lists
-    #[schemars(title = "Items", range(min = 1, max = 100))]
-    #[serde(default = "ten")]
-    top: u32,
-}
-
-fn ten() -> u32 {
-    10
-}
-
-/// Totals by item, kept by a Python script, every thirty seconds.
-pub fn report(data: &Path, isolation: Isolation) -> Integration<ReportSettings> {
-    let script = Script::inline("python3", include_str!("report.py"))
-        .env("ORDERS_DIR", data.join("orders").display().to_string())
-        .env("EXPORT_DIR", data.join("exports").display().to_string())
-        .isolation(isolation);
-    Integration::new("totals-report", "1.0.0")
-        .title("Totals report")
-        .summary("Keeps a CSV file with the totals of your best-selling items")
-        .description("Every thirty seconds, the totals by item are brought up to date.")
-        .category("Files")
-        .config::<ReportSettings>()
-        .script("report", Trigger::schedule("*/30 * * * * *"), script)
 }

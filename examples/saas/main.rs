@@ -3,10 +3,12 @@
 //! Orders are the host's own data. What its customers' integrations do with them is Crosspoint's part: it is kept in a
 //! SQLite file in the data folder, and goes on after a crash where it stopped.
 
+mod exports;
 mod integrations;
 mod orders;
 mod pages;
 mod provider;
+mod scripts;
 mod session;
 
 use axum::{
@@ -25,6 +27,7 @@ use crosspoint::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use orders::Orders;
 use provider::Ledgerly;
+use scripts::Ground;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use session::{Sessions, USERS, User};
@@ -54,9 +57,8 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
     let ledgerly = Ledgerly::start(provider_port, data.join("ledgerly.jsonl")).await?;
     let orders = Orders::open(data.join("orders"))?;
 
-    let report = Platform::probe().await;
-    // The scripts write to a folder of the host's, which no sandbox shows.
-    let platform = platform(&data, &ledgerly, report.level.min(Isolation::Process), report.level).await?;
+    let ground = Ground::of(&Platform::probe().await);
+    let platform = platform(&data, &ledgerly, &orders, &ground).await?;
     for user in USERS {
         for order in orders.unannounced(&user.customer_id()) {
             announce(&platform, &orders, &user.customer_id(), &order).await?;
@@ -74,16 +76,7 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
     platform.serve_queued(router.clone())?;
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-    println!(
-        "{}",
-        include_str!("welcome.txt")
-            .replace("{url}", &format!("http://{}", listener.local_addr()?))
-            .replace("{provider}", &ledgerly.url())
-            .replace("{data}", &data.display().to_string())
-            .replace("{key}", provider::API_KEY)
-            .replace("{level}", &report.level.to_string())
-            .replace("{missing}", &report.missing.join("; "))
-    );
+    welcome(&format!("http://{}", listener.local_addr()?), &data, &ledgerly, &ground);
     // The server finishes its connections while the platform drains: who is held gets 202 instead of an error.
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let interrupted = async move {
@@ -105,6 +98,18 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
+fn welcome(url: &str, data: &std::path::Path, ledgerly: &Ledgerly, ground: &Ground) {
+    let [(key, _), (other, _)] = provider::API_KEYS;
+    let text = include_str!("welcome.txt")
+        .replace("{url}", url)
+        .replace("{provider}", &ledgerly.url())
+        .replace("{data}", &data.display().to_string())
+        .replace("{key}", key)
+        .replace("{other}", other)
+        .replace("{isolation}", &ground.notes.join("\n              "));
+    println!("{text}");
+}
+
 /// `--data DIR`, or a temporary folder that goes with the process.
 fn data_folder() -> std::io::Result<(PathBuf, Option<tempfile::TempDir>)> {
     let mut arguments = std::env::args().skip(1);
@@ -117,16 +122,7 @@ fn data_folder() -> std::io::Result<(PathBuf, Option<tempfile::TempDir>)> {
     Ok((temporary.path().to_owned(), Some(temporary)))
 }
 
-async fn platform(
-    data: &std::path::Path,
-    ledgerly: &Ledgerly,
-    isolation: Isolation,
-    strongest: Isolation,
-) -> Result<Platform> {
-    let python = std::process::Command::new("python3")
-        .arg("--version")
-        .output()
-        .is_ok_and(|out| out.status.success());
+async fn platform(data: &std::path::Path, ledgerly: &Ledgerly, orders: &Orders, ground: &Ground) -> Result<Platform> {
     let mut builder = Platform::builder()
         .store(Sqlite::open(data.join("crosspoint.db")).await?)
         .keys(KeyRing::from_file(data.join("keys"))?)
@@ -138,12 +134,13 @@ async fn platform(
                 .auth(AuthScheme::bearer())
                 .probe("/v1/me"),
         )
-        // What is published runs as strictly as this machine can.
-        .artifacts(ArtifactsConfig::folder(data.join("artifacts")).authors(AuthorPolicy::new().isolation(strongest)))
-        .integration(integrations::booking())
-        .integration(integrations::export(data, isolation));
-    if python {
-        builder = builder.integration(integrations::report(data, isolation));
+        // What is published asks for the same as the host's own scripts.
+        .artifacts(
+            ArtifactsConfig::folder(data.join("artifacts")).authors(AuthorPolicy::new().isolation(ground.isolation)),
+        )
+        .integration(integrations::booking());
+    for integration in ground.integrations(orders) {
+        builder = builder.integration(integration);
     }
     builder.start().await
 }
@@ -179,6 +176,8 @@ fn router(app: App) -> Result<Router> {
         .route("/api/orders", get(list_orders).post(create_order_json))
         .route("/provider/stop", post(stop_provider))
         .route("/provider/start", post(start_provider))
+        .route("/exports", get(exports::page))
+        .route("/exports/{id}", get(exports::download))
         .route("/settings/integrations", get(settings))
         .route("/v1/scan", post(scan_file).layer(scan))
         .nest_service("/integrations", app.platform.marketplace(app.sessions.clone()))

@@ -45,7 +45,7 @@ impl Orders {
         let folder = self.0.lock().unwrap();
         let path = folder.join(format!("{customer}.csv"));
         let id = read(&path).len() as u64 + 1;
-        let plain = |c: &char| !c.is_control() && !",\"".contains(*c);
+        let plain = |c: &char| !c.is_control() && !",\"\\".contains(*c);
         let item: String = item.chars().filter(plain).take(60).collect();
         let order = Order {
             id,

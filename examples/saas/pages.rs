@@ -1,6 +1,7 @@
 //! The SaaS's own pages: orders, and the integrations in the same frame.
 
 use crate::{
+    exports::Export,
     orders::Order,
     session::{USERS, User},
 };
@@ -15,7 +16,7 @@ const STYLE: &str = "
 header { display: flex; gap: 1.25rem; align-items: center; padding: .8rem 1.5rem; background: var(--card); border-bottom: 1px solid var(--line) }
 header b { font-size: 1.05rem } header a { color: var(--dim); text-decoration: none } header a.here { color: var(--ink); font-weight: 600 }
 header form { margin-inline-start: auto; color: var(--dim) }
-main { max-width: 62rem; margin: 1.5rem auto; padding: 0 1.5rem } h1 { font-size: 1.4rem } 
+main a { color: var(--brand) } main { max-width: 62rem; margin: 1.5rem auto; padding: 0 1.5rem } h1 { font-size: 1.4rem } 
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem 1.25rem; margin-bottom: 1.25rem }
 table { width: 100%; border-collapse: collapse } th, td { text-align: start; padding: .45rem .3rem; border-bottom: 1px solid var(--line) } th { color: var(--dim); font-weight: 500 }
 form.row { display: flex; gap: .75rem; flex-wrap: wrap; align-items: end } label { display: grid; gap: .2rem; color: var(--dim) }
@@ -28,7 +29,11 @@ crosspoint-marketplace { --cp-accent: var(--brand); --cp-bg: transparent; --cp-p
 fn page(title: &str, user: Option<User>, here: &str, body: &str) -> Html<String> {
     let mut head = String::new();
     if let Some(user) = user {
-        for (path, name) in [("/", "Orders"), ("/settings/integrations", "Integrations")] {
+        for (path, name) in [
+            ("/", "Orders"),
+            ("/exports", "Exports"),
+            ("/settings/integrations", "Integrations"),
+        ] {
             let class = if path == here { " class=\"here\"" } else { "" };
             let _ = write!(head, "<a href=\"{path}\"{class}>{name}</a>");
         }
@@ -97,6 +102,28 @@ pub fn orders(user: User, orders: &[Order], provider_runs: bool, bookings: &[Val
         bookings.len()
     );
     page("Orders", Some(user), "/", &body)
+}
+
+pub fn exports(user: User, exports: &[Export]) -> Html<String> {
+    let mut rows = String::new();
+    for Export { execution, made } in exports {
+        let _ = write!(
+            rows,
+            "<tr><td><a href=\"/exports/{}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            execution.id,
+            escape(&made.file),
+            escape(&made.summary),
+            execution.isolation.map_or_else(String::new, |level| level.to_string()),
+            execution
+                .finished
+                .map_or_else(String::new, |at| escape(at.to_string().get(..19).unwrap_or_default())),
+        );
+    }
+    let body = format!(
+        "<h1>Exports</h1><div class=\"card\"><p>Files that the scripts of your integrations have made. They can be fetched for thirty days.</p>\
+         <table><thead><tr><th>File</th><th>What is in it</th><th>Isolation</th><th>Made</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    );
+    page("Exports", Some(user), "/exports", &body)
 }
 
 pub fn integrations(user: User) -> Html<String> {

@@ -1,13 +1,14 @@
-//! "Ledgerly", the third party: a small accounting service on a port of its own. It takes an API key, remembers what it
-//! booked in a file, and can be stopped and started again to see what happens to calls in the meantime.
+//! "Ledgerly", the third party: a small accounting service on a port of its own. Each of its accounts has an API key; it
+//! remembers what it booked in a file, and can be stopped and started again to see what happens to calls in the meantime.
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -18,8 +19,12 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
-/// The key that Ledgerly accepts. A real provider would have given it to the customer.
-pub const API_KEY: &str = "ledgerly-demo-key";
+/// The keys that Ledgerly accepts, with the accounts that they are for. A real provider would have given them to the
+/// customers.
+pub const API_KEYS: [(&str, &str); 2] = [("ledgerly-demo-key", "acme"), ("ledgerly-other-key", "globex")];
+
+/// Bookings in one answer, at most.
+const PAGE: usize = 100;
 
 /// The provider, running or stopped.
 #[derive(Clone)]
@@ -86,7 +91,7 @@ impl Ledgerly {
     fn serve(&self, listener: TcpListener) {
         let app = Router::new()
             .route("/v1/me", get(me))
-            .route("/v1/bookings", post(book))
+            .route("/v1/bookings", get(booked).post(book))
             .with_state(self.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         *self.0.stop.lock().unwrap() = Some(stop);
@@ -99,49 +104,86 @@ impl Ledgerly {
     }
 }
 
-fn refuse(headers: &HeaderMap) -> Option<Response> {
-    let expected = format!("Bearer {API_KEY}");
+/// Whose key was sent, if it is known.
+fn account(headers: &HeaderMap) -> Option<&'static str> {
     let given = headers.get("authorization").and_then(|value| value.to_str().ok());
-    (given != Some(expected.as_str()))
-        .then(|| (StatusCode::UNAUTHORIZED, Json(json!({ "error": "unknown key" }))).into_response())
+    let given = given.and_then(|value| value.strip_prefix("Bearer "));
+    let known = API_KEYS.iter().find(|(key, _)| given == Some(*key));
+    known.map(|(_, account)| *account)
+}
+
+fn unknown() -> Response {
+    answer(StatusCode::UNAUTHORIZED, json!({ "error": "unknown key" }))
+}
+
+fn answer(status: StatusCode, body: Value) -> Response {
+    (status, Json(body)).into_response()
 }
 
 async fn me(headers: HeaderMap) -> Response {
-    refuse(&headers).unwrap_or_else(|| Json(json!({ "account": "Ledgerly demo" })).into_response())
+    account(&headers).map_or_else(unknown, |account| answer(StatusCode::OK, json!({ "account": account })))
 }
 
-/// Books an order once for each idempotency key, however often it is sent.
-async fn book(State(provider): State<Ledgerly>, headers: HeaderMap, Json(order): Json<Value>) -> Response {
-    if let Some(refusal) = refuse(&headers) {
-        return refusal;
-    }
-    let Some(key) = headers
-        .get("idempotency-key")
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
-    else {
-        return (
-            StatusCode::BAD_REQUEST,
-            Json(json!({ "error": "an Idempotency-Key header is required" })),
-        )
-            .into_response();
+#[derive(Deserialize)]
+struct After {
+    /// How many the caller knows already.
+    #[serde(default)]
+    after: usize,
+}
+
+/// The account's bookings, oldest first.
+async fn booked(
+    State(provider): State<Ledgerly>,
+    Query(After { after }): Query<After>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(account) = account(&headers) else {
+        return unknown();
     };
+    let mut all = provider.bookings();
+    all.retain(|booking| booking["account"] == account);
+    all.sort_by_key(number);
+    let page: Vec<Value> = all.iter().skip(after).take(PAGE).map(entry).collect();
+    let next = after + page.len();
+    answer(
+        StatusCode::OK,
+        json!({ "bookings": page, "next": next, "more": next < all.len() }),
+    )
+}
+
+/// Numbers have four digits or, later, more.
+fn number(booking: &Value) -> (usize, String) {
+    let number = booking["number"].to_string();
+    (number.len(), number)
+}
+
+fn entry(booking: &Value) -> Value {
+    let order = &booking["order"];
+    json!({ "number": booking["number"], "text": order["text"], "cents": order["cents"] })
+}
+
+/// Books an order once for each idempotency key of an account, however often it is sent.
+async fn book(State(provider): State<Ledgerly>, headers: HeaderMap, Json(order): Json<Value>) -> Response {
+    let Some(account) = account(&headers) else {
+        return unknown();
+    };
+    let Some(key) = headers.get("idempotency-key").and_then(|value| value.to_str().ok()) else {
+        let error = "an Idempotency-Key header is required";
+        return answer(StatusCode::BAD_REQUEST, json!({ "error": error }));
+    };
+    let key = format!("{account}:{key}");
     let mut booked = provider.0.booked.lock().unwrap();
     let number = booked.len() + 1;
     if !booked.contains_key(&key) {
-        let booking = json!({ "key": key, "number": format!("L-{number:04}"), "order": order });
+        let booking = json!({ "key": key, "account": account, "number": format!("L-{number:04}"), "order": order });
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&provider.0.file);
         if let Err(error) = file.and_then(|mut file| writeln!(file, "{booking}")) {
-            return (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Json(json!({ "error": error.to_string() })),
-            )
-                .into_response();
+            return answer(StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": error.to_string() }));
         }
         booked.insert(key.clone(), booking);
     }
-    (StatusCode::CREATED, Json(booked[&key].clone())).into_response()
+    answer(StatusCode::CREATED, booked[&key].clone())
 }

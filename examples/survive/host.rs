@@ -1,7 +1,7 @@
 //! The processes that are killed: the same service behind the same dispatch layer, once with a door for clients and once
 //! without. Both drain the queue in the file that they share.
 
-use crate::{Done, LEASE, target};
+use crate::{Done, LEASE, target, workers};
 use async_trait::async_trait;
 use axum::{
     Router,
@@ -20,9 +20,22 @@ use std::{io::Read, path::PathBuf, sync::Arc, time::Duration};
 /// What a child process is, with everything that it has to know.
 #[derive(Debug)]
 pub enum Role {
-    Target { folder: PathBuf },
-    Gateway { host: Host, port: u16 },
-    Worker { host: Host },
+    Target {
+        folder: PathBuf,
+    },
+    Gateway {
+        host: Host,
+        port: u16,
+    },
+    Worker {
+        host: Host,
+    },
+    /// See [`workers`].
+    Counting {
+        folder: PathBuf,
+        name: String,
+        level: Isolation,
+    },
 }
 
 #[derive(Debug)]
@@ -41,7 +54,12 @@ impl Role {
         if role == "target" {
             return Ok(Self::Target { folder });
         }
-        let (name, target) = (word()?, word()?);
+        let name = word()?;
+        if role == "counting" {
+            let level = serde_json::from_value(word()?.into())?;
+            return Ok(Self::Counting { folder, name, level });
+        }
+        let target = word()?;
         let host = Host { folder, name, target };
         Ok(match role.as_str() {
             "gateway" => Self::Gateway {
@@ -62,6 +80,7 @@ impl Role {
                 println!("READY http://{}", listener.local_addr()?);
                 Ok(axum::serve(listener, app).await?)
             }
+            Self::Counting { folder, name, level } => workers::run_worker(folder, name, level).await,
             Self::Worker { host } => {
                 let app = host.open().await?;
                 println!("READY");

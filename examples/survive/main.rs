@@ -1,4 +1,5 @@
-//! Who kills what, and what survives: `cargo run --example survive [-- --kills N --seed S --json]`.
+//! Who kills what, and what survives: `cargo run --example survive [-- --kills N --seed S --json]`, and for flows with
+//! `--workers N --executions M`, which is told in [`workers`].
 //!
 //! Three kinds of process on this machine, all of them this program: a gateway and a worker, which share nothing but a SQLite
 //! file, and the target that both of them call, which writes down every effect that it has. Under load the gateway or the
@@ -12,6 +13,7 @@ mod processes;
 mod recovery;
 mod report;
 mod target;
+mod workers;
 
 use clients::{Clients, Ledger};
 use crosspoint::prelude::*;
@@ -26,7 +28,7 @@ const LEASE: Duration = Duration::from_secs(2);
 /// Until when every accepted call must have ended once the killing is over.
 const LAST_ANSWER: Duration = Duration::from_secs(60);
 
-const USAGE: &str = "usage: survive [--kills N] [--seed S] [--json]";
+const USAGE: &str = "usage: survive [--kills N] [--seed S] [--json] [--workers N [--executions M] [--on-time]]";
 
 type Done<T> = std::result::Result<T, Box<dyn StdError>>;
 
@@ -34,6 +36,10 @@ type Done<T> = std::result::Result<T, Box<dyn StdError>>;
 struct Arguments {
     kills: u32,
     seed: u64,
+    /// Worker processes of flows; none for the gateway in front of a service.
+    workers: Option<usize>,
+    executions: u64,
+    on_time: bool,
     json: bool,
     help: bool,
     role: Option<host::Role>,
@@ -54,7 +60,7 @@ fn main() -> ExitCode {
             }
             None => runtime.block_on(async {
                 tokio::select! {
-                    survived = survive(&arguments) => survived,
+                    survived = arguments.survive() => survived,
                     _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
                 }
             }),
@@ -71,6 +77,9 @@ impl Arguments {
         let mut arguments = Self {
             kills: 6,
             seed: 1,
+            workers: None,
+            executions: 10_000,
+            on_time: false,
             json: false,
             help: false,
             role: None,
@@ -80,6 +89,9 @@ impl Arguments {
             match word.as_str() {
                 "--kills" => arguments.kills = whole(&value()?)?,
                 "--seed" => arguments.seed = whole(&value()?)?,
+                "--workers" => arguments.workers = Some(whole::<usize>(&value()?)?.max(1)),
+                "--executions" => arguments.executions = whole::<u64>(&value()?)?.max(1),
+                "--on-time" => arguments.on_time = true,
                 "--json" => arguments.json = true,
                 "--help" | "-h" => arguments.help = true,
                 // How the program starts itself.
@@ -88,6 +100,20 @@ impl Arguments {
             }
         }
         Ok(arguments)
+    }
+
+    async fn survive(&self) -> Done<ExitCode> {
+        let Some(workers) = self.workers else {
+            return survive(self).await;
+        };
+        let plan = workers::Plan {
+            workers,
+            executions: self.executions,
+            kills: self.kills,
+            seed: self.seed,
+            on_time: self.on_time,
+        };
+        workers::survive(plan, self.json).await
     }
 }
 

@@ -44,9 +44,19 @@ pub struct Processes {
     stale: Arc<AtomicU64>,
 }
 
-struct Running {
-    name: String,
+/// A process of this program; it ends with the value.
+pub struct Running {
+    pub name: String,
     child: Child,
+}
+
+impl Running {
+    /// SIGKILL: no warning, no chance to clean up.
+    pub fn kill(&mut self) -> Done<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
 }
 
 impl Drop for Running {
@@ -94,11 +104,10 @@ impl Processes {
         }
     }
 
-    /// SIGKILL: no warning, no chance to clean up.
+    /// See [`Running::kill`].
     pub fn kill(&mut self, kind: Kind) -> Done<()> {
         let running = self.running(kind);
-        running.child.kill()?;
-        running.child.wait()?;
+        running.kill()?;
         let name = running.name.clone();
         self.interrupted.insert(name);
         Ok(())
@@ -165,7 +174,7 @@ fn signal(signal: &str, id: u32) -> Done<()> {
 }
 
 /// This program once more. The channel tells what it says when it is ready.
-fn spawn(name: &str, words: &[&str], stale: &Arc<AtomicU64>) -> Done<(Running, mpsc::UnboundedReceiver<String>)> {
+pub fn spawn(name: &str, words: &[&str], stale: &Arc<AtomicU64>) -> Done<(Running, mpsc::UnboundedReceiver<String>)> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--role")
         .args(words)

@@ -6,6 +6,7 @@
 //! `.._pending` call a service that is not ready the first time it is polled. `arc` is one clone and drop of an `Arc`: two
 //! of the four atomic changes that a call cannot do without. Group `gate`: the gate alone.
 
+mod floor;
 mod flow;
 
 use axum::body::Body;

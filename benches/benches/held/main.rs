@@ -12,6 +12,7 @@ use crosspoint::{
     gateway::{Config, Gateway, Keys},
     prelude::*,
 };
+use crosspoint_benches::synced_append;
 use http::{Request, StatusCode};
 use std::{
     io::{IsTerminal, Write},
@@ -176,13 +177,7 @@ async fn times(count: usize, mut one: impl AsyncFnMut() -> Duration) -> Vec<Dura
 
 fn fdatasync(folder: &Path, count: usize) -> Vec<Duration> {
     let mut file = tempfile::tempfile_in(folder).unwrap();
-    let sync = |_| {
-        let before = Instant::now();
-        file.write_all(&[7; 4096]).unwrap();
-        file.sync_data().unwrap();
-        before.elapsed()
-    };
-    (0..count).map(sync).collect()
+    (0..count).map(|_| synced_append(&mut file)).collect()
 }
 
 /// One line of the table: p50 and p99 of each round.

@@ -2,8 +2,9 @@
 
 mod memory;
 mod tables;
+mod warm;
 
-use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
+use criterion::{BatchSize, BenchmarkGroup, Criterion, measurement::WallTime};
 use crosspoint_core::{CustomerId, Isolation};
 use crosspoint_runtime::bare::{Job, Sandbox, SandboxOptions};
 use std::{
@@ -131,10 +132,25 @@ fn spawn(group: &mut BenchmarkGroup<'_, WallTime>) {
     for (id, level) in [("sandboxed", Isolation::Sandboxed), ("confined", Isolation::Confined)] {
         group.bench_function(id, |b| b.iter(|| world.once(level)));
     }
+    python(group);
+}
+
+/// Each warm run after one has got ready, which is not measured.
+fn python(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let (cold, warm) = (warm::Python::cold(), warm::Python::warm());
+    group.bench_function("cold_python", |b| b.iter(|| cold.once()));
+    warm.once();
+    warm.once();
+    group.bench_function("warm_python", |b| {
+        b.iter_batched(|| warm.ready(), |()| warm.once(), BatchSize::PerIteration);
+    });
 }
 
 pub(super) fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    if std::env::args().any(|argument| argument == "warm") {
+        return warm::print(true);
+    }
     if !std::env::args().any(|argument| argument == "tables") {
         let mut group = criterion.benchmark_group("spawn");
         group.sample_size(50).measurement_time(Duration::from_secs(5));

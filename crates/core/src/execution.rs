@@ -2,7 +2,7 @@
 
 use crate::{
     Cancel, CustomerId, Envelope, Failure, FleetScope, InstallationId, InvocationId, Isolation, LeaseRef, Origin, Page,
-    Paged, Reply, Result, Scope, Timestamp, Usage,
+    Paged, ReplayConfig, ReplayState, Reply, Result, Scope, Timestamp, Usage,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -22,10 +22,16 @@ pub struct FlowRef {
     pub flow: Arc<str>,
     /// What started it.
     pub trigger: TriggerKind,
+    /// The revision of the installation whose configuration it runs with; the present one unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// What becomes of its state.
+    #[serde(default)]
+    pub state: ReplayState,
 }
 
 impl FlowRef {
-    /// Names a flow.
+    /// Names a flow, to be run with the present configuration and to save its state.
     #[must_use]
     pub fn new(
         installation: InstallationId,
@@ -40,6 +46,17 @@ impl FlowRef {
             version: version.into(),
             flow: flow.into(),
             trigger,
+            revision: None,
+            state: ReplayState::Save,
+        }
+    }
+
+    /// With which configuration it runs.
+    #[must_use]
+    pub const fn config(&self) -> ReplayConfig {
+        match self.revision {
+            Some(_) => ReplayConfig::Original,
+            None => ReplayConfig::Current,
         }
     }
 }
@@ -165,6 +182,14 @@ pub struct Execution {
     pub failure: Option<Failure>,
     /// What it repeats.
     pub origin: Origin,
+    /// The revision of the installation that the last attempt ran with.
+    pub revision: Option<u64>,
+    /// With which configuration it runs.
+    pub config: ReplayConfig,
+    /// What becomes of its state.
+    pub state: ReplayState,
+    /// What it says of how far it is, while an attempt runs.
+    pub progress: Option<Progress>,
 }
 
 impl Execution {
@@ -191,7 +216,68 @@ impl Execution {
             usage: Usage::default(),
             failure: None,
             origin: Origin::First,
+            revision: flow.revision,
+            config: flow.config(),
+            state: flow.state,
+            progress: None,
         }
+    }
+}
+
+/// How far a run is, in its own words.
+///
+/// ```
+/// use crosspoint_core::{Progress, Timestamp};
+/// let progress = Progress::new(Timestamp::from_millis(0)).done(3.0).total(8.0).text("orders read");
+/// assert_eq!((progress.done, progress.total), (Some(3.0), Some(8.0)));
+/// ```
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
+pub struct Progress {
+    /// When it said so.
+    pub at: Timestamp,
+    /// How much is done, in units of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<f64>,
+    /// How much there is to do, in the same units, if it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<f64>,
+    /// In words; redacted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+impl Progress {
+    /// Something was said at this time.
+    #[must_use]
+    pub const fn new(at: Timestamp) -> Self {
+        Self {
+            at,
+            done: None,
+            total: None,
+            text: None,
+        }
+    }
+
+    /// So much is done.
+    #[must_use]
+    pub const fn done(mut self, done: f64) -> Self {
+        self.done = Some(done);
+        self
+    }
+
+    /// Of so much.
+    #[must_use]
+    pub const fn total(mut self, total: f64) -> Self {
+        self.total = Some(total);
+        self
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
     }
 }
 
@@ -324,6 +410,8 @@ pub struct Finish {
     pub isolation: Option<Isolation>,
     /// What it consumed.
     pub usage: Usage,
+    /// The revision of the installation that it ran with, if it got so far; what was known before stays otherwise.
+    pub revision: Option<u64>,
 }
 
 impl Finish {
@@ -339,6 +427,7 @@ impl Finish {
             timings: Timings::default(),
             isolation: None,
             usage: Usage::default(),
+            revision: None,
         }
     }
 }
@@ -434,9 +523,13 @@ pub trait Executions: Send + Sync + Debug + 'static {
     async fn active(&self, scope: &FleetScope, installation: InstallationId, flow: &str) -> Result<u64>;
 }
 
-/// The lines that attempts left.
+/// What attempts say: the lines that they leave, and how far they are.
 #[async_trait]
 pub trait BusinessLog: Send + Sync + Debug + 'static {
+    /// Keeps how far the leased execution's attempt is, in place of what it said before, until the attempt ends. Whether
+    /// it is kept: under another lease than the current one it is not.
+    async fn report(&self, scope: &FleetScope, lease: LeaseRef, progress: Progress) -> Result<bool>;
+
     /// The lines of one execution for an audience (developers see all), oldest first.
     async fn lines(
         &self,

@@ -17,6 +17,7 @@ mod page;
 mod platform;
 mod ports;
 mod publish;
+mod replay;
 pub mod retry;
 mod runner;
 mod scope;
@@ -42,7 +43,7 @@ pub use egress::{EgressPolicy, HostRule, Reach, Resolve, is_public, reach, refus
 pub use error::{BoxError, Code, Error, ErrorExt, Kind, Problem, ProblemDetails, Result, Retry, Verdict};
 pub use execution::{
     Audience, Begun, BusinessLog, Checkpointed, Execution, ExecutionFilter, ExecutionStatus, Executions, Finish,
-    Finished, FlowRef, FlowState, Level, LogEntry, Outcome, StateSnapshot, Timings, TriggerKind,
+    Finished, FlowRef, FlowState, Level, LogEntry, Outcome, Progress, StateSnapshot, Timings, TriggerKind,
 };
 pub use id::{ConnectionId, CustomerId, Fence, InstallationId, InvocationId, RunKey, TargetId, WorkerId};
 pub use integration::{
@@ -58,16 +59,17 @@ pub use platform::{
 };
 pub use ports::{
     Authenticate, Authorizer, Choices, ConnectRequest, ConnectionTest, Control, Credentials, Permission, Principal,
-    ReplayOptions, Submit, Submitted, Timetable,
+    Submit, Submitted, Timetable,
 };
 pub use publish::{
     ContentDigest, Incoming, Operator, OperatorPermission, Operators, Publish, PublishOptions, Published, Release,
     Schemas,
 };
+pub use replay::{ReplayConfig, ReplayOptions, ReplayState};
 pub use retry::{Jitter, RetryBudget, RetryPolicy};
 pub use runner::{
-    Checkpoint, FollowUp, Isolation, IsolationReport, Limits, RunEnd, RunHandle, RunMode, RunOutcome, RunSpec, Runner,
-    Usage, Work,
+    Checkpoint, FollowUp, Isolation, IsolationReport, Limits, MetricKind, RunEnd, RunHandle, RunMode, RunOutcome,
+    RunSpec, Runner, Usage, Watch, Work,
 };
 pub use scope::{CustomerScope, FleetScope, Scope};
 pub use secret::{

@@ -130,6 +130,18 @@ impl Installation {
             updated: created,
         }
     }
+
+    /// How many configurations of its past a store keeps for one installation at most; the oldest go first.
+    pub const KEPT: usize = 100;
+
+    /// Whether an execution runs the same with either: same version, settings, secrets and connections.
+    #[must_use]
+    pub fn runs_as(&self, other: &Self) -> bool {
+        self.version == other.version
+            && self.config == other.config
+            && self.secrets == other.secrets
+            && self.connections == other.connections
+    }
 }
 
 /// A change to an installation, with everything that must change together with it.
@@ -138,7 +150,8 @@ impl Installation {
 pub struct SaveInstallation {
     /// The new record. Its `revision` is the one it was read at (0 to create); the store writes the next one.
     pub installation: Installation,
-    /// Replaces the installation's schedules, if given.
+    /// Replaces the installation's schedules, if given. One that is paused stays so, without a next tick: only
+    /// [`Schedules::pause`] lets it go on.
     pub schedules: Option<Vec<Schedule>>,
     /// Executions that start with this commit.
     pub starts: Vec<Envelope>,
@@ -173,10 +186,17 @@ pub trait Installations: Send + Sync + Debug + 'static {
     async fn save(&self, scope: Scope<'_>, save: SaveInstallation) -> Result<Saved>;
     /// One.
     async fn get(&self, scope: Scope<'_>, id: InstallationId) -> Result<Option<Installation>>;
+    /// One as it was: with the version, the configuration, its secrets (sealed, as they were) and the connections that it
+    /// had at a revision; everything else as it is now. `None` if there is no such installation, or if that is not kept.
+    ///
+    /// What an installation had is kept, once it has left the draft, from when a save changes it until a
+    /// [purge](crate::DispatchAdmin::purge) takes the last execution that ran with it. Of one installation the last
+    /// [`Installation::KEPT`] are kept.
+    async fn as_of(&self, scope: Scope<'_>, id: InstallationId, revision: u64) -> Result<Option<Installation>>;
     /// All in the scope, newest first.
     async fn list(&self, scope: Scope<'_>, page: Page) -> Result<Paged<Installation>>;
-    /// Removes one with its schedules and its flows' state; executions stay until their retention ends. `Stale` if the
-    /// revision moved on or it does not exist.
+    /// Removes one with its past, its schedules and its flows' state; executions stay until their retention ends. `Stale`
+    /// if the revision moved on or it does not exist.
     async fn remove(&self, scope: Scope<'_>, id: InstallationId, revision: u64) -> Result<Saved>;
 }
 
@@ -325,8 +345,10 @@ pub struct Schedule {
     pub flow: String,
     /// When.
     pub spec: ScheduleSpec,
-    /// The next tick, as scheduled (without jitter); `None` while paused or at the end.
+    /// The next tick, as scheduled (without jitter); `None` while it or the installation is paused, or at the end.
     pub next: Option<Timestamp>,
+    /// Since when it is paused, apart from its installation.
+    pub paused: Option<Timestamp>,
 }
 
 impl Schedule {
@@ -345,6 +367,7 @@ impl Schedule {
             flow: flow.into(),
             spec,
             next,
+            paused: None,
         }
     }
 }
@@ -379,7 +402,7 @@ impl Fire {
     }
 }
 
-/// Schedules of installations. They are written by [`Installations::save`].
+/// Schedules of installations. They are written by [`Installations::save`], and by themselves only paused and moved on.
 #[async_trait]
 pub trait Schedules: Send + Sync + Debug + 'static {
     /// Schedules whose next tick is at or before `until`, soonest first.
@@ -390,4 +413,14 @@ pub trait Schedules: Send + Sync + Debug + 'static {
     async fn of(&self, scope: Scope<'_>, installation: InstallationId) -> Result<Vec<Schedule>>;
     /// Fires a tick, if it is still the next one: any number of schedulers fire it once.
     async fn fire(&self, scope: &FleetScope, fire: Fire) -> Result<Saved>;
+    /// Lets one rest since `paused`, without a next tick; or, with `None`, go on at `next`. One that rests already keeps
+    /// the time since when. The schedule as it is then; `None` if there is none in the scope.
+    async fn pause(
+        &self,
+        scope: Scope<'_>,
+        installation: InstallationId,
+        flow: &str,
+        paused: Option<Timestamp>,
+        next: Option<Timestamp>,
+    ) -> Result<Option<Schedule>>;
 }

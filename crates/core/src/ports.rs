@@ -1,9 +1,9 @@
 //! What one part needs from another: traits here, implemented by one crate, used by another, wired by the facade.
 
 use crate::{
-    AuthScheme, Cancel, ChoicePage, ChoiceQuery, Connection, ConnectionClient, ConnectionId, CredentialFields,
-    CustomerId, CustomerScope, Enqueued, Envelope, InstallationId, InvocationId, Reply, Result, ScheduleSpec,
-    Timestamp,
+    AuthScheme, Cancel, Choice, ChoicePage, ChoiceQuery, Connection, ConnectionClient, ConnectionId, CredentialFields,
+    CustomerId, CustomerScope, Enqueued, Envelope, Installation, InstallationId, InvocationId, ReplayOptions, Reply,
+    Result, Schedule, ScheduleSpec, Timestamp,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -33,20 +33,16 @@ pub enum Submitted {
     },
 }
 
-/// How a replay differs from the first time.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct ReplayOptions {
-    /// Another input in place of the original one.
-    pub input: Option<Value>,
-}
-
 /// Steers executions. Implemented by the runtime.
 #[async_trait]
 pub trait Control: Send + Sync + Debug + 'static {
     /// Asks an execution to stop.
     async fn cancel(&self, scope: &CustomerScope, id: InvocationId) -> Result<Cancel>;
-    /// Does the same again under a new id, with keys of its own.
+    /// Does the same again under a new id, with keys of its own for outside effects.
+    ///
+    /// Fails with [`Code::ConfigGone`](crate::Code::ConfigGone) if the original configuration is asked for and not kept
+    /// any more, and with [`Code::Conflict`](crate::Code::Conflict) if it was made for a version of the integration that
+    /// is not registered here.
     async fn replay(&self, scope: &CustomerScope, id: InvocationId, options: ReplayOptions) -> Result<InvocationId>;
     /// Starts a flow now.
     async fn start(
@@ -56,6 +52,31 @@ pub trait Control: Send + Sync + Debug + 'static {
         flow: &str,
         input: Value,
     ) -> Result<InvocationId>;
+    /// Asks the script of a flow, in the mode `init`, what the fields of a configuration can be: lists of choices by name.
+    /// `installation` need not be stored; it says with which version, configuration and connections, as far as they are
+    /// chosen, the script is run. Ends within half a minute.
+    ///
+    /// Fails with [`Code::Conflict`](crate::Code::Conflict) if the flow is no script, with
+    /// [`Code::RateLimited`](crate::Code::RateLimited) or [`Code::TargetSaturated`](crate::Code::TargetSaturated) if too
+    /// many are being asked, and with whatever the script meets.
+    async fn fields(
+        &self,
+        scope: &CustomerScope,
+        installation: &Installation,
+        flow: &str,
+    ) -> Result<BTreeMap<String, Vec<Choice>>>;
+    /// Lets a schedule of an installation rest (`paused`), or go on, apart from the installation. What it would have
+    /// started while it rests is not made up for. Answers with the schedule as it is then.
+    ///
+    /// Fails with [`Code::NotFound`](crate::Code::NotFound) if the customer has no such installation, or it no such
+    /// schedule.
+    async fn pause_schedule(
+        &self,
+        scope: &CustomerScope,
+        installation: InstallationId,
+        flow: &str,
+        paused: bool,
+    ) -> Result<Schedule>;
 }
 
 /// Reads schedules. Implemented by the runtime.

@@ -1,8 +1,8 @@
 //! Where an integration's code runs, and how strongly it is kept apart from the rest.
 
 use crate::{
-    ConnectionClient, CustomerId, DynFlow, Egress, Error, Fence, InstallationId, InvocationId, LogEntry, Result,
-    RunKey, Script, SecretString, StateSnapshot, StopReason, Timestamp, TriggerKind,
+    ConnectionClient, CustomerId, DynFlow, Egress, Error, Fence, InstallationId, InvocationId, LogEntry, Progress,
+    Result, RunKey, Script, SecretString, StateSnapshot, StopReason, Timestamp, TriggerKind,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -199,6 +199,8 @@ pub struct RunSpec {
     pub mode: RunMode,
     /// Where to keep state before the end; none for a flow without state.
     pub checkpoint: Option<Arc<dyn Checkpoint>>,
+    /// Hears what the run says about itself while it goes on.
+    pub watch: Option<Arc<dyn Watch>>,
     /// Limits.
     pub limits: Limits,
     /// The most that a script may reach over the network, whatever it asks for.
@@ -251,6 +253,7 @@ impl RunSpec {
             secrets: Arc::default(),
             mode: RunMode::Normal,
             checkpoint: None,
+            watch: None,
             limits: Limits::default(),
             egress: None,
             require: Isolation::Trusted,
@@ -343,6 +346,24 @@ pub enum RunMode {
 pub trait Checkpoint: Send + Sync + fmt::Debug + 'static {
     /// Replaces the state; it is durable when this answers. The new version.
     async fn save(&self, state: Value) -> Result<u64>;
+}
+
+/// What a number of a run means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MetricKind {
+    /// Values are added up.
+    Counter,
+    /// The last value counts.
+    Gauge,
+}
+
+/// Hears what a run says about itself while it goes on. Nothing here waits, and nothing is owed an answer.
+pub trait Watch: Send + Sync + fmt::Debug + 'static {
+    /// It is so far now.
+    fn progress(&self, progress: Progress);
+    /// A number about it.
+    fn metric(&self, name: &str, kind: MetricKind, value: f64);
 }
 
 /// What a run leaves behind.

@@ -186,6 +186,10 @@ impl Inner {
             && self.stage() == Stage::Running
             && target.gate.may_begin(envelope.customer());
         let permit = ready.then(|| target.gate.try_drain(class)).flatten();
+        if permit.is_some() && envelope.hold_until.is_some() {
+            // It is to be begun as it is stored: whoever comes meanwhile is not kept from the same.
+            target.backlog.permitted(envelope.id());
+        }
         let (teller, listener) = ends_of(&envelope, entrance);
         let write = Write {
             inner: Arc::clone(self),
@@ -246,8 +250,8 @@ pub(crate) fn first<T>(answers: Vec<T>) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Gateway};
-    use crosspoint_core::{Clock, IdempotencyKey, Invocation, Memory, Meta, SystemClock, TargetId};
+    use crate::{Config, Gateway, Settles, TargetConfig};
+    use crosspoint_core::{Clock, Handler, IdempotencyKey, Invocation, Memory, Meta, Reply, SystemClock, TargetId};
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_a_call_that_was_there_before_has_no_place_of_its_own() {
@@ -270,5 +274,39 @@ mod tests {
             assert_eq!(target.backlog.waiting(), waiting);
         }
         assert_eq!(gateway.inner.seats.taken(), 3, "they are kept waiting all the same");
+    }
+
+    #[derive(Debug)]
+    struct Forever;
+
+    #[async_trait::async_trait]
+    impl Handler for Forever {
+        async fn handle(&self, _: Invocation) -> Result<Reply> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_a_permit_waits_only_if_the_store_has_it_wait() {
+        let clock = SystemClock::new();
+        let gateway = Gateway::new(Arc::new(Memory::new()), Arc::new(clock), Config::default());
+        let name = TargetId::new("flows").unwrap();
+        let config = TargetConfig::default().permits(4).settles(Settles::Handler);
+        gateway.register(name.clone(), Arc::new(Forever), config).unwrap();
+        let target = gateway.inner.target(&name);
+        let mut calls = Vec::new();
+        for (order, waiting) in [("one", 0), ("two", 0), ("one", 1)] {
+            let customer = CustomerId::new("acme").unwrap();
+            let mut meta = Meta::new(InvocationId::mint(&clock), customer, name.clone());
+            meta.ordering_key = Some(order.into());
+            let envelope = Envelope::service(Invocation::new(meta, http::Request::default()), clock.now());
+            let inner = Arc::clone(&gateway.inner);
+            let hour = Duration::from_secs(3600);
+            calls.push(tokio::spawn(async move {
+                inner.accept(envelope, Entrance::Submitted, hour, None).await
+            }));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(target.backlog.waiting(), waiting, "{order}");
+        }
     }
 }

@@ -25,7 +25,18 @@ struct Counts {
 #[derive(Debug)]
 struct Call {
     customer: CustomerId,
-    waits: bool,
+    stands: Stands,
+}
+
+/// Where a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// In the queue, or on its way there.
+    Queue,
+    /// On its way into the store, which may lease it to whoever stores it: it has a permit.
+    Permitted,
+    /// It is leased here.
+    Leased,
 }
 
 impl Counts {
@@ -80,7 +91,8 @@ impl Backlog {
         }
         counts.add(customer);
         let customer = customer.clone();
-        counts.calls.insert(id, Call { customer, waits: true });
+        let stands = Stands::Queue;
+        counts.calls.insert(id, Call { customer, stands });
         drop(counts);
         Some(Place {
             backlog: Arc::clone(self),
@@ -88,14 +100,30 @@ impl Backlog {
         })
     }
 
+    /// The call is stored with a permit: if the store agrees, it does not wait.
+    pub(crate) fn permitted(&self, id: InvocationId) {
+        self.turn(id, |stands| match stands {
+            Stands::Queue => Stands::Permitted,
+            other => other,
+        });
+    }
+
+    /// The call was stored, and the store would not have it use its permit. A worker may have been faster.
+    pub(crate) fn queued(&self, id: InvocationId) {
+        self.turn(id, |stands| match stands {
+            Stands::Permitted => Stands::Queue,
+            other => other,
+        });
+    }
+
     /// The call was leased in this process.
     pub(crate) fn leased(&self, id: InvocationId) {
-        self.turn(id, false);
+        self.turn(id, |_| Stands::Leased);
     }
 
     /// The call was given back before it had begun.
     pub(crate) fn released(&self, id: InvocationId) {
-        self.turn(id, true);
+        self.turn(id, |_| Stands::Queue);
     }
 
     /// How many calls wait.
@@ -103,12 +131,17 @@ impl Backlog {
         self.lock().waiting
     }
 
-    fn turn(&self, id: InvocationId, waits: bool) {
+    fn turn(&self, id: InvocationId, to: impl FnOnce(Stands) -> Stands) {
         let mut counts = self.lock();
-        let Some(call) = counts.calls.get_mut(&id).filter(|call| call.waits != waits) else {
+        let Some(call) = counts.calls.get_mut(&id) else {
             return;
         };
-        call.waits = waits;
+        let waited = call.stands == Stands::Queue;
+        call.stands = to(call.stands);
+        let waits = call.stands == Stands::Queue;
+        if waits == waited {
+            return;
+        }
         let customer = call.customer.clone();
         if waits {
             counts.add(&customer);
@@ -132,14 +165,17 @@ pub(crate) struct Place {
 impl Place {
     /// Whether nobody in this process has leased the call.
     pub(crate) fn waits(&self) -> bool {
-        self.backlog.lock().calls.get(&self.id).is_some_and(|call| call.waits)
+        let counts = self.backlog.lock();
+        let call = counts.calls.get(&self.id);
+        call.is_some_and(|call| call.stands != Stands::Leased)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.backlog.lock();
-        if let Some(call) = counts.calls.remove(&self.id).filter(|call| call.waits) {
+        let call = counts.calls.remove(&self.id);
+        if let Some(call) = call.filter(|call| call.stands == Stands::Queue) {
             counts.subtract(&call.customer);
         }
     }
@@ -199,6 +235,28 @@ mod tests {
         drop(place);
         // Its client has left in the meantime: nothing is counted.
         backlog.released(id(1));
+        assert_eq!(backlog.waiting(), 0);
+    }
+
+    #[test]
+    fn a_call_that_is_stored_with_a_permit_waits_only_if_the_store_says_so() {
+        let backlog = Arc::new(Backlog::default());
+        let place = backlog.join(id(1), &customer("a"), |_| true).unwrap();
+        backlog.permitted(id(1));
+        assert_eq!((backlog.waiting(), ahead(&backlog, "b")), (0, 0));
+        assert!(place.waits(), "nobody has leased it");
+        backlog.queued(id(1));
+        assert_eq!((backlog.waiting(), ahead(&backlog, "b")), (1, 1));
+        // A worker hears of its lease before the write hears that there is none.
+        backlog.permitted(id(1));
+        backlog.leased(id(1));
+        backlog.queued(id(1));
+        backlog.permitted(id(1));
+        assert_eq!(backlog.waiting(), 0);
+        assert!(!place.waits());
+        let other = backlog.join(id(2), &customer("a"), |_| true).unwrap();
+        backlog.permitted(id(2));
+        drop(other);
         assert_eq!(backlog.waiting(), 0);
     }
 }

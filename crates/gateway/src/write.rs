@@ -147,12 +147,12 @@ impl Write {
         tokio::spawn(self.run(envelope, permit, running));
     }
 
-    async fn run(self, envelope: Envelope, permit: Option<Permit>, _running: watch::Receiver<()>) {
+    async fn run(self, envelope: Envelope, permit: Option<Permit>, running: watch::Receiver<()>) {
         let Self {
             inner,
             target,
             class,
-            room: _room,
+            room,
             mut teller,
         } = self;
         let sent = Instant::now();
@@ -171,8 +171,11 @@ impl Write {
             }
             Ok(Enqueued::New(Some(lease))) => {
                 target.control.backlog().stored(1);
-                worker::start(&inner, &target, *lease, sent, permit);
-                Ok(Enqueued::New(None))
+                let attempt = worker::begin(&inner, &target, *lease, sent, permit);
+                teller.tell(&inner, Ok(Enqueued::New(None)));
+                // From here on it is an attempt like any other, and no longer a write.
+                drop((room, running));
+                return attempt.await;
             }
             other => {
                 drop(permit);
@@ -180,6 +183,8 @@ impl Write {
             }
         };
         if queued {
+            // Also if it had a permit, which the store would not have it use.
+            target.backlog.queued(teller.id);
             target.control.backlog().stored(1);
             target.announce(class);
         }

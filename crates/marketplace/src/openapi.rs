@@ -15,6 +15,7 @@ const FAILURES: &[(u16, &str)] = &[
     ),
     (404, "There is no such thing for this caller"),
     (409, "It clashes with the present state"),
+    (410, "It existed, and is not kept any more"),
     (412, "It was changed in the meantime"),
     (413, "The body is too large"),
     (415, "The body is not JSON"),

@@ -12,6 +12,7 @@ use crate::{
 use axum::{
     Router,
     extract::{FromRequestParts, OriginalUri, RawPathParams, Request},
+    handler::Handler,
     response::Response,
     routing::{MethodFilter, MethodRouter, on},
 };
@@ -29,19 +30,29 @@ struct Served {
 
 /// Makes the router.
 pub(crate) fn router(app: &Arc<App>, routes: Vec<Route>) -> Result<Router> {
-    let mut paths: BTreeMap<&'static str, MethodRouter> = BTreeMap::new();
-    for route in routes {
-        let filter = MethodFilter::try_from(route.method().clone())
-            .map_err(|e| Error::new(Code::Internal, "a route has a method that axum does not know").caused_by(e))?;
-        let path = route.path();
+    mount(routes, |route| {
         let served = Arc::new(Served {
             checker: checker(&route)?,
             route,
         });
         let app = Arc::clone(app);
-        let handler = move |request: Request| serve(Arc::clone(&app), Arc::clone(&served), request);
+        Ok(move |request: Request| serve(Arc::clone(&app), Arc::clone(&served), request))
+    })
+}
+
+/// A router in which each route has the handler that is made for it; any other address or method is answered with an error.
+pub(crate) fn mount<H, T>(routes: Vec<Route>, handler: impl Fn(Route) -> Result<H>) -> Result<Router>
+where
+    H: Handler<T, ()>,
+    T: 'static,
+{
+    let mut paths: BTreeMap<&'static str, MethodRouter> = BTreeMap::new();
+    for route in routes {
+        let filter = MethodFilter::try_from(route.method().clone())
+            .map_err(|e| Error::new(Code::Internal, "a route has a method that axum does not know").caused_by(e))?;
+        let path = route.path();
         let methods = paths.remove(path).unwrap_or_default();
-        paths.insert(path, methods.merge(on(filter, handler)));
+        paths.insert(path, methods.merge(on(filter, handler(route)?)));
     }
     let mut router = Router::new();
     for (path, methods) in paths {
@@ -59,11 +70,11 @@ fn checker(route: &Route) -> Result<Option<Checker>> {
     Checker::new(schema.as_value()).map(Some)
 }
 
-pub(crate) async fn unknown() -> Response {
+async fn unknown() -> Response {
     harden(response(&not_found("page or operation")))
 }
 
-pub(crate) async fn wrong_method() -> Response {
+async fn wrong_method() -> Response {
     let error = Error::new(
         Code::MethodNotAllowed,
         "this address does not take that method; see `Allow`",

@@ -1,7 +1,7 @@
 //! What is looked at once, before the first request.
 
 use crate::{config::Forms, renderable};
-use crosspoint_core::{AnyIntegration, Code, Error, Problem, Registry, Result};
+use crosspoint_core::{AnyIntegration, Code, Error, Problem, Registry, Result, Work};
 
 /// Whether the marketplace can offer everything that is registered: the form shows every configuration, every schema
 /// compiles, and every dynamic choice has a connector that the integration uses and that offers it.
@@ -40,6 +40,14 @@ pub(crate) fn of_one(registry: &Registry, integration: &AnyIntegration) -> Vec<P
 fn sources(registry: &Registry, integration: &AnyIntegration) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (at, source) in renderable::sources(&integration.config_schema) {
+        if let Some(asked) = source.strip_prefix("flow:") {
+            let flow = asked.rsplit_once('.').and_then(|(flow, _)| integration.flow(flow));
+            if !flow.is_some_and(|flow| matches!(flow.work, Work::Script(_))) {
+                let message = format!("`{source}` names no script of the integration, as `flow:<flow>.<list>` does");
+                problems.push(Problem::new(at, message));
+            }
+            continue;
+        }
         let Some((connector, name)) = source.split_once('.') else {
             continue;
         };

@@ -1,8 +1,8 @@
 //! What the API answers and takes, as types: the schemas of the document come from here.
 
 use crosspoint_core::{
-    AuthScheme, ConnectionId, Failure, Health, InstallationId, InstallationState, InvocationId, Permission, Schedule,
-    ScheduleSpec, Ticks, Timestamp, Timetable,
+    AuthScheme, Choice, ConnectionId, Failure, Health, InstallationId, InstallationState, InvocationId, Permission,
+    ReplayConfig, ReplayState, Schedule, ScheduleSpec, Ticks, Timestamp, Timetable,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,8 @@ pub(crate) enum TriggerView {
     },
     /// Somebody starts it.
     Call,
+    /// Another flow of the integration looks for something new, and has found it. Nobody starts it by hand.
+    Poll,
 }
 
 /// An integration set up for a customer.
@@ -186,6 +188,8 @@ pub(crate) struct ScheduleView {
     pub(crate) next: Option<Timestamp>,
     /// The next ten times; empty while it does not run.
     pub(crate) upcoming: Vec<Timestamp>,
+    /// Since when it is paused, apart from its installation.
+    pub(crate) paused: Option<Timestamp>,
 }
 
 impl ScheduleView {
@@ -207,6 +211,7 @@ impl ScheduleView {
             every_ms,
             next: schedule.next,
             upcoming,
+            paused: schedule.paused,
         }
     }
 }
@@ -291,6 +296,25 @@ pub(crate) struct Change {
     pub(crate) connections: Option<BTreeMap<String, ConnectionId>>,
 }
 
+/// What a script is told that is asked for choices.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AskFields {
+    /// The configuration as far as it is filled in.
+    #[serde(default)]
+    pub(crate) config: Option<Map<String, Value>>,
+    /// The connections that are chosen so far, by slot.
+    #[serde(default)]
+    pub(crate) connections: Option<BTreeMap<String, ConnectionId>>,
+}
+
+/// What fields of a configuration can be.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct FieldChoices {
+    /// The choices by the name that the script gives them, as in `"source": "flow:<flow>.<name>"`.
+    pub(crate) fields: BTreeMap<String, Vec<Choice>>,
+}
+
 /// What a flow is started with.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -299,6 +323,22 @@ pub(crate) struct StartInput {
     /// The flow's input; for a schedule, this moment's tick unless given.
     #[serde(default)]
     pub(crate) input: Option<Value>,
+}
+
+/// How an execution is repeated.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Replay")]
+pub(crate) struct ReplayInput {
+    /// Another input in place of the original one.
+    #[serde(default)]
+    pub(crate) input: Option<Value>,
+    /// With which configuration; `config-gone` if the original one is not kept any more.
+    #[serde(default)]
+    pub(crate) config: ReplayConfig,
+    /// What becomes of the state that it would save. With `discard`, its effects happen all the same.
+    #[serde(default)]
+    pub(crate) state: ReplayState,
 }
 
 /// An execution that was started.

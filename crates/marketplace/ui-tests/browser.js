@@ -66,7 +66,7 @@ export async function visit(browser, { change, view = '', url, ...options }, wor
 async function open(browser, url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1180, height: 860 }, reducedMotion: 'reduce', locale: 'en-GB', timezoneId: 'UTC', ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(8000);
+  page.setDefaultTimeout(20_000);
   const wrong = [];
   page.on('pageerror', (error) => wrong.push(`error: ${error.message}`));
   page.on('dialog', (dialog) => { wrong.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });

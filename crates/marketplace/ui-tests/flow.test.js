@@ -59,6 +59,7 @@ describe('flow', { concurrency: 3, ...needed() }, () => {
     await page.getByRole('heading', { name: 'Configure' }).waitFor();
     await reach(page, 'Channel');
     await page.keyboard.type('#sal');
+    await page.waitForFunction(() => document.querySelector('crosspoint-marketplace').shadowRoot.querySelectorAll('[role=option]').length === 1);
     await page.getByRole('option', { name: '#sales' }).waitFor();
     await page.keyboard.press('ArrowDown');
     await page.keyboard.press('Enter');
@@ -183,6 +184,132 @@ describe('flow', { concurrency: 3, ...needed() }, () => {
     assert.ok(server.calls.some((call) => call.path === `installations/${IDS.export}/flows/export/start`));
   }, { view: `installed/${IDS.export}` });
 
+  run('executions: repeated with the settings of that time, remembering nothing', async (page, server) => {
+    const [first] = server.state.executions.filter((one) => one.installation === IDS.export && one.status === 'succeeded');
+    first.revision = 3;
+    await page.reload();
+    await page.getByRole('button', { name: /^Run again with…: Export/ }).first().click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('Whatever it does outside happens either way.').waitFor();
+    await dialog.getByLabel('Settings').selectOption({ label: 'As they were then' });
+    await dialog.getByLabel('What it remembers').selectOption({ label: 'Throw it away' });
+    await dialog.getByRole('button', { name: 'Run again' }).click();
+    await page.getByText('It has been started again.').waitFor();
+    assert.equal(await page.getByRole('dialog').count(), 0);
+    const call = server.calls.findLast((one) => one.path.endsWith('/replay'));
+    assert.deepEqual(call.body, { config: 'original', state: 'discard' });
+    await page.reload();
+    await page.getByRole('button', { name: /^Details: Export/ }).first().click();
+    await page.getByText('Repeats an earlier execution. It runs with the settings of that time. What it remembers is thrown away.').waitFor();
+  }, { view: `installed/${IDS.export}` });
+
+  run('executions: settings that are not known or not kept are not repeated', async (page, server) => {
+    const mine = server.state.executions.filter((one) => one.installation === IDS.export && one.status === 'succeeded');
+    mine.forEach((one) => { delete one.revision; });
+    await page.reload();
+    await page.getByRole('button', { name: /^Run again with…: Export/ }).first().click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('With which settings it ran is not known.').waitFor();
+    assert.equal(await dialog.getByLabel('Settings').locator('option').count(), 1);
+    server.state.configGone = true;
+    await dialog.getByRole('button', { name: 'Run again' }).click();
+    await dialog.getByText('The settings that it ran with are not kept any more.').waitFor();
+    await dialog.getByRole('button', { name: 'Cancel' }).click();
+  }, { view: `installed/${IDS.export}` });
+
+  run('one schedule rests and goes on, apart from the installation', async (page, server) => {
+    await page.getByRole('button', { name: 'Pause: Export' }).click();
+    await page.getByText('“Export” is paused. What it would have run is not made up for.').waitFor();
+    await page.getByText(/paused now|paused \d+ second|paused this/).first().waitFor();
+    assert.equal(server.state.installations.find((one) => one.id === IDS.export).state, 'active');
+    await page.reload();
+    await page.getByRole('button', { name: 'Resume: Export' }).click();
+    await page.getByText('“Export” runs again at its next time.').waitFor();
+    await page.getByRole('button', { name: 'Pause: Export' }).waitFor();
+    assert.deepEqual(server.calls.filter((call) => call.path.includes('/schedules/')).map((call) => call.path),
+      ['pause', 'resume'].map((verb) => `installations/${IDS.export}/schedules/export/${verb}`));
+  }, { view: `installed/${IDS.export}` });
+
+  run('executions: how far one is, while it runs', async (page, server) => {
+    const one = server.state.executions.find((other) => other.installation === IDS.export);
+    Object.assign(one, { status: 'running', frozen: true, finished: null, failure: null, progress: { at: new Date().toISOString(), done: 1200, total: 4800, text: 'orders <b>read</b>' } });
+    await page.reload();
+    await page.getByText('1,200 of 4,800 · orders <b>read</b>').waitFor();
+    assert.equal(await page.getByLabel('How far it is').evaluate((bar) => bar.position), 0.25);
+    one.progress = { at: new Date().toISOString(), text: 'tidying up' };
+    await page.getByText('tidying up').waitFor();
+    assert.equal(await page.getByLabel('How far it is').count(), 0);
+    Object.assign(one, { status: 'succeeded', progress: null });
+    await page.getByText('tidying up').waitFor({ state: 'detached' });
+  }, { view: `installed/${IDS.export}` });
+
+  const asks = (state) => {
+    const { properties } = state.offers.find((one) => one.name === 'orders-export').config_schema;
+    properties.list = { type: 'string', title: 'List', 'x-crosspoint': { widget: 'dynamic-select', source: 'flow:export.lists' } };
+  };
+
+  run('a script is asked for the choices of a field; what it refuses may be tried again', async (page, server) => {
+    server.state.scriptFails = true;
+    const list = page.getByRole('combobox', { name: 'List' });
+    await list.click();
+    await page.getByText('The integration reported an error. You can also type the id by hand.').waitFor();
+    server.state.scriptFails = false;
+    await page.getByLabel('Folder').fill('weekly');
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByRole('option', { name: 'Newsletter weekly' }).waitFor();
+    await list.pressSequentially('cust');
+    await page.getByRole('option', { name: 'Newsletter weekly' }).waitFor({ state: 'detached' });
+    await page.getByRole('option', { name: 'Customers' }).click();
+    await page.getByRole('button', { name: 'Save changes' }).click();
+    await page.getByText('The settings are saved.').waitFor();
+    assert.deepEqual(server.state.installations.find((one) => one.id === IDS.export).config, { folder: 'weekly', separator: 'comma', list: 'l-17' });
+    // The form is made anew, and asks for the label of what is stored.
+    await page.waitForFunction(() => [...document.querySelector('crosspoint-marketplace').shadowRoot.querySelectorAll('input')].some((input) => input.value === 'Customers'));
+  }, { view: `installed/${IDS.export}/settings`, change: asks });
+
+  run('a script that says nothing keeps nobody from installing', async (page, server) => {
+    server.state.scriptFails = true;
+    const list = page.getByRole('combobox', { name: 'List' });
+    await list.click();
+    await page.getByText('The integration reported an error.').waitFor();
+    await list.fill('l-99');
+    await page.getByRole('button', { name: 'Continue' }).click();
+    await page.getByRole('button', { name: 'Install Nightly order export' }).click();
+    await page.getByText('Nightly order export is installed.').waitFor();
+    assert.equal(server.state.installations[0].config.list, 'l-99');
+    const asked = server.calls.find((call) => call.path.includes('/choices/'));
+    assert.equal(asked.path, 'catalogue/orders-export/choices/export');
+    assert.deepEqual(asked.body, { config: { folder: 'exports', separator: 'comma' }, connections: {} });
+  }, { view: 'install/orders-export', change: asks });
+
+  run('a screen that is left takes no more keys, however late the browser draws', async (page, server) => {
+    await page.getByRole('button', { name: 'Continue' }).click();
+    const last = page.getByRole('button', { name: 'Install Nightly order export' });
+    const before = server.state.installations.length;
+    await last.evaluate((one) => {
+      // After the element's own listener the screen is left, and nothing has been drawn since.
+      window.addEventListener('hashchange', () => { window.again = one.isConnected; one.click(); });
+    });
+    await last.click();
+    await page.getByText('Nightly order export is installed.').waitFor();
+    await heading(page, 'Nightly order export');
+    assert.equal(await page.evaluate(() => window.again), true);
+    assert.equal(server.state.installations.length, before + 1);
+  }, { view: 'install/orders-export' });
+
+  run('a choice that is marked stays marked while the list gets shorter', async (page) => {
+    const list = page.getByRole('combobox', { name: 'List' });
+    await list.click();
+    await page.getByRole('option', { name: 'Newsletter exports' }).waitFor();
+    await list.press('ArrowDown');
+    await list.press('ArrowDown');
+    await list.pressSequentially('news');
+    await page.getByRole('option', { name: 'Customers' }).waitFor({ state: 'detached' });
+    assert.equal(await page.getByRole('option', { name: 'Newsletter exports' }).getAttribute('aria-selected'), 'true');
+    await list.press('Enter');
+    assert.equal(await list.inputValue(), 'Newsletter exports');
+  }, { view: 'install/orders-export', change: asks });
+
   run('a flow that takes input asks for it', async (page, server) => {
     await page.getByRole('button', { name: 'Run now' }).click();
     await page.getByRole('button', { name: 'Run now' }).last().click();
@@ -192,6 +319,18 @@ describe('flow', { concurrency: 3, ...needed() }, () => {
     await page.getByText('“Send sample” has been started.').waitFor();
     assert.deepEqual(server.state.executions[0].input, { text: 'Hello' });
   }, { view: 'installed/one', change: (state) => state.installations.unshift({ id: 'one', integration: 'order-alerts', version: '1.2.0', state: 'active', attention: null, config: {}, connections: {}, revision: 1, created: new Date().toISOString(), updated: new Date().toISOString() }) });
+
+  run('a flow that only a poll feeds is not run by hand; the poll is', async (page, server) => {
+    await page.getByRole('button', { name: 'Run now' }).waitFor();
+    assert.equal(await page.getByRole('button', { name: /^Run/ }).count(), 1);
+    await page.getByRole('button', { name: /^Run/ }).click();
+    await page.getByText(/has been started/).waitFor();
+    assert.equal(server.state.executions[0].flow, 'book-poll');
+  }, { view: 'installed/two', change: (state) => {
+    const none = { type: 'object' };
+    state.offers.unshift({ ...state.offers[1], name: 'orders-in', title: 'Orders in', flows: [{ name: 'book', trigger: { kind: 'poll' }, input_schema: none }, { name: 'book-poll', trigger: { kind: 'schedule', schedule: { cron: '* * * * *', timezone: 'UTC' } }, input_schema: none }] });
+    state.installations.unshift({ id: 'two', integration: 'orders-in', version: '0.4.1', state: 'active', attention: null, config: {}, connections: {}, revision: 1, created: new Date().toISOString(), updated: new Date().toISOString() });
+  } });
 
   run('connections: in use they stay; reconnecting and removing works', async (page, server) => {
     await page.getByRole('button', { name: 'Remove: Sales team' }).click();

@@ -93,8 +93,8 @@ const view = (state, one) => {
   const flows = (offer?.flows ?? []).map(({ name, trigger }) => ({ name, trigger }));
   return {
     ...one, config, title: one.title ?? offer?.title, offered_version: offer?.version ?? null, flows,
-    schedules: flows.filter(({ trigger }) => trigger.kind === 'schedule').map(({ name, trigger }) => ({
-      flow: name, cron: trigger.schedule.cron, timezone: trigger.schedule.timezone, next: one.state === 'active' ? new Date(Date.now() + 5_400_000).toISOString() : null,
+    schedules: flows.filter(({ trigger }) => trigger.kind === 'schedule').map(({ name, trigger }) => ({ paused: state.resting?.[`${one.id} ${name}`] ?? null, flow: name, trigger })).map(({ flow, trigger, paused }) => ({
+      flow, paused, cron: trigger.schedule.cron, timezone: trigger.schedule.timezone, next: one.state === 'active' && !paused ? new Date(Date.now() + 5_400_000).toISOString() : null,
     })),
   };
 };
@@ -184,6 +184,19 @@ function answer(state, method, path, body, query, match) {
       state.installations.splice(state.installations.indexOf(one), 1);
       return [204];
     }
+    case 'POST catalogue/:/choices/:':
+    case 'POST installations/:/choices/:': {
+      if (state.scriptFails) throw new Refusal(500, 'script-failed', 'the script ended with exit code 1');
+      return [200, { fields: { lists: [{ value: 'l-17', label: 'Customers' }, { value: 'l-18', label: `Newsletter ${body.config.folder}` }] } }];
+    }
+    case 'POST installations/:/schedules/:/pause':
+    case 'POST installations/:/schedules/:/resume': {
+      const schedule = view(state, installation()).schedules.find((one) => one.flow === name);
+      if (!schedule) throw missing();
+      const paused = verb === 'pause' ? new Date().toISOString() : null;
+      (state.resting ??= {})[`${id} ${name}`] = paused;
+      return [200, view(state, installation()).schedules.find((one) => one.flow === name)];
+    }
     case 'POST installations/:/pause': return installed(touch(installation(), { state: 'paused' }));
     case 'POST installations/:/resume': return installed(touch(installation(), { state: 'active', attention: null }));
     case 'GET installations/:/executions': {
@@ -196,6 +209,7 @@ function answer(state, method, path, body, query, match) {
     case 'POST installations/:/flows/:/start': {
       const flow = view(state, installation()).flows.find((one) => one.name === name);
       if (!flow || verb !== 'start') throw missing();
+      if (flow.trigger.kind === 'poll') throw new Refusal(409, 'conflict', 'this flow is started by what its poll finds');
       const made = execution(state, installation(), name, 'call', { input: body.input });
       return [202, { id: made.id }, { location: `executions/${made.id}` }];
     }
@@ -209,7 +223,8 @@ function answer(state, method, path, body, query, match) {
     }
     case 'POST executions/:/replay': {
       const one = run();
-      const made = execution(state, { id: one.installation, integration: one.integration, version: one.version }, one.flow, 'call', { origin: { replay: one.id } });
+      if (state.configGone) throw new Refusal(410, 'config-gone', 'the configuration that it ran with is not kept any more');
+      const made = execution(state, { id: one.installation, integration: one.integration, version: one.version }, one.flow, 'call', { origin: { replay: one.id }, config: body.config ?? 'current', state: body.state ?? 'save' });
       return [202, { id: made.id }];
     }
     case 'GET connections': return [200, paged(state.connections.map(shown), query)];

@@ -70,5 +70,5 @@ test('the budget', () => {
   for (const name of files) console.log(`${String(size(name)).padStart(6)}  ${name}`);
   console.log(`gzip: ${of(first)} bytes before the first screen, ${of(all)} for all screens (${one} as one stream), languages ${of(languages)}`);
   assert.ok(of(first) <= 30 * 1024, `the first screen takes ${of(first)} bytes`);
-  assert.ok(one <= 42 * 1024, `all screens take ${one} bytes`);
+  assert.ok(one <= 45 * 1024, `all screens take ${one} bytes`);
 });

@@ -1,4 +1,4 @@
-/** A select whose choices come from the provider: searched by typing, in pages, and never a dead end. */
+/** A select whose choices come from the provider or a script: searched by typing, in pages, and never a dead end. */
 import { h, uid } from './dom.js';
 import { present, single } from './fields.js';
 
@@ -47,7 +47,8 @@ export function dynamicSelect(spec) {
     open(false);
     input.dispatchEvent(new Event('input'));
   };
-  const draw = () => {
+  /** Whoever has chosen one of them by key keeps it, as long as it is there. */
+  const draw = (held) => {
     const item = (text, chosen, more = false) => h('li', {
       role: 'option', id: uid(), 'aria-selected': 'false', class: more && 'more',
       onmousedown: (event) => { event.preventDefault(); chosen(); },
@@ -56,7 +57,7 @@ export function dynamicSelect(spec) {
       ...options.map((option) => item(option.label, () => take(option))),
       ...(next ? [item(cx.t('form.more'), () => load(false), true)] : []),
     );
-    mark(-1);
+    mark(options.findIndex((option) => option.value === held));
   };
   const load = async (fresh, search = input.value === label ? '' : input.value) => {
     const mine = (turn += 1);
@@ -64,10 +65,11 @@ export function dynamicSelect(spec) {
     try {
       const page = await (env.choices ?? (async () => ({ items: [], next: null })))(source, search, fresh ? null : next);
       if (mine !== turn) return;
+      const held = options[active]?.value;
       options = fresh ? page.items : [...options, ...page.items];
       next = page.next;
       note.textContent = options.length ? '' : cx.t('form.no-choices');
-      draw();
+      draw(held);
     } catch (error) {
       if (mine !== turn) return;
       options = [];

@@ -28,6 +28,7 @@ export default {
   'installation.is-paused': 'Angehalten: Es startet nichts, bis Sie fortsetzen. Was inzwischen geschieht, wird nicht nachgeholt.',
   'installation.newer': 'Version {version} ist verfügbar', 'installation.check-connections': 'Verbindungen ansehen',
   'installation.schedules': 'Zeitpläne', 'installation.next': 'nächstes Mal',
+  'schedule.since': 'pausiert', 'schedule.paused': '„{flow}“ ist pausiert. Was ausfällt, wird nicht nachgeholt.', 'schedule.resumed': '„{flow}“ läuft beim nächsten Mal wieder.',
 
   'settings.title': 'Einstellungen', 'settings.save': 'Änderungen speichern', 'settings.saved': 'Die Einstellungen sind gespeichert.', 'settings.reset': 'Änderungen verwerfen',
   'settings.none': 'Es gibt nichts einzustellen.', 'settings.connection': 'Konto bei {title}', 'settings.connection-missing': 'Verbindung wählen',
@@ -58,8 +59,12 @@ export default {
 
   'executions.title': 'Ausführungen', 'executions.status': 'Stand', 'executions.flow': 'Ablauf', 'executions.started': 'Begonnen', 'executions.duration': 'Dauer', 'executions.attempt': 'Versuch',
   'executions.actions': 'Aktionen', 'executions.of': '{n} von {most}', 'executions.next': 'Nächster Versuch {time}.', 'executions.queue': 'In der Schlange', 'executions.setup': 'Vorbereitung', 'executions.run': 'Lauf',
-  'executions.again': 'Noch einmal', 'executions.started-again': 'Sie wurde neu gestartet.', 'executions.cause': 'Gemeldet wurde:', 'executions.repeats': 'Wiederholt eine frühere Ausführung.', 'executions.id': 'Kennung für Rückfragen',
+  'executions.progress': 'Wie weit sie ist', 'executions.again': 'Noch einmal', 'executions.started-again': 'Sie wurde neu gestartet.', 'executions.cause': 'Gemeldet wurde:', 'executions.repeats': 'Wiederholt eine frühere Ausführung.', 'executions.id': 'Kennung für Rückfragen',
   'executions.empty': 'Noch ist nichts gelaufen', 'executions.empty-hint': 'Sobald etwas startet, sehen Sie hier, wie es ausging.',
+  'replay.with': 'Mit …', 'replay.title': 'Noch einmal mit …', 'replay.config': 'Einstellungen', 'replay.current': 'Wie sie jetzt sind', 'replay.original': 'Wie sie damals waren',
+  'replay.config-hint': 'Mit den Verbindungen, die dazu gehören.', 'replay.not-known': 'Mit welchen Einstellungen sie lief, ist nicht bekannt.',
+  'replay.state': 'Was sie sich merkt', 'replay.save': 'Behalten', 'replay.discard': 'Verwerfen', 'replay.state-hint': 'Was sie außerhalb bewirkt, geschieht in jedem Fall.',
+  'replay.was-original': 'Sie läuft mit den Einstellungen von damals.', 'replay.was-discard': 'Was sie sich merkt, wird verworfen.',
   'log.title': 'Was geschah', 'log.empty': 'Es wurde nichts vermerkt.', 'log.waiting': 'Noch nichts vermerkt.', 'log.cut': 'Die ersten {n} Zeilen.', 'level.warn': 'Hinweis', 'level.error': 'Fehler',
   'cancel.cancelled': 'Sie ist abgebrochen.', 'cancel.requested': 'Sie soll aufhören.', 'cancel.finished': 'Sie war schon zu Ende.',
 
@@ -67,14 +72,14 @@ export default {
   'status.queued': 'In der Schlange', 'status.running': 'Läuft', 'status.waiting': 'Wartet', 'status.cancelling': 'Hört auf', 'status.succeeded': 'Fertig', 'status.failed': 'Fehlgeschlagen', 'status.cancelled': 'Abgebrochen', 'status.expired': 'Abgelaufen',
   'health.unknown': 'Nicht getestet', 'health.connected': 'Verbunden', 'health.degraded': 'Hat Schwierigkeiten', 'health.needs-reconnect': 'Neu verbinden nötig',
   'trigger.event': 'durch ein Ereignis', 'trigger.schedule': 'nach Zeitplan', 'trigger.webhook': 'durch den Anbieter', 'trigger.call': 'durch eine Person', 'trigger.follow-up': 'nach einem anderen Ablauf',
-  'trigger.on': 'wenn {event} geschieht', 'trigger.by-call': 'wenn jemand ihn startet',
+  'trigger.on': 'wenn {event} geschieht', 'trigger.by-call': 'wenn jemand ihn startet', 'trigger.by-poll': 'für jede Neuigkeit, die gefunden wird',
   'cron.seconds': { one: 'jede Sekunde', other: 'alle {n} Sekunden' }, 'cron.minutes': { one: 'jede Minute', other: 'alle {n} Minuten' }, 'cron.hours': { one: 'jede Stunde', other: 'alle {n} Stunden' }, 'cron.daily': 'jeden Tag um {time} ({zone})',
 
   'problem.title': 'Das hat nicht geklappt', 'problem.code': 'Code: {code}', 'problem.retry': 'Ein neuer Versuch lohnt sich {time}.', 'problem.instance': 'Vorgang: {instance}',
   'error.offline': 'Der Server ist nicht erreichbar. Prüfen Sie Ihr Netz und versuchen Sie es noch einmal.', 'error.slow': 'Der Server antwortet nicht rechtzeitig. Versuchen Sie es gleich noch einmal.', 'error.unreadable': 'Die Antwort des Servers ist nicht lesbar. Versuchen Sie es gleich noch einmal.',
   'error.input-invalid': 'Manche Eingaben passen nicht.', 'error.config-invalid': 'Manche Einstellungen passen nicht.', 'error.body-too-large': 'Das ist mehr, als auf einmal gesendet werden kann.',
   'error.session-missing': 'Sie sind nicht angemeldet. Melden Sie sich an und versuchen Sie es noch einmal.', 'error.session-expired': 'Ihre Sitzung ist zu Ende. Melden Sie sich neu an.', 'error.capability-missing': 'Ihre Rolle erlaubt das nicht. Fragen Sie die Verwaltung Ihrer Firma.',
-  'error.origin-refused': 'Diese Seite darf das nicht. Laden Sie sie neu und versuchen Sie es noch einmal.', 'error.not-found': 'Das gibt es nicht oder nicht mehr.', 'error.gone': 'Das ist zu alt, um noch da zu sein.',
+  'error.origin-refused': 'Diese Seite darf das nicht. Laden Sie sie neu und versuchen Sie es noch einmal.', 'error.not-found': 'Das gibt es nicht oder nicht mehr.', 'error.gone': 'Das ist zu alt, um noch da zu sein.', 'error.config-gone': 'Die Einstellungen, mit denen sie lief, werden nicht mehr aufbewahrt.',
   'error.conflict': 'Das passt nicht zum jetzigen Stand. Sehen Sie noch einmal hin.', 'error.revision-stale': 'Inzwischen hat jemand anderes etwas geändert.',
   'error.rate-limited': 'Zu viel auf einmal. Nach einer Pause geht es weiter.', 'error.target-unavailable': 'Der Dienst ist zurzeit nicht verfügbar.', 'error.target-saturated': 'Der Dienst ist zurzeit ausgelastet.',
   'error.shutting-down': 'Der Server startet gerade neu. Versuchen Sie es gleich noch einmal.', 'error.deadline-exceeded': 'Es dauerte zu lange und wurde beendet.', 'error.outcome-unknown': 'Niemand weiß, wie es ausging. Sehen Sie beim Anbieter nach.', 'error.cancelled': 'Es wurde abgebrochen.',

@@ -15,7 +15,8 @@ import { sheet } from './styles.js';
  * @property {(key: string, params?: Record<string, any>) => string} t
  * @property {ShadowRoot} root
  * @property {AbortSignal} signal aborted when the screen is left
- * @property {(view: string) => Promise<void>} go leaves for another screen; settles when this one is left
+ * @property {(view: string) => Promise<never>} go leaves for another screen; never settles, so that what led away stays
+ *   busy: a focused button of a screen that is left (inert or not) still takes a key until the browser has drawn again
  * @property {(view: string, props: Record<string, unknown>, ...children: unknown[]) => HTMLElement} link
  * @property {() => Promise<void>} refresh draws the screen again
  * @property {(name: string, detail?: Record<string, string>) => void} emit
@@ -150,11 +151,10 @@ export class CrosspointMarketplace extends HTMLElement {
       api, i18n, t, signal,
       root: this.#root,
       memory: this.#memory,
-      go: (view) => new Promise((left) => {
-        if (signal.aborted) return left();
-        signal.addEventListener('abort', () => left());
-        this.navigate(view);
-      }),
+      go: (view) => {
+        if (!signal.aborted) this.navigate(view);
+        return new Promise(() => {});
+      },
       link: (view, props, ...children) => (this.#hashed
         ? h('a', { href: `#/${view}`, part: 'link', ...props }, children)
         : h('button', { type: 'button', role: 'link', part: 'link', onclick: () => this.navigate(view), ...props, class: `link ${props.class ?? ''}` }, children)),

@@ -28,6 +28,7 @@ export default {
   'installation.is-paused': 'Paused: nothing starts until you resume it. What happens in the meantime is not made up for.',
   'installation.newer': 'version {version} is available', 'installation.check-connections': 'Check your connections',
   'installation.schedules': 'Schedules', 'installation.next': 'next',
+  'schedule.since': 'paused', 'schedule.paused': '“{flow}” is paused. What it would have run is not made up for.', 'schedule.resumed': '“{flow}” runs again at its next time.',
 
   'settings.title': 'Settings', 'settings.save': 'Save changes', 'settings.saved': 'The settings are saved.', 'settings.reset': 'Discard changes',
   'settings.none': 'There is nothing to set.', 'settings.connection': '{title} account', 'settings.connection-missing': 'Choose a connection',
@@ -58,8 +59,12 @@ export default {
 
   'executions.title': 'Executions', 'executions.status': 'Status', 'executions.flow': 'Flow', 'executions.started': 'Started', 'executions.duration': 'Duration', 'executions.attempt': 'Attempt',
   'executions.actions': 'Actions', 'executions.of': '{n} of {most}', 'executions.next': 'Next attempt {time}.', 'executions.queue': 'In the queue', 'executions.setup': 'Preparing', 'executions.run': 'Running',
-  'executions.again': 'Run again', 'executions.started-again': 'It has been started again.', 'executions.cause': 'What was reported:', 'executions.repeats': 'Repeats an earlier execution.', 'executions.id': 'Support code',
+  'executions.progress': 'How far it is', 'executions.again': 'Run again', 'executions.started-again': 'It has been started again.', 'executions.cause': 'What was reported:', 'executions.repeats': 'Repeats an earlier execution.', 'executions.id': 'Support code',
   'executions.empty': 'Nothing has run yet', 'executions.empty-hint': 'As soon as something starts it, you see here how it went.',
+  'replay.with': 'With…', 'replay.title': 'Run again with…', 'replay.config': 'Settings', 'replay.current': 'As they are now', 'replay.original': 'As they were then',
+  'replay.config-hint': 'With the connections that go with them.', 'replay.not-known': 'With which settings it ran is not known.',
+  'replay.state': 'What it remembers', 'replay.save': 'Keep it', 'replay.discard': 'Throw it away', 'replay.state-hint': 'Whatever it does outside happens either way.',
+  'replay.was-original': 'It runs with the settings of that time.', 'replay.was-discard': 'What it remembers is thrown away.',
   'log.title': 'What happened', 'log.empty': 'Nothing was noted.', 'log.waiting': 'Nothing noted yet.', 'log.cut': 'The first {n} lines.', 'level.warn': 'Note', 'level.error': 'Error',
   'cancel.cancelled': 'It is cancelled.', 'cancel.requested': 'It has been told to stop.', 'cancel.finished': 'It had already ended.',
 
@@ -67,14 +72,14 @@ export default {
   'status.queued': 'Queued', 'status.running': 'Running', 'status.waiting': 'Waiting', 'status.cancelling': 'Stopping', 'status.succeeded': 'Done', 'status.failed': 'Failed', 'status.cancelled': 'Cancelled', 'status.expired': 'Expired',
   'health.unknown': 'Not tested', 'health.connected': 'Connected', 'health.degraded': 'Has trouble', 'health.needs-reconnect': 'Reconnect needed',
   'trigger.event': 'by an event', 'trigger.schedule': 'on a schedule', 'trigger.webhook': 'by the provider', 'trigger.call': 'by a person', 'trigger.follow-up': 'after another flow',
-  'trigger.on': 'when {event} happens', 'trigger.by-call': 'when somebody starts it',
+  'trigger.on': 'when {event} happens', 'trigger.by-call': 'when somebody starts it', 'trigger.by-poll': 'for each new thing that is found',
   'cron.seconds': { one: 'every second', other: 'every {n} seconds' }, 'cron.minutes': { one: 'every minute', other: 'every {n} minutes' }, 'cron.hours': { one: 'every hour', other: 'every {n} hours' }, 'cron.daily': 'every day at {time} ({zone})',
 
   'problem.title': 'This did not work', 'problem.code': 'Code: {code}', 'problem.retry': 'Worth another try {time}.', 'problem.instance': 'Reference: {instance}',
   'error.offline': 'The server cannot be reached. Check your network and try again.', 'error.slow': 'The server takes too long to answer. Try again in a moment.', 'error.unreadable': 'The server’s answer cannot be read. Try again in a moment.',
   'error.input-invalid': 'Some of what was entered does not fit.', 'error.config-invalid': 'Some settings do not fit.', 'error.body-too-large': 'That is more than can be sent at once.',
   'error.session-missing': 'You are not signed in. Sign in and try again.', 'error.session-expired': 'Your session has ended. Sign in again.', 'error.capability-missing': 'Your role does not allow this. Ask an administrator of your company.',
-  'error.origin-refused': 'This page may not do that. Reload it and try again.', 'error.not-found': 'This does not exist, or not any more.', 'error.gone': 'This is too old to be kept.',
+  'error.origin-refused': 'This page may not do that. Reload it and try again.', 'error.not-found': 'This does not exist, or not any more.', 'error.gone': 'This is too old to be kept.', 'error.config-gone': 'The settings that it ran with are not kept any more.',
   'error.conflict': 'This does not fit the present state. Look again and decide again.', 'error.revision-stale': 'Somebody else has changed this in the meantime.',
   'error.rate-limited': 'Too much at once. It goes on after a pause.', 'error.target-unavailable': 'The service is not available at the moment.', 'error.target-saturated': 'The service has no capacity to spare at the moment.',
   'error.shutting-down': 'The server is restarting. Try again in a moment.', 'error.deadline-exceeded': 'It took too long and was stopped.', 'error.outcome-unknown': 'Nobody can tell how it ended. Check at the provider.', 'error.cancelled': 'It was cancelled.',

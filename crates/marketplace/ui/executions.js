@@ -1,7 +1,7 @@
 /** Executions of an installation: a table that follows what is not finished, and the business log of each. */
 import { p } from './api.js';
-import { bar, h, swap, words } from './dom.js';
-import { badge, button, busy, empty, moment, problemPanel } from './parts.js';
+import { bar, h, swap, uid, words } from './dom.js';
+import { badge, button, busy, dialog, empty, formShell, moment, problemPanel } from './parts.js';
 
 /** @typedef {import('./element.js').Context} Context */
 
@@ -93,6 +93,17 @@ function story(cx, item) {
   return [what, again].filter(Boolean).join(' ');
 }
 
+/** How far a run says that it is. @param {Context} cx @param {any} progress */
+function howFar(cx, { done, total, text }) {
+  const n = (value) => cx.i18n.numbers.format(value);
+  const known = typeof done === 'number';
+  const whole = known && total > 0;
+  const count = whole ? cx.t('executions.of', { n: n(done), most: n(total) }) : known && n(done);
+  return h('span', { class: 'why far' },
+    whole && h('progress', { value: Math.min(Math.max(done, 0), total), max: total, 'aria-label': cx.t('executions.progress') }),
+    h('span', null, [count, text].filter(Boolean).join(' · ')));
+}
+
 /** @param {Context} cx @param {any} item @param {() => void} wake */
 function row(cx, item, wake) {
   let open = false;
@@ -117,10 +128,12 @@ function row(cx, item, wake) {
     cx.say(cx.t(`cancel.${result}`));
     update(await cx.api.get(p`executions/${item.id}`, cx.signal));
   });
-  const again = act(async () => {
-    await cx.api.post(p`executions/${item.id}/replay`, {});
+  const replay = async (how) => {
+    await cx.api.post(p`executions/${item.id}/replay`, how);
     cx.say(cx.t('executions.started-again'));
-  });
+  };
+  const again = act(() => replay({}));
+  const againWith = act(() => ask(cx, item, replay));
   const toggle = (yes) => {
     open = yes;
     draw();
@@ -143,7 +156,7 @@ function row(cx, item, wake) {
     const run = cx.may('execution-run');
     const about = `${words(item.flow)}, ${cx.i18n.date(item.created)}`;
     swap(head,
-      data('status', badge(cx, 'status', item.status), why && h('span', { class: 'why' }, why)),
+      data('status', badge(cx, 'status', item.status), why && h('span', { class: 'why' }, why), item.status === 'running' && item.progress && howFar(cx, item.progress)),
       data('flow', h('span', { class: 'strong' }, words(item.flow)), h('span', { class: 'muted small block' }, cx.t(`trigger.${item.trigger}`))),
       data('started', moment(cx, item.started ?? item.created)),
       data('duration', total > 0 ? [cx.i18n.duration(total), bar(times)] : h('span', { class: 'muted' }, '–')),
@@ -152,7 +165,8 @@ function row(cx, item, wake) {
       h('td', { role: 'cell', class: 'c-actions' },
         button(cx.t('details'), () => toggle(!open), { class: 'small', 'aria-expanded': String(open), 'data-k': 'details', 'aria-label': `${cx.t('details')}: ${about}` }),
         run && (ended(item)
-          ? button(cx.t('executions.again'), again, { class: 'small', 'data-k': 'act', 'aria-label': `${cx.t('executions.again')}: ${about}` })
+          ? [button(cx.t('executions.again'), again, { class: 'small', 'data-k': 'act', 'aria-label': `${cx.t('executions.again')}: ${about}` }),
+            button(cx.t('replay.with'), againWith, { class: 'small', 'data-k': 'with', 'aria-label': `${cx.t('replay.title')}: ${about}` })]
           : button(cx.t('cancel-run'), cancel, { class: 'small', 'data-k': 'act', 'aria-label': `${cx.t('cancel-run')}: ${about}` }))));
     detail.hidden = !open;
     if (!open) return;
@@ -161,7 +175,8 @@ function row(cx, item, wake) {
       trouble,
       h('dl', { class: 'legend' }, names.map((name, at) => h('div', { class: `l${at}` }, h('dt', null, cx.t(`executions.${name}`)), h('dd', null, cx.i18n.duration(times[at]))))),
       item.failure && h('p', { class: 'small' }, h('span', { class: 'strong' }, cx.t('executions.cause')), ' ', item.failure.message, ' ', h('code', null, item.failure.code)),
-      item.origin?.replay && h('p', { class: 'small muted' }, cx.t('executions.repeats')),
+      item.origin?.replay && h('p', { class: 'small muted' }, [cx.t('executions.repeats'),
+        item.config === 'original' && cx.t('replay.was-original'), item.state === 'discard' && cx.t('replay.was-discard')].filter(Boolean).join(' ')),
       h('h4', null, cx.t('log.title')), log,
       h('p', { class: 'small muted' }, cx.t('executions.id'), ' ', h('code', null, item.id), ' · ', cx.t('version', { version: item.version }))));
   };
@@ -177,6 +192,24 @@ function row(cx, item, wake) {
   draw();
   node.append(head, detail);
   return { node, update, get item() { return item; } };
+}
+
+/** Asks with what an execution is repeated. @param {Context} cx @param {any} item @param {(how: any) => Promise<void>} replay */
+function ask(cx, item, replay) {
+  const how = { config: 'current', state: 'save' };
+  const choice = (name, values) => {
+    const id = uid();
+    return h('div', { class: 'field' }, h('label', { for: id }, cx.t(`replay.${name}`)),
+      h('select', { id, part: 'input', 'aria-describedby': `${id}-hint`, onchange: (event) => { how[name] = event.target.value; } },
+        values.map((value) => h('option', { value, selected: value === how[name] }, cx.t(`replay.${value}`)))),
+      h('p', { class: 'hint', id: `${id}-hint` }, cx.t(values.length > 1 ? `replay.${name}-hint` : 'replay.not-known')));
+  };
+  return dialog(cx, cx.t('replay.title'), (close) => [formShell(cx, {
+    // Without a revision nobody knows what it ran with.
+    forms: [], body: [choice('config', item.revision ? ['current', 'original'] : ['current']), choice('state', ['save', 'discard'])],
+    submit: cx.t('executions.again'), actions: [button(cx.t('cancel'), close)], show: () => [],
+    send: async () => { await replay(how); close(); },
+  }).node]);
 }
 
 /** One line of the business log. @param {Context} cx @param {any} line */

@@ -7,20 +7,50 @@ import { button, formShell, heading, monogram, flowName, triggerWords } from './
 
 /** @typedef {import('./element.js').Context} Context */
 
+/** How many choices of a script are shown at once. */
+const PAGE = 50;
+
 /**
- * Choices of the provider for a form, over the connection that stands in the slot of the source's connector.
+ * Choices for a form: of a script (`flow:<flow>.<list>`), or of the provider over the connection that stands in the slot
+ * of the source's connector.
  * @param {Context} cx
  * @param {any[]} slots
  * @param {() => Record<string, string | undefined>} chosen
+ * @param {string} base where scripts are asked
+ * @param {() => any} config the configuration as far as it is filled in
  */
-export const choicesOver = (cx, slots, chosen) => async (source, search, after) => {
+export const choicesOver = (cx, slots, chosen, base, config) => {
+  const asked = new Map();
+  /** Each script is asked once for what it was told; what failed may be tried again. */
+  const ask = (flow) => {
+    const body = { config: config() ?? {}, connections: filled(chosen()) };
+    const key = JSON.stringify([flow, body]);
+    if (!asked.has(key)) {
+      const answer = cx.api.post(`${base}/${p`choices/${flow}`}`, body);
+      asked.set(key, answer);
+      answer.catch(() => asked.delete(key));
+    }
+    return asked.get(key);
+  };
+  return async (source, search, after) => {
+    if (!source.startsWith('flow:')) return provided(cx, slots, chosen, source, search, after);
+    const end = source.lastIndexOf('.');
+    const { fields } = await ask(source.slice('flow:'.length, end));
+    const typed = search.toLowerCase();
+    const fitting = (fields[source.slice(end + 1)] ?? []).filter(({ label }) => label.toLowerCase().includes(typed));
+    const from = Number(after ?? 0);
+    return { items: fitting.slice(from, from + PAGE), next: fitting.length > from + PAGE ? String(from + PAGE) : null };
+  };
+};
+
+async function provided(cx, slots, chosen, source, search, after) {
   const connector = source.split('.')[0];
   const slot = slots.find((one) => one.connector === connector);
   const id = slot && chosen()[slot.name];
   if (!id) throw Object.assign(new Error(source), { code: 'no-connection' });
   const query = new URLSearchParams({ ...(search && { search }), ...(after && { after }) });
   return cx.api.get(p`connections/${id}/choices/${source}` + (query.size ? `?${query}` : ''), cx.signal);
-};
+}
 
 /** @param {Context} cx @param {string} name */
 export async function install(cx, name) {
@@ -34,8 +64,10 @@ export async function install(cx, name) {
     if (!fitting.some((one) => one.id === draft.connections[slot.name])) draft.connections[slot.name] = fitting.length === 1 ? fitting[0].id : undefined;
   }
 
-  const env = { choices: choicesOver(cx, slots, () => draft.connections) };
-  const configure = schemaForm(cx, item.config_schema ?? {}, draft.config, env);
+  let configure;
+  // Fields ask while the form is being made, when there is nothing to read yet.
+  const env = { choices: choicesOver(cx, slots, () => draft.connections, p`catalogue/${name}`, () => (configure ? configure.read() : draft.config)) };
+  configure = schemaForm(cx, item.config_schema ?? {}, draft.config, env);
   const steps = [slots.length && 'connect', !configure.empty && 'configure', 'review'].filter(Boolean);
   const progress = h('ol', { class: 'steps', 'aria-label': cx.t('install.steps') });
   const place = h('div', { class: 'box step', part: 'card' });
@@ -92,7 +124,6 @@ export async function install(cx, name) {
         cx.memory.delete(key);
         cx.emit('installed', { id: made.id, integration: name });
         cx.say(cx.t('install.done', { title: item.title }));
-        // Busy until the screen changes, so that a second click finds nothing to do.
         await cx.go(p`installed/${made.id}`);
       },
       caught: (error) => {

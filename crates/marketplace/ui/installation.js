@@ -92,16 +92,33 @@ export async function installation(cx, id, tab = 'activity') {
     page.append(await settings(cx, { path, item, title, get: () => ({ one, revision }), take }));
     return page;
   }
-  if (one.schedules?.length) {
-    page.append(h('section', null, h('h3', null, cx.t('installation.schedules')), h('ul', { class: 'facts' }, one.schedules.map((schedule) => h('li', null, icon('clock'),
-      h('div', null, h('p', { class: 'strong' }, words(schedule.flow)), h('p', { class: 'small muted' }, cx.i18n.cron(schedule),
-        schedule.next && one.state === 'active' && [' · ', cx.t('installation.next'), ' ', moment(cx, schedule.next)])))))));
-  }
+  if (one.schedules?.length) page.append(schedules(cx, path, () => one, manage, act));
   if (cx.may('execution-read')) {
     runs = await executions(cx, id);
     page.append(runs.node);
   }
   return page;
+}
+
+/** When it runs by itself, and rests from that. @param {Context} cx @param {string} path @param {() => any} get @param {boolean} manage @param {(work: () => Promise<void>) => any} act */
+function schedules(cx, path, get, manage, act) {
+  const list = h('ul', { class: 'facts' });
+  const draw = () => swap(list, get().schedules.map((schedule, at) => {
+    const { flow, next, paused } = schedule;
+    const verb = paused ? 'resume' : 'pause';
+    const turn = act(async () => {
+      get().schedules[at] = await cx.api.post(`${path}/${p`schedules/${flow}/${verb}`}`);
+      cx.say(cx.t(`schedule.${verb}d`, { flow: words(flow) }));
+      draw();
+    });
+    return h('li', null, icon(paused ? 'pause' : 'clock'),
+      h('div', { class: 'grow' }, h('p', { class: 'strong' }, words(flow)), h('p', { class: 'small muted' }, cx.i18n.cron(schedule),
+        paused && [' · ', cx.t('schedule.since'), ' ', moment(cx, paused)],
+        next && get().state === 'active' && [' · ', cx.t('installation.next'), ' ', moment(cx, next)])),
+      manage && button(cx.t(`installation.${verb}`), turn, { class: 'small', 'data-k': `turn ${flow}`, 'aria-label': `${cx.t(`installation.${verb}`)}: ${words(flow)}` }));
+  }));
+  draw();
+  return h('section', null, h('h3', null, cx.t('installation.schedules')), list);
 }
 
 /** Starts a flow, after asking for its input if it takes one. @param {Context} cx @param {string} path @param {any} flow @param {() => Promise<unknown>} started */
@@ -134,7 +151,8 @@ async function settings(cx, { path, item, title, get, take }) {
     const { one, revision } = get();
     let base = revision;
     const chosen = { ...one.connections };
-    const form = schemaForm(cx, item.config_schema ?? {}, one.config, { choices: choicesOver(cx, slots, () => chosen) });
+    let form;
+    form = schemaForm(cx, item.config_schema ?? {}, one.config, { choices: choicesOver(cx, slots, () => chosen, path, () => (form ? form.read() : one.config)) });
     const selects = slots.map((slot) => connectionSelect(cx, slot, all, chosen));
     if (!slots.length && form.empty) return swap(place, h('p', { class: 'muted' }, cx.t('settings.none')));
     const shell = formShell(cx, {

@@ -175,7 +175,7 @@ export const flowName = ({ name }) => words(name);
 export function triggerWords(cx, { trigger }) {
   if (trigger?.kind === 'schedule') return trigger.schedule ? cx.i18n.cron(trigger.schedule) : cx.t('trigger.schedule');
   if (trigger?.kind === 'event') return cx.t('trigger.on', { event: trigger.event ?? '' });
-  return cx.t('trigger.by-call');
+  return cx.t(trigger?.kind === 'poll' ? 'trigger.by-poll' : 'trigger.by-call');
 }
 
 /** A moment, relative to now, with the exact time for those who point at it. @param {Context} cx @param {string} time */

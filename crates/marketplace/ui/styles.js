@@ -224,6 +224,7 @@ td { border-block-start: 1px solid var(--border); font-variant-numeric: tabular-
 .c-status { max-inline-size: 18rem; }
 .c-duration, .c-attempt { white-space: nowrap; }
 .why { display: block; margin-block-start: 0.25rem; font-size: 0.8125rem; color: var(--muted); }
+.far progress { display: block; inline-size: 100%; max-inline-size: 10rem; accent-color: var(--accent); }
 .bar { display: block; inline-size: 5rem; block-size: 4px; margin-block-start: 0.375rem; border-radius: 2px; }
 .p0 { fill: color-mix(in srgb, var(--muted) 55%, var(--surface)); } .p1 { fill: var(--warn); } .p2 { fill: var(--accent); }
 .detail-row td { border-block-start: 0; padding-block-start: 0; }

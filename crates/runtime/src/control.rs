@@ -4,14 +4,14 @@ use crate::{CronTimetable, FlowHandler, attention, handler::Inner};
 use async_trait::async_trait;
 use bytes::Bytes;
 use crosspoint_core::{
-    Cancel, Code, Control, CustomerId, CustomerScope, Enqueued, Envelope, Error, ErrorExt, Event, Failure,
-    Installation, InstallationId, InstallationState, InvocationId, Origin, Page, ReplayOptions, Result, ScheduleSpec,
-    Scope, StopReason, Submit, Submitted, Timestamp, Timetable,
+    Cancel, Choice, Code, Control, CustomerId, CustomerScope, Enqueued, Envelope, Error, ErrorExt, Event, Failure,
+    Installation, InstallationId, InstallationState, InvocationId, Origin, Page, ReplayConfig, ReplayOptions, Result,
+    Schedule, ScheduleSpec, Scope, StopReason, Submit, Submitted, Timestamp, Timetable,
 };
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Starts and steers what a [`FlowHandler`] runs: events, schedules, calls, cancel and replay.
+/// Starts and steers what a [`FlowHandler`] runs: events, schedules, polls, calls, cancel and replay.
 ///
 /// ```no_run
 /// # async fn demo(handler: crosspoint_runtime::FlowHandler, submit: std::sync::Arc<dyn crosspoint_core::Submit>) -> crosspoint_core::Result<()> {
@@ -119,6 +119,40 @@ impl Runtime {
         self.inner.starter.for_call(&installation, flow, input)
     }
 
+    /// What the last attempt of an execution ran with.
+    async fn original(
+        &self,
+        scope: &CustomerScope,
+        id: InvocationId,
+        installation: InstallationId,
+    ) -> Result<Installation> {
+        let store = &self.inner.store;
+        let execution = store.executions.get(scope.into(), id).await?;
+        let execution = execution.ok_or_else(|| not_found("execution"))?;
+        let Some(revision) = execution.revision else {
+            return Err(config_gone("it is not known with which configuration it ran"));
+        };
+        let original = store.installations.as_of(scope.into(), installation, revision).await?;
+        let original =
+            original.ok_or_else(|| config_gone("the configuration that it ran with is not kept any more"))?;
+        if self.inner.starter.find(&original).await.is_err() {
+            let message = "the version of the integration that it ran is not offered here any more";
+            return Err(Error::new(Code::Conflict, message).with("version", &original.version));
+        }
+        for (slot, connection) in &original.connections {
+            if store.connections.get(scope.into(), *connection).await?.is_none() {
+                return Err(config_gone("a connection that it used was removed").with("connection", slot));
+            }
+        }
+        Ok(original)
+    }
+
+    async fn is_active(&self, scope: &CustomerScope, id: InstallationId) -> Result<bool> {
+        let found = self.inner.store.installations.get(scope.into(), id).await?;
+        let found = found.ok_or_else(|| not_found("installation"))?;
+        Ok(found.state == InstallationState::Active)
+    }
+
     async fn enqueue(&self, envelopes: Vec<Envelope>) -> Result<Vec<InvocationId>> {
         if envelopes.is_empty() {
             return Ok(Vec::new());
@@ -192,6 +226,10 @@ impl Runtime {
     }
 }
 
+pub(crate) fn config_gone(message: &str) -> Error {
+    Error::new(Code::ConfigGone, message)
+}
+
 fn not_found(what: &str) -> Error {
     Error::new(Code::NotFound, format!("there is no such {what}"))
 }
@@ -215,6 +253,17 @@ impl Control for Runtime {
         let envelope = envelope.ok_or_else(|| not_found("execution"))?;
         let clock = &*self.inner.clock;
         let mut again = envelope.again(InvocationId::mint(clock), clock.now(), Origin::Replay(id));
+        if let Some(flow) = &mut again.flow {
+            flow.state = options.state;
+            flow.revision = match options.config {
+                ReplayConfig::Original => {
+                    let original = self.original(scope, id, flow.installation).await?;
+                    flow.version = original.version.as_str().into();
+                    Some(original.revision)
+                }
+                _ => None,
+            };
+        }
         if let Some(input) = options.input {
             *again.invocation.request.body_mut() = Bytes::from(input.to_string());
         }
@@ -234,6 +283,49 @@ impl Control for Runtime {
         let id = envelope.id();
         self.enqueue(vec![envelope]).await?;
         Ok(id)
+    }
+
+    async fn fields(
+        &self,
+        scope: &CustomerScope,
+        installation: &Installation,
+        flow: &str,
+    ) -> Result<BTreeMap<String, Vec<Choice>>> {
+        self.inner.fields(scope, installation, flow).await
+    }
+
+    async fn pause_schedule(
+        &self,
+        scope: &CustomerScope,
+        installation: InstallationId,
+        flow: &str,
+        paused: bool,
+    ) -> Result<Schedule> {
+        let schedules = &self.inner.store.schedules;
+        let mut active = self.is_active(scope, installation).await?;
+        loop {
+            let known = schedules.of(scope.into(), installation).await?;
+            let known = known.into_iter().find(|schedule| schedule.flow == flow);
+            let known = known.ok_or_else(|| not_found("schedule"))?;
+            let now = self.inner.clock.now();
+            let (paused, next) = match paused {
+                true => (Some(now), None),
+                false if known.paused.is_none() => return Ok(known),
+                // From now on: what passed while it rested is not made up for.
+                false if active => (None, self.timetable.next(&known.spec, now)?),
+                false => (None, None),
+            };
+            let schedule = schedules.pause(scope.into(), installation, flow, paused, next).await?;
+            let schedule = schedule.ok_or_else(|| not_found("schedule"))?;
+            // Had the installation been resumed in between, the schedule would have no next tick.
+            let was = std::mem::replace(&mut active, self.is_active(scope, installation).await?);
+            if paused.is_some() || was || !active {
+                return Ok(schedule);
+            }
+            schedules
+                .pause(scope.into(), installation, flow, Some(now), None)
+                .await?;
+        }
     }
 }
 

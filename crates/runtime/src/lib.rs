@@ -9,6 +9,7 @@ mod control;
 mod egress;
 mod handler;
 mod inprocess;
+mod numbers;
 mod problem;
 mod redact;
 mod runners;
@@ -30,7 +31,7 @@ pub use runners::Runners;
 pub use spawn::SandboxOptions;
 pub use starter::{Capacity, Starter, labelled, target_of};
 #[cfg(unix)]
-pub use subprocess::Subprocess;
+pub use subprocess::{Subprocess, WarmOptions, WarmStats};
 pub use timetable::CronTimetable;
 pub use trust::{Subject, Trust, TrustClass};
 

@@ -215,15 +215,15 @@ impl Starter {
     pub fn for_call(&self, installation: &Installation, flow: &str, input: &Value) -> Result<Envelope> {
         let integration = self.version(installation)?;
         let flow = flow_of(&integration, flow)?;
-        let now = tick(self.clock.now())?;
+        let now = match flow.source {
+            Source::Schedule(_) if input.is_null() => Some(tick(self.clock.now())?),
+            _ => None,
+        };
         let begin = Begin {
             id: InvocationId::mint(&*self.clock),
             installation,
             trigger: TriggerKind::Call,
-            input: match flow.source {
-                Source::Schedule(_) if input.is_null() => &now,
-                _ => input,
-            },
+            input: now.as_ref().unwrap_or(input),
         };
         self.envelope(begin, &integration, flow)
     }

@@ -1,6 +1,6 @@
 //! How far code is trusted, by who wrote it and for whom it runs.
 
-use crosspoint_core::{AnyIntegration, CustomerId, Egress, Isolation, Limits, Work};
+use crosspoint_core::{AnyIntegration, CustomerId, Egress, FlowDefinition, Isolation, Limits, RunSpec, Work};
 use std::{fmt, sync::Arc};
 
 /// What is asked about.
@@ -73,16 +73,16 @@ impl TrustClass {
         self.label.as_deref()
     }
 
-    pub(crate) fn required(&self, asked: Isolation) -> Isolation {
-        self.isolation.map_or(asked, |weakest| weakest.max(asked))
-    }
-
-    pub(crate) const fn most_egress(&self) -> Option<&Egress> {
-        self.egress.as_ref()
-    }
-
-    pub(crate) fn within(&self, asked: Limits) -> Limits {
-        self.limits.map_or(asked, |most| asked.within(&most))
+    /// Holds a run to it, with what its flow asks for: limits, way out, level.
+    pub(crate) fn hold(&self, spec: &mut RunSpec, flow: &FlowDefinition) {
+        let asked = flow.options.limits;
+        spec.limits = self.limits.map_or(asked, |most| asked.within(&most));
+        spec.egress = self.egress.clone();
+        let asked = match &flow.work {
+            Work::Script(script) => script.required_isolation(),
+            _ => Isolation::Trusted,
+        };
+        spec.require = self.isolation.map_or(asked, |weakest| weakest.max(asked));
     }
 }
 

@@ -11,6 +11,9 @@ const STATEMENTS: usize = 160;
 /// Pages of WAL after which it is copied back: 8 MiB.
 const CHECKPOINT_PAGES: u32 = 2000;
 
+/// How long a connection waits for others. Writers wait at the turnstile; this is for whoever else has the file open.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The connection that writes; the caller holds the turnstile, because switching to WAL needs the file alone.
 pub(crate) fn writer(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -38,9 +41,15 @@ pub(crate) fn reader(path: &Path) -> Result<Connection> {
     Ok(db)
 }
 
+/// Runs `f` without waiting for anybody; `None` if it fails.
+pub(crate) fn impatiently<T>(db: &Connection, f: impl FnOnce(&Connection) -> Result<T>) -> Option<T> {
+    let waits = |most| db.busy_timeout(most).is_ok();
+    let answer = if waits(Duration::ZERO) { f(db).ok() } else { None };
+    waits(PATIENCE).then_some(answer).flatten()
+}
+
 fn common(db: &Connection) -> Result<()> {
-    // Writers wait at the turnstile; this is for whoever else has the file open.
-    db.busy_timeout(Duration::from_secs(10)).map_err(store_error)?;
+    db.busy_timeout(PATIENCE).map_err(store_error)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     // Without it the planner looks at bound values (the bundled SQLite has STAT4) and prepares every statement with a
     // bound LIMIT again at each use.

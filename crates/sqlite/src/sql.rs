@@ -28,7 +28,7 @@ macro_rules! seen {
     ($rest:literal) => {
         concat!(
             "SELECT c.head, q.state, q.due, q.attempt, q.stop, q.close, q.started, q.note, d.state, d.attempt, d.started, \
-             d.finished, d.note, d.reply FROM cp_call c LEFT JOIN cp_queue q ON q.seq = c.seq \
+             d.finished, d.note, d.reply, q.progress FROM cp_call c LEFT JOIN cp_queue q ON q.seq = c.seq \
              LEFT JOIN cp_done d ON d.seq = c.seq ",
             $rest
         )
@@ -65,8 +65,8 @@ statements! { HOT:
     CALL_KNOWN = "SELECT 1 FROM cp_call WHERE id = ?1";
     CALL_OWNER = "SELECT c.seq, c.flow, l.customer FROM cp_call c CROSS JOIN cp_lane l ON l.id = c.lane WHERE c.id = ?1";
     QUEUE_ADD = "INSERT INTO cp_queue (seq, lane, flow, prio, state, due, fence, attempt, max_attempts, repeatable, begun, \
-                 stop, close, okey, since, started, expires, note, hold, size, bounds) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, NULL, ?16, ?17, ?18)";
+                 stop, close, okey, since, started, expires, note, hold, size, bounds, pin) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, ?19, ?16, ?17, ?18, ?20)";
     KEY_GET = "SELECT fingerprint, id FROM cp_key WHERE scope = ?1 AND expires > ?2";
     KEY_PUT = "INSERT INTO cp_key (scope, fingerprint, id, expires) VALUES (?1, ?2, ?3, ?4) \
                ON CONFLICT (scope) DO UPDATE SET fingerprint = excluded.fingerprint, id = excluded.id, \
@@ -83,12 +83,14 @@ statements! { HOT:
     LEASE_NEWEST = "SELECT q.seq, q.fence, q.attempt, q.close, q.since, q.expires, q.flow, c.id, c.head, c.request, \
                     q.hold, q.note, q.bounds FROM cp_queue q CROSS JOIN cp_call c ON c.seq = q.seq \
                     WHERE q.lane = ?1 AND q.state = 0 AND q.prio = ?2 ORDER BY q.seq DESC LIMIT ?3";
-    LEASE_SET = "UPDATE cp_queue SET state = 1, due = ?2, fence = ?3, attempt = ?4, begun = ?5, close = ?6, started = ?7 \
-                 WHERE seq = ?1";
+    LEASE_SET = "UPDATE cp_queue SET state = 1, due = ?2, fence = ?3, attempt = ?4, begun = ?5, close = ?6, started = ?7, \
+                 progress = NULL WHERE seq = ?1";
     EXTEND = "UPDATE cp_queue SET due = ?3 WHERE seq = ?1 AND fence = ?2 AND state = 1 RETURNING stop, close";
     BEGIN = "UPDATE cp_queue SET begun = 1 WHERE seq = ?1 AND fence = ?2 AND state = 1";
-    COMPLETE = "DELETE FROM cp_queue WHERE seq = ?1 AND fence = ?2 AND state = 1 AND flow IS NULL \
-                RETURNING attempt, started, okey, note, bounds";
+    // `OR FAIL` is as good as the default for one row, and needs no journal of its own to take back what it has done.
+    COMPLETE = "INSERT OR FAIL INTO cp_done (seq, state, fence, attempt, started, finished, note, reply) \
+                SELECT seq, 1, fence, attempt, started, ?3, note, ?4 FROM cp_queue \
+                WHERE seq = ?1 AND fence = ?2 AND state = 1 AND flow IS NULL AND okey IS NULL AND bounds = 0";
     QUEUE_LEASED = row!("WHERE seq = ?1 AND fence = ?2 AND state = 1");
     QUEUE_ROW = row!("WHERE seq = ?1");
     QUEUE_MOVE = "UPDATE cp_queue SET state = ?2, due = ?3, attempt = ?4, begun = 0, close = ?5, since = ?6, note = ?7, \
@@ -127,6 +129,9 @@ statements! { HOT:
                  ON CONFLICT (flow) DO UPDATE SET version = excluded.version, value = excluded.value";
     LOG_LAST = "SELECT max(n) FROM cp_log WHERE seq = ?1";
     LOG_ADD = "INSERT INTO cp_log (seq, n, at, level, audience, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    PROGRESS_SET = "UPDATE cp_queue SET progress = ?3 WHERE seq = ?1 AND fence = ?2 AND state = 1 AND flow IS NOT NULL";
+    PAST_USED = "UPDATE cp_past SET used = max(used, ?3) WHERE first <= ?2 AND last >= ?2 \
+                 AND installation = (SELECT installation FROM cp_flow WHERE id = ?1)";
     SCHEDULE_FIRE = "UPDATE cp_schedule SET next = ?4 WHERE installation = ?1 AND flow = ?2 AND next = ?3";
 }
 
@@ -157,17 +162,23 @@ statements! { READS:
                      ORDER BY n LIMIT ?4";
     STATE_GET = "SELECT f.customer, s.version, s.value FROM cp_flow f CROSS JOIN cp_flow_state s ON s.flow = f.id \
                  WHERE f.installation = ?1 AND f.name = ?2";
-    SCHEDULES_DUE = "SELECT installation, customer, flow, spec, next FROM cp_schedule WHERE next <= ?1 \
+    SCHEDULES_DUE = "SELECT installation, customer, flow, spec, next, paused FROM cp_schedule WHERE next <= ?1 \
                      ORDER BY next LIMIT ?2";
-    SCHEDULES_OF = "SELECT installation, customer, flow, spec, next FROM cp_schedule WHERE installation = ?1 ORDER BY flow";
+    SCHEDULES_OF = "SELECT installation, customer, flow, spec, next, paused FROM cp_schedule WHERE installation = ?1 \
+                    ORDER BY flow";
     SCHEDULE_SOONEST = "SELECT next FROM cp_schedule WHERE next > ?1 ORDER BY next LIMIT 1";
-    INSTALLATION = "SELECT id, customer, integration, version, state, attention, config, connections, revision, created, \
-                    updated FROM cp_installation WHERE id = ?1";
+    INSTALLATION = "SELECT i.id, i.customer, i.integration, i.version, i.state, i.attention, i.config, i.connections, \
+                    i.revision, i.created, i.updated, s.name, s.generation, s.sealed FROM cp_installation i \
+                    LEFT JOIN cp_secret s ON s.installation = i.id WHERE i.id = ?1";
     INSTALLATIONS = "SELECT id, customer, integration, version, state, attention, config, connections, revision, created, \
                      updated FROM cp_installation WHERE (created, id) < (?1, ?2) ORDER BY created DESC, id DESC LIMIT ?3";
     INSTALLATIONS_OF = "SELECT id, customer, integration, version, state, attention, config, connections, revision, \
                         created, updated FROM cp_installation WHERE customer = ?4 AND (created, id) < (?1, ?2) \
                         ORDER BY created DESC, id DESC LIMIT ?3";
+    INSTALLATION_SINCE = "SELECT since, kept, revision FROM cp_installation WHERE id = ?1";
+    PAST = "SELECT first, version, config, connections FROM cp_past WHERE installation = ?1 AND first <= ?2 \
+            AND last >= ?2 ORDER BY first DESC LIMIT 1";
+    PAST_SECRETS = "SELECT name, generation, sealed FROM cp_past_secret WHERE installation = ?1 AND first = ?2";
     SECRETS_OF = "SELECT name, generation, sealed FROM cp_secret WHERE installation = ?1";
     CONNECTION = "SELECT id, customer, connector, label, scheme, variables, health, sealed, generation, created, updated \
                   FROM cp_connection WHERE id = ?1";
@@ -193,17 +204,35 @@ statements! { RARE:
     LOG_DELETE = "DELETE FROM cp_log WHERE seq = ?1";
     KEYS_EXPIRED = "SELECT n FROM cp_key WHERE expires <= ?1 ORDER BY expires LIMIT ?2";
     KEY_DELETE = "DELETE FROM cp_key WHERE n = ?1";
-    INSTALLATION_OWNER = "SELECT customer, revision FROM cp_installation WHERE id = ?1";
+    INSTALLATION_STANDING = "SELECT customer, revision, state, version, config, connections, since, kept \
+                             FROM cp_installation WHERE id = ?1";
     INSTALLATION_ADD = "INSERT INTO cp_installation (id, customer, integration, version, state, attention, config, \
-                        connections, revision, created, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                        connections, revision, created, updated, since, kept) \
+                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?9, ?9)";
     INSTALLATION_SET = "UPDATE cp_installation SET integration = ?2, version = ?3, state = ?4, attention = ?5, \
-                        config = ?6, connections = ?7, revision = ?8, updated = ?9 WHERE id = ?1";
+                        config = ?6, connections = ?7, revision = ?8, updated = ?9, since = ?10, kept = ?8 WHERE id = ?1";
+    PAST_ADD = "INSERT INTO cp_past (installation, first, last, used, version, config, connections) \
+                SELECT id, ?2, ?3, ?4, version, config, connections FROM cp_installation WHERE id = ?1";
+    PAST_SECRETS_ADD = "INSERT INTO cp_past_secret (installation, first, name, generation, sealed) \
+                        SELECT installation, ?2, name, generation, sealed FROM cp_secret WHERE installation = ?1";
+    PAST_OVER = "SELECT first FROM cp_past WHERE installation = ?1 ORDER BY first DESC LIMIT -1 OFFSET ?2";
+    PAST_DELETE = "DELETE FROM cp_past WHERE installation = ?1 AND first = ?2";
+    PAST_SECRETS_DELETE = "DELETE FROM cp_past_secret WHERE installation = ?1 AND first = ?2";
+    PAST_CLEAR = "DELETE FROM cp_past WHERE installation = ?1";
+    PAST_SECRETS_CLEAR = "DELETE FROM cp_past_secret WHERE installation = ?1";
+    PAST_UNUSED = "SELECT p.installation, p.first FROM cp_past p WHERE p.used < ?1 AND NOT EXISTS ( \
+                   SELECT 1 FROM cp_flow f CROSS JOIN cp_queue q ON q.flow = f.id AND q.pin IS NOT NULL \
+                   WHERE f.installation = p.installation AND q.pin BETWEEN p.first AND p.last) ORDER BY p.used LIMIT ?2";
     INSTALLATION_DELETE = "DELETE FROM cp_installation WHERE id = ?1";
     SECRET_ADD = "INSERT INTO cp_secret (installation, name, generation, sealed) VALUES (?1, ?2, ?3, ?4)";
     SECRETS_DELETE = "DELETE FROM cp_secret WHERE installation = ?1";
-    SCHEDULE_ADD = "INSERT INTO cp_schedule (installation, flow, customer, spec, next) VALUES (?1, ?2, ?3, ?4, ?5) \
-                    ON CONFLICT (installation, flow) DO UPDATE SET customer = excluded.customer, spec = excluded.spec, \
-                    next = excluded.next";
+    SCHEDULE_ADD = "INSERT INTO cp_schedule (installation, flow, customer, spec, next, paused) \
+                    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (installation, flow) DO UPDATE \
+                    SET customer = excluded.customer, spec = excluded.spec, next = excluded.next, paused = excluded.paused";
+    SCHEDULES_PAUSED = "SELECT flow, paused FROM cp_schedule WHERE installation = ?1 AND paused IS NOT NULL";
+    SCHEDULE_ONE = "SELECT installation, customer, flow, spec, next, paused FROM cp_schedule WHERE installation = ?1 \
+                    AND flow = ?2";
+    SCHEDULE_PAUSE = "UPDATE cp_schedule SET paused = ?3, next = ?4 WHERE installation = ?1 AND flow = ?2";
     SCHEDULES_DELETE = "DELETE FROM cp_schedule WHERE installation = ?1";
     STATE_DELETE = "DELETE FROM cp_flow_state WHERE flow = ?1";
     CONNECTION_OWNER = "SELECT customer, generation FROM cp_connection WHERE id = ?1";

@@ -14,6 +14,7 @@ use crosspoint_core::{Clock, Code, Error, Result, Store};
 use rusqlite::Connection;
 use std::{
     fmt,
+    hash::Hash,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -143,10 +144,26 @@ impl Sqlite {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
+        self.run_timers().await?;
+        self.inner.readers.read(f).await
+    }
+
+    /// The same for one record, in one statement; `key` names it among all there are.
+    pub(crate) async fn read_one<T, F>(&self, key: impl Hash + Send, f: F) -> Result<Option<T>>
+    where
+        F: Fn(&Connection) -> Result<Option<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run_timers().await?;
+        self.inner.readers.read_one(key, f).await
+    }
+
+    /// Has the writer run timers that are due.
+    async fn run_timers(&self) -> Result<()> {
         if self.inner.clock.now().as_millis() >= self.inner.writer.due() {
             self.write(|_| Ok(())).await?;
         }
-        self.inner.readers.read(f).await
+        Ok(())
     }
 }
 

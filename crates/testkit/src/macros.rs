@@ -71,7 +71,8 @@ macro_rules! conformance {
                 a_retry_may_write_it, flows_do_not_share_it, a_checkpoint_is_kept_before_the_end,
                 a_checkpoint_replaces_what_was_read, a_checkpoint_outlives_its_attempt,
                 a_stale_worker_cannot_checkpoint, a_call_of_a_service_has_no_state;
-            logs: lines_are_kept_in_order, a_line_is_kept_whole, a_stale_worker_leaves_no_line;
+            logs: lines_are_kept_in_order, a_line_is_kept_whole, a_stale_worker_leaves_no_line,
+                progress_is_told_while_it_runs, a_stale_worker_tells_no_progress;
             starts: they_come_with_the_finish, a_stale_finish_starts_nothing, a_known_start_is_not_made_twice,
                 they_keep_their_terms, an_announced_start_is_a_duplicate;
             close: exhausted_by_failures, exhausted_by_lost_workers, a_lost_close_comes_again, expired,
@@ -82,8 +83,13 @@ macro_rules! conformance {
             installations: a_record_is_kept_whole, a_stale_save_writes_nothing, a_save_knows_whether_it_creates,
                 a_race_has_one_winner, starts_come_with_the_save, schedules_are_replaced_with_it,
                 removing_takes_what_belongs_to_it, installations_are_listed;
+            past: each_revision_is_kept_whole, what_changes_nothing_is_the_same, a_draft_has_no_past,
+                it_goes_with_the_installation, it_is_kept_while_an_execution_refers_to_it,
+                it_is_kept_for_what_is_to_run, the_record_says_what_it_ran_with, there_is_an_end_to_it,
+                the_terms_of_a_replay_are_kept;
             schedules: the_soonest_are_due_first, a_schedule_is_kept_whole, a_tick_is_fired_once,
-                a_stale_tick_starts_nothing, a_tick_may_be_skipped, a_tick_has_one_identity;
+                a_stale_tick_starts_nothing, a_tick_may_be_skipped, a_paused_one_rests,
+                a_save_lets_it_rest, a_tick_has_one_identity;
             connections: a_record_is_kept_whole, a_stale_credential_is_refused, a_race_has_one_winner,
                 health_makes_no_save_stale, removing_says_whether_it_existed, connections_are_listed;
             customers: a_customer_is_made_once, customers_are_listed_by_id;

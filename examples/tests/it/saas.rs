@@ -1,6 +1,7 @@
 //! The promises of the `saas` example.
 
 use crate::client::{Saas, until};
+use crosspoint::{Platform, core::Isolation};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, path::Path};
 
@@ -12,7 +13,7 @@ fn install(saas: &Saas, integration: &str, config: &Value, connections: &Value) 
     made["id"].as_str().unwrap().to_owned()
 }
 
-fn install_booking(saas: &Saas) -> String {
+fn connect(saas: &Saas) -> Value {
     let body = json!({ "connector": "ledgerly", "fields": { "api_key": "ledgerly-demo-key" } });
     let connection = saas.post(&format!("{API}/connections"), &body).expect(201).json();
     let test = saas.post(
@@ -20,12 +21,31 @@ fn install_booking(saas: &Saas) -> String {
         &json!({}),
     );
     assert_eq!(test.json()["ok"], true, "{}", test.body);
+    json!({ "ledger": connection["id"] })
+}
+
+fn install_booking(saas: &Saas) -> String {
     install(
         saas,
         "ledgerly-booking",
         &json!({ "account": "revenue" }),
-        &json!({ "ledger": connection["id"] }),
+        &connect(saas),
     )
+}
+
+/// At what level scripts have to run here: sandboxed, unless this machine cannot do it.
+fn level() -> String {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(Platform::probe());
+    if report.level < Isolation::Sandboxed {
+        eprintln!("not tested at `sandboxed`: {:?}", report.missing);
+        assert!(!required(), "`sandboxed` is missing: {:?}", report.missing);
+    }
+    report.level.min(Isolation::Sandboxed).to_string()
+}
+
+fn required() -> bool {
+    std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|value| value == "1")
 }
 
 fn executions(saas: &Saas, installation: &str) -> Vec<Value> {
@@ -50,14 +70,24 @@ fn booked(data: &Path) -> Vec<String> {
         .collect()
 }
 
-fn exported(data: &Path) -> usize {
-    let files = std::fs::read_dir(data.join("exports/acme"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let csv = files.filter(|file| file.file_name().to_string_lossy().ends_with(".csv"));
-    csv.map(|file| std::fs::read_to_string(file.path()).unwrap().lines().count() - 1)
-        .sum()
+/// What stands in the files that the script has made, without the names of the columns.
+fn exported(saas: &Saas, installation: &str, level: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for execution in executions(saas, installation) {
+        if execution["flow"] != "export" || execution["status"] != "succeeded" {
+            continue;
+        }
+        assert_eq!(execution["isolation"], level, "{execution}");
+        let file = saas.get(&format!("/exports/{}", execution["id"].as_str().unwrap()));
+        assert_eq!(file.header("content-type"), Some("text/csv; charset=utf-8"));
+        let mut text = file.body.lines();
+        assert_eq!(text.next(), Some("id,created,item,cents"));
+        let before = lines.len();
+        lines.extend(text.map(ToOwned::to_owned));
+        let summary = format!("{} orders exported to orders-from-", lines.len() - before);
+        assert!(saas.get("/exports").body.contains(&summary), "{summary}");
+    }
+    lines
 }
 
 #[test]
@@ -73,7 +103,7 @@ fn orders_are_booked_and_exported_and_nothing_is_lost_by_kill_9() {
     let saas = Saas::start(data, "ann", port);
     order(&saas, "before anything is installed");
     let booking = install_booking(&saas);
-    install(&saas, "csv-export", &json!({}), &json!({}));
+    let export = install(&saas, "csv-export", &json!({}), &json!({}));
     order(&saas, "first");
     until("the first order is booked", || (booked(data).len() == 1).then_some(()));
 
@@ -103,8 +133,60 @@ fn orders_are_booked_and_exported_and_nothing_is_lost_by_kill_9() {
     );
     let texts = booked(data);
     assert_eq!(texts.len(), 6, "each order is booked once: {texts:?}");
-    until("all orders are exported", || (exported(data) == 7).then_some(()));
+    let level = level();
+    let lines = until("all orders are exported", || {
+        let lines = exported(&saas, &export, &level);
+        (lines.len() >= 7).then_some(lines)
+    });
+    let exported: BTreeSet<&str> = lines.iter().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(
+        (lines.len(), exported.len()),
+        (7, 7),
+        "each order is exported once: {lines:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains(",while it is down 3,4900")),
+        "{lines:?}"
+    );
     assert!(saas.interrupt(), "Ctrl-C drains and ends well");
+}
+
+#[test]
+fn a_script_asks_the_provider_over_the_broker_and_nobody_else_sees_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let saas = Saas::start(folder.path(), "ann", 0);
+    if saas.get(&format!("{API}/catalogue/totals-report")).status() == 404 {
+        assert!(!required(), "the report is not offered");
+        eprintln!("skipped: the report needs Python and a level with a broker");
+        return;
+    }
+    let booking = install_booking(&saas);
+    let connections = saas.get(&format!("{API}/installations/{booking}")).json()["connections"].clone();
+    let report = install(&saas, "totals-report", &json!({ "top": 2 }), &connections);
+    for item in ["bell", "bicycle", "bell", "saddle", "bell"] {
+        order(&saas, item);
+    }
+    until("all are booked", || (booked(folder.path()).len() == 5).then_some(()));
+    let started = saas.post(&format!("{API}/installations/{report}/flows/report/start"), &json!({}));
+    let id = started.expect(202).json()["id"].as_str().unwrap().to_owned();
+    let ended = until("the report has ended", || {
+        let execution = saas.get(&format!("{API}/executions/{id}")).json();
+        execution["finished"].is_string().then_some(execution)
+    });
+    assert_eq!(ended["status"], "succeeded", "{ended}");
+    assert_eq!(ended["isolation"], level().as_str());
+    assert!(
+        ended["usage"]["received"].as_u64().unwrap() > 0,
+        "it asked over the broker: {ended}"
+    );
+    let file = saas.get(&format!("/exports/{id}")).expect(200).body;
+    assert_eq!(file, "item,total\nbell,147.00\nbicycle,49.00\n");
+    let page = saas.get("/exports").expect(200).body;
+    assert!(page.contains(&id) && page.contains("5 bookings of 3 items"), "{page}");
+    let gus = saas.as_user("gus");
+    assert!(!gus.get("/exports").expect(200).body.contains(&id));
+    gus.get(&format!("/exports/{id}")).expect(404);
+    saas.as_user("nobody").get(&format!("/exports/{id}")).expect(401);
 }
 
 #[test]

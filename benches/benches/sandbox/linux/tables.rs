@@ -1,6 +1,6 @@
 //! Tails, rates and the end of a tree.
 
-use super::{World, bubblewrap, in_bubblewrap, posix_spawn};
+use super::{World, bubblewrap, in_bubblewrap, posix_spawn, warm};
 use crosspoint_core::{CustomerId, Isolation};
 use crosspoint_runtime::bare::{Job, SandboxOptions};
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub(super) fn print() {
     );
     row("confined", paced(runs, || recycled.once(Isolation::Confined)));
 
+    warm::print(measured);
+
     let slices = if measured { 7 } else { 1 };
     println!("\nruns a second, two callers, median of {slices} slices of 0.5 s");
     let mut rates: Vec<_> = (0..slices).map(|_| plain_rate()).collect();
@@ -67,6 +69,7 @@ pub(super) fn print() {
     println!("{:40} {:8.2} {:8.2} {:8.2}", "sandboxed", at(0.5), at(0.9), at(0.99));
 }
 
+/// One after another, with a pause in between.
 #[expect(clippy::disallowed_methods, reason = "nothing is to happen in between")]
 fn paced(runs: usize, mut run: impl FnMut()) -> Vec<Duration> {
     for _ in 0..runs.min(20) {
@@ -78,6 +81,22 @@ fn paced(runs: usize, mut run: impl FnMut()) -> Vec<Duration> {
             time(&mut run)
         })
         .collect();
+    times.sort();
+    times
+}
+
+/// Started this far apart, however long each takes, after a second of the same.
+#[expect(clippy::disallowed_methods, reason = "nothing is to happen in between")]
+pub(super) fn paced_by(pace: Duration, runs: usize, mut run: impl FnMut()) -> Vec<Duration> {
+    let mut once = || {
+        let took = time(&mut run);
+        std::thread::sleep(pace.saturating_sub(took));
+        took
+    };
+    for _ in 0..runs.min(20) {
+        once();
+    }
+    let mut times: Vec<_> = (0..runs).map(|_| once()).collect();
     times.sort();
     times
 }
@@ -99,7 +118,7 @@ fn quantile(sorted: &[Duration], share: f64) -> Duration {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-fn row(name: &str, sorted: Vec<Duration>) {
+pub(super) fn row(name: &str, sorted: Vec<Duration>) {
     let at = |share: f64| quantile(&sorted, share).as_secs_f64() * 1e6;
     println!("{name:40} {:8.0} {:8.0} {:8.0}", at(0.5), at(0.9), at(0.99));
 }
@@ -138,9 +157,9 @@ fn rate(world: &World, level: Isolation) -> f64 {
     one + two
 }
 
-/// Kills a hundred processes, each in a session of its own.
+/// Kills a hundred processes.
 fn tree(world: &World) -> Duration {
-    let script = "i=0; while [ $i -lt 99 ]; do setsid sleep 600 & i=$((i+1)); done; \
+    let script = "i=0; while [ $i -lt 99 ]; do sleep 600 & i=$((i+1)); done; \
                   while [ $(ls -d /proc/[0-9]* | wc -l) -lt 100 ]; do :; done; echo ready; sleep 600";
     let mut job = Job::new("/bin/sh").arg("-c").arg(script);
     job.env = vec![("PATH".into(), "/usr/bin:/bin".into())];

@@ -2,19 +2,23 @@
 //! while it was busy is committed together. A call is one row in `queue`, a column of it is written when it is leased, and at
 //! the end the row is deleted and its result inserted.
 
-use crate::load::{BATCH, CALLERS, CALLS, REPLY, REQUEST};
+use crate::{
+    cpu::{Meter, Took},
+    load::{BATCH, CALLERS, CALLS, REPLY, REQUEST},
+};
 use rusqlite::{Connection, config::DbConfig, params};
 use std::{
     path::Path,
     sync::mpsc::{Receiver, Sender, channel},
     thread::JoinHandle,
-    time::Duration,
 };
 use tokio::{
     runtime::Runtime,
     sync::{Notify, oneshot},
     time::Instant,
 };
+
+const WRITER: &str = "floor-writer";
 
 enum Ask {
     Enqueue(oneshot::Sender<()>),
@@ -28,10 +32,11 @@ enum Answer {
 }
 
 /// The time from the first enqueue to the last settle.
-pub fn end_to_end(runtime: &Runtime) -> Duration {
+pub fn end_to_end(runtime: &Runtime) -> Took {
     let folder = tempfile::tempdir().unwrap();
     let (ask, writer) = start(&folder.path().join("floor.db"));
-    let took = runtime.block_on(async {
+    let meter = Meter::start(WRITER);
+    let wall = runtime.block_on(async {
         let before = Instant::now();
         let queued = std::sync::Arc::new(Notify::new());
         let callers: Vec<_> = (0..CALLERS)
@@ -54,9 +59,13 @@ pub fn end_to_end(runtime: &Runtime) -> Duration {
         }
         took
     });
+    let writer_used = meter.stop();
     drop(ask);
     writer.join().unwrap();
-    took
+    Took {
+        wall,
+        writer: writer_used,
+    }
 }
 
 /// Leases the next batch while the last one is settled.
@@ -94,7 +103,8 @@ fn start(path: &Path) -> (Sender<Ask>, JoinHandle<()>) {
     let sync: i64 = db.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
     assert_eq!(sync, 2, "synchronous is not FULL");
     let (ask, asked) = channel();
-    (ask, std::thread::spawn(move || write(&db, &asked)))
+    let writer = std::thread::Builder::new().name(WRITER.to_owned());
+    (ask, writer.spawn(move || write(&db, &asked)).unwrap())
 }
 
 fn write(db: &Connection, asked: &Receiver<Ask>) {

@@ -5,6 +5,7 @@
 //! the times of those rounds. What counts are the ratios at the end, with their range.
 
 mod apalis;
+mod cpu;
 mod disk;
 mod floor;
 mod heartbeats;
@@ -136,6 +137,7 @@ fn end_to_end(plan: &Plan, criterion: &mut Criterion, runtime: &Runtime, verdict
     ];
     let times = rounds(plan.apalis, plan.patience, plan.seed, contenders);
     times.report(criterion, "end_to_end", |_| false);
+    times.print_writers(CALLS);
     println!(
         "floor {:.0}/s, apalis {:.0}/s",
         times.rate(FLOOR, CALLS),
@@ -164,6 +166,7 @@ fn customers_and_held(plan: &Plan, criterion: &mut Criterion, runtime: &Runtime,
     let times = rounds(plan.rounds, plan.patience, plan.seed, contenders);
     times.report(criterion, "customers", |name| name == HELD);
     times.report(criterion, "held", |name| name != HELD);
+    times.print_writers(CALLS);
     verdict(
         verdicts,
         &times,

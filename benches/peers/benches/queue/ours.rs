@@ -1,6 +1,9 @@
 //! crosspoint-sqlite through [`DispatchStore`], as the gateway uses it.
 
-use crate::load::{BATCH, CALLERS, CALLS, REPLY, REQUEST};
+use crate::{
+    cpu::{Meter, Took},
+    load::{BATCH, CALLERS, CALLS, REPLY, REQUEST},
+};
 use bytes::Bytes;
 use crosspoint_core::{
     Clock, CustomerId, DispatchStore, Enqueue, Enqueued, Envelope, Invocation, InvocationId, Lease, LeaseRequest,
@@ -38,14 +41,16 @@ pub struct Queue {
 type Waiters = Arc<Mutex<HashMap<InvocationId, oneshot::Sender<Bytes>>>>;
 
 /// The time from the first enqueue to the last settle and, where callers are held, until the last of them has its answer.
-pub fn end_to_end(runtime: &Runtime, customers: usize, callers: Callers) -> Duration {
+pub fn end_to_end(runtime: &Runtime, customers: usize, callers: Callers) -> Took {
     runtime.block_on(async {
         let mut queue = Queue::open(customers).await;
         queue.fill(customers).await;
         queue.drain(customers).await;
-        let took = queue.end_to_end(callers).await;
+        let meter = Meter::start("crosspoint-sqlite");
+        let wall = queue.end_to_end(callers).await;
+        let writer = meter.stop();
         queue.store.close().await;
-        took
+        Took { wall, writer }
     })
 }
 

@@ -1,6 +1,7 @@
 //! Rounds: each round runs every contender once, in an order drawn anew, so that the neighbours on the machine disturb all
 //! of them alike. What is compared is the ratio within a round.
 
+use crate::cpu::Took;
 use criterion::{Criterion, SamplingMode};
 use std::{cell::Cell, time::Duration};
 use tokio::time::Instant;
@@ -8,20 +9,20 @@ use tokio::time::Instant;
 /// A contender: prepares what it needs, and answers with the time that counts.
 pub struct Contender<'a> {
     pub name: &'a str,
-    pub run: Box<dyn FnMut() -> Duration + 'a>,
+    pub run: Box<dyn FnMut() -> Took + 'a>,
 }
 
-pub fn contender<'a>(name: &'a str, run: impl FnMut() -> Duration + 'a) -> Contender<'a> {
+pub fn contender<'a, T: Into<Took>>(name: &'a str, mut run: impl FnMut() -> T + 'a) -> Contender<'a> {
     Contender {
         name,
-        run: Box::new(run),
+        run: Box::new(move || run().into()),
     }
 }
 
 /// The times of all contenders, round by round.
 pub struct Times {
     names: Vec<String>,
-    times: Vec<Vec<Duration>>,
+    times: Vec<Vec<Took>>,
 }
 
 /// At most `count` rounds; none is begun once `budget` is used up, but the first one always is.
@@ -65,7 +66,7 @@ impl Times {
         self.times.first().map_or(0, Vec::len)
     }
 
-    fn of(&self, name: &str) -> &[Duration] {
+    fn of(&self, name: &str) -> &[Took] {
         let which = self.names.iter().position(|known| known == name);
         &self.times[which.unwrap_or_else(|| panic!("no contender {name}"))]
     }
@@ -86,7 +87,7 @@ impl Times {
             group.bench_function(name, |bencher| {
                 bencher.iter_custom(|iterations| {
                     let one = || {
-                        let time = times[next.get()];
+                        let time = times[next.get()].wall;
                         next.set((next.get() + 1) % times.len());
                         time
                     };
@@ -99,14 +100,35 @@ impl Times {
 
     /// Calls a second, for the median round.
     pub fn rate(&self, name: &str, calls: usize) -> f64 {
-        let rates = self.of(name).iter().map(|time| calls as f64 / time.as_secs_f64());
+        let rates = self.of(name).iter().map(|took| calls as f64 / took.wall.as_secs_f64());
         Spread::of(rates).median
     }
 
     /// How the rates of two contenders compare, round by round, over the same number of calls.
     pub fn ratio(&self, ours: &str, theirs: &str) -> Spread {
         let pairs = self.of(ours).iter().zip(self.of(theirs));
-        Spread::of(pairs.map(|(ours, theirs)| theirs.as_secs_f64() / ours.as_secs_f64()))
+        Spread::of(pairs.map(|(ours, theirs)| theirs.wall.as_secs_f64() / ours.wall.as_secs_f64()))
+    }
+
+    /// Prints what the writers' threads cost a call, and how that compares with the first contender's, round by round.
+    pub fn print_writers(&self, calls: usize) {
+        let micros = |took: &Took| Some(took.writer?.as_secs_f64() * 1e6 / calls as f64);
+        let first: Vec<Option<f64>> = self.times[0].iter().map(micros).collect();
+        for (name, times) in self.names.iter().zip(&self.times) {
+            let costs: Vec<f64> = times.iter().filter_map(micros).collect();
+            if costs.is_empty() {
+                continue;
+            }
+            let pairs = times.iter().zip(&first);
+            let shares: Vec<f64> = pairs
+                .filter_map(|(took, first)| Some((*first)? / micros(took)?))
+                .collect();
+            let (cost, share) = (Spread::of(costs.into_iter()), Spread::of(shares.into_iter()));
+            println!(
+                "writer's thread of {name:<22} {:>6.2} us a call ({:.2} to {:.2}); {:.2} of {}'s speed ({:.2} to {:.2})",
+                cost.median, cost.least, cost.most, share.median, self.names[0], share.least, share.most
+            );
+        }
     }
 }
 

@@ -117,6 +117,8 @@ codes! {
     NotFound = "not-found", NotFound, Never, 404;
     /// It existed, and its retention is over.
     Gone = "gone", NotFound, Never, 410;
+    /// The configuration that this ran with is not kept any more.
+    ConfigGone = "config-gone", NotFound, Never, 410;
 
     /// It clashes with the present state.
     Conflict = "conflict", Conflict, Never, 409;

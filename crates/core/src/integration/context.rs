@@ -2,8 +2,8 @@
 
 use super::Config;
 use crate::{
-    Action, Audience, Clock, Code, EffectKeys, Error, FollowUp, Level, LogEntry, Result, RunKey, RunSpec, SecretRef,
-    SecretString, StateSnapshot,
+    Action, Audience, Clock, Code, EffectKeys, Error, FollowUp, Level, LogEntry, Progress, Result, RunKey, RunSpec,
+    SecretRef, SecretString, StateSnapshot,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -153,6 +153,13 @@ impl<C> FlowContext<C> {
             )
             .with("name", reference.name())
         })
+    }
+
+    /// Says how far this run is: shown where people look at the execution while it runs, the newest a few times a minute.
+    pub fn progress(&self, progress: Progress) {
+        if let Some(watch) = &self.spec.watch {
+            watch.progress(progress);
+        }
     }
 
     /// What the flow remembers; `None` before anything was set.

@@ -305,21 +305,8 @@ impl<C: Config> Integration<C> {
         F: Flow<Config = C, Input = P::Item>,
     {
         let name = name.into();
-        let polling = format!("{name}-poll");
-        let mut integration = self.flow(name.clone(), Trigger::call::<P::Item>(), flow);
-        integration.inner.flows.push(FlowDefinition {
-            name: polling.clone(),
-            source: Source::Schedule(schedule.into()),
-            work: Work::Flow(Arc::new(poll::Polling {
-                poll,
-                name: polling,
-                then: name,
-            })),
-            stateful: true,
-            input_schema: schema_for!(Tick),
-            options: FlowOptions::default(),
-        });
-        integration
+        self.flow(name.clone(), Trigger::call::<P::Item>(), flow)
+            .polled(name, schedule.into(), poll)
     }
 
     /// Adds a flow that is a program in any language. Scripts always have a state.

@@ -1,9 +1,13 @@
 //! Flows whose trigger has to be asked for: a provider that sends no events is polled.
 
-use super::{Config, DynFlow, FlowContext, Tick};
-use crate::{Data, Result};
+use super::{
+    Config, DynFlow, FlowContext, FlowDefinition, FlowOptions, Integration, ScheduleSpec, Script, Source, Tick, Trigger,
+};
+use crate::{Data, Result, Work};
 use async_trait::async_trait;
+use schemars::schema_for;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Pages that one poll reads at most; the next poll follows at once if there are more.
 const PAGES: usize = 100;
@@ -108,12 +112,68 @@ impl<I, C> Polled<I, C> {
     }
 }
 
+impl<C: Config> Integration<C> {
+    /// As [`Integration::poll`], with a program in any language that handles what is found: the item is its input. The poll
+    /// is the host's own code and reads whatever it likes; the script sees one item at a time, and needs neither network
+    /// nor files of the host for it.
+    ///
+    /// ```
+    /// # use crosspoint_core::{FlowContext, NoConfig, Poll, Polled, Result};
+    /// use crosspoint_core::{Integration, Script};
+    /// use std::time::Duration;
+    /// # struct NewOrders;
+    /// # #[async_trait::async_trait]
+    /// # impl Poll for NewOrders {
+    /// #     type Config = NoConfig;
+    /// #     type Cursor = u64;
+    /// #     type Item = u64;
+    /// #     async fn poll(&self, _: &FlowContext<NoConfig>, _: Option<u64>) -> Result<Polled<u64, u64>> {
+    /// #         Ok(Polled::new(0))
+    /// #     }
+    /// # }
+    /// let script = Script::inline("sh", "cp \"$XP_INPUT_FILE\" \"$XP_RESULT_FILE\"");
+    /// let integration = Integration::new("orders", "1.0.0").poll_script("copy", Duration::from_secs(60), NewOrders, script);
+    /// ```
+    pub fn poll_script<P>(
+        self,
+        name: impl Into<String>,
+        schedule: impl Into<ScheduleSpec>,
+        poll: P,
+        script: Script,
+    ) -> Self
+    where
+        P: Poll<Config = C>,
+    {
+        let name = name.into();
+        self.script(name.clone(), Trigger::call::<P::Item>(), script)
+            .polled(name, schedule.into(), poll)
+    }
+
+    /// Adds the flow that polls for the flow `then`, which was added last.
+    pub(super) fn polled<P: Poll<Config = C>>(mut self, then: String, schedule: ScheduleSpec, poll: P) -> Self {
+        // The flow that was added just now.
+        if let Some(flow) = self.inner.flows.last_mut() {
+            flow.source = Source::Poll;
+        }
+        let name = format!("{then}-poll");
+        self.inner.flows.push(FlowDefinition {
+            name: name.clone(),
+            source: Source::Schedule(schedule),
+            work: Work::Flow(Arc::new(Polling { poll, name, then })),
+            stateful: true,
+            input_schema: schema_for!(Tick),
+            options: FlowOptions::default(),
+        });
+        self
+    }
+}
+
 /// The flow that polls.
-pub(super) struct Polling<P> {
-    pub(super) poll: P,
+struct Polling<P> {
+    poll: P,
     /// Its own name, and that of the flow that handles items.
-    pub(super) name: String,
-    pub(super) then: String,
+    name: String,
+    then: String,
 }
 
 #[async_trait]

@@ -30,6 +30,8 @@ impl Tick {
 }
 
 /// What happens to ticks that nobody could fire in time, because no scheduler was running.
+///
+/// A schedule that is paused, by itself or with its installation, misses nothing: it has no ticks meanwhile.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -257,6 +259,9 @@ pub enum Source {
     Schedule(ScheduleSpec),
     /// Somebody calls it: through the API, or by hand in the marketplace.
     Call,
+    /// A [`Poll`](crate::Poll) of the integration has found something: an execution for each item, and nobody starts one by
+    /// hand.
+    Poll,
 }
 
 /// What starts a flow; `I` is the input that it brings.

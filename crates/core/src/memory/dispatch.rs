@@ -373,6 +373,7 @@ impl DispatchAdmin for Memory {
                 }
             }
             data.queue.expire_keys(now);
+            data.forget(before);
             ended.len()
         }))
     }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Begun, CallState, Cancel, Checkpointed, CloseReason, Enqueue, Envelope, Execution, ExecutionFilter,
     ExecutionStatus, Executions, Finish, Finished, FleetScope, FlowRef, FlowState, InstallationId, InvocationId,
-    LeaseRef, Outcome, Page, Paged, Result, Scope, StateSnapshot, Timestamp,
+    LeaseRef, Outcome, Page, Paged, Progress, Result, Scope, StateSnapshot, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -47,6 +47,13 @@ impl Row {
             usage: self.usage,
             failure: self.failure.clone(),
             origin: self.envelope.origin,
+            revision: self.revision.or(flow.revision),
+            config: flow.config(),
+            state: flow.state,
+            progress: match self.place {
+                Place::Leased { .. } => self.progress.clone(),
+                _ => None,
+            },
         })
     }
 }
@@ -82,6 +89,14 @@ impl Data {
         }
     }
 
+    pub(super) fn report(&mut self, lease: LeaseRef, progress: Progress) -> bool {
+        let current = self.queue.leased(lease).is_some_and(Row::is_flow);
+        if let Some(row) = self.queue.row_mut(lease.id).filter(|_| current) {
+            row.progress = Some(progress);
+        }
+        current
+    }
+
     /// Writes everything or nothing: all refusals come before the first write.
     fn finish(&mut self, finish: Finish, now: Timestamp) -> Finished {
         let Some(row) = self.queue.leased(finish.lease) else {
@@ -106,6 +121,8 @@ impl Data {
             row.timings = finish.timings;
             row.isolation = finish.isolation;
             row.usage = finish.usage;
+            row.revision = finish.revision.or(row.revision);
+            row.progress = None;
         }
         match finish.outcome {
             Outcome::Ended { status, reply, failure } => {

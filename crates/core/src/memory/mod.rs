@@ -6,13 +6,15 @@ mod bounds;
 mod dispatch;
 mod executions;
 mod lanes;
+mod past;
 mod platform;
 mod queue;
 mod row;
 
 use crate::{
-    BusinessLog, Clock, Code, Connection, ConnectionId, Customer, CustomerId, DataKey, Error, Installation,
-    InstallationId, InvocationId, LogEntry, Page, Paged, Result, Schedule, StateSnapshot, Store, SystemClock,
+    BusinessLog, Clock, Code, Connection, ConnectionId, Customer, CustomerId, DataKey, Error, FleetScope, Installation,
+    InstallationId, InvocationId, LeaseRef, LogEntry, Page, Paged, Progress, Result, Schedule, StateSnapshot, Store,
+    SystemClock,
 };
 use queue::Queue;
 use std::{
@@ -52,6 +54,7 @@ struct Data {
     state: HashMap<(InstallationId, String), StateSnapshot>,
     schedules: BTreeMap<(InstallationId, String), Schedule>,
     installations: BTreeMap<InstallationId, Installation>,
+    pasts: BTreeMap<InstallationId, past::Past>,
     connections: BTreeMap<ConnectionId, Connection>,
     customers: BTreeMap<CustomerId, Customer>,
     data_keys: BTreeMap<CustomerId, Vec<DataKey>>,
@@ -136,6 +139,10 @@ fn bad_cursor() -> Error {
 
 #[async_trait::async_trait]
 impl BusinessLog for Memory {
+    async fn report(&self, _: &FleetScope, lease: LeaseRef, progress: Progress) -> Result<bool> {
+        Ok(self.transact(|data, _| data.report(lease, progress)))
+    }
+
     async fn lines(
         &self,
         scope: crate::Scope<'_>,

@@ -27,17 +27,26 @@ impl Data {
         }
         new.revision += 1;
         new.updated = now;
+        self.keep(&new, now);
         self.installations.insert(id, new);
         if let Some(schedules) = save.schedules {
-            self.schedules.retain(|(installation, _), _| *installation != id);
-            self.schedules.extend(
-                schedules
-                    .into_iter()
-                    .map(|schedule| ((id, schedule.flow.clone()), schedule)),
-            );
+            self.replace_schedules(id, schedules);
         }
         self.start_all(save.starts, now);
         Saved::Applied
+    }
+
+    fn replace_schedules(&mut self, id: InstallationId, schedules: Vec<Schedule>) {
+        let mut fresh = Vec::with_capacity(schedules.len());
+        for mut schedule in schedules {
+            let place = (id, schedule.flow.clone());
+            let known = self.schedules.get(&place).and_then(|known| known.paused);
+            schedule.paused = known.or(schedule.paused);
+            schedule.next = schedule.next.filter(|_| schedule.paused.is_none());
+            fresh.push((place, schedule));
+        }
+        self.schedules.retain(|(installation, _), _| *installation != id);
+        self.schedules.extend(fresh);
     }
 }
 
@@ -82,6 +91,11 @@ impl Installations for Memory {
             .cloned())
     }
 
+    async fn as_of(&self, scope: Scope<'_>, id: InstallationId, revision: u64) -> Result<Option<Installation>> {
+        let found = self.data().as_of(id, revision);
+        Ok(found.filter(|found| scope.covers(&found.customer)))
+    }
+
     async fn list(&self, scope: Scope<'_>, page: Page) -> Result<Paged<Installation>> {
         let data = self.data();
         let mut all: Vec<&Installation> = data
@@ -103,6 +117,7 @@ impl Installations for Memory {
                 return Saved::Stale;
             }
             data.installations.remove(&id);
+            data.pasts.remove(&id);
             data.schedules.retain(|(installation, _), _| *installation != id);
             data.state.retain(|(installation, _), _| *installation != id);
             Saved::Applied
@@ -246,5 +261,25 @@ impl Schedules for Memory {
             data.start_all(fire.starts, now);
             Saved::Applied
         }))
+    }
+
+    async fn pause(
+        &self,
+        scope: Scope<'_>,
+        installation: InstallationId,
+        flow: &str,
+        paused: Option<Timestamp>,
+        next: Option<Timestamp>,
+    ) -> Result<Option<Schedule>> {
+        let mut data = self.data();
+        let known = data.schedules.get_mut(&(installation, flow.to_owned()));
+        let Some(schedule) = known.filter(|schedule| scope.covers(&schedule.customer)) else {
+            return Ok(None);
+        };
+        (schedule.paused, schedule.next) = match paused {
+            Some(since) => (Some(schedule.paused.unwrap_or(since)), None),
+            None => (None, next),
+        };
+        Ok(Some(schedule.clone()))
     }
 }

@@ -96,6 +96,8 @@ impl Queue {
             timings: Timings::default(),
             isolation: None,
             usage: Usage::default(),
+            revision: None,
+            progress: None,
         });
         known.calls += 1;
         count(known, &row, u64::wrapping_add);
@@ -275,6 +277,7 @@ impl Queue {
         row.fence += 1;
         row.started = Some(now);
         row.begun = terms.begin;
+        row.progress = None;
         if row.close.is_none() {
             row.attempt += 1;
         }

@@ -2,8 +2,8 @@
 
 use super::lanes::{Entry, Side};
 use crate::{
-    CallState, CallStatus, CloseReason, Envelope, ExecutionStatus, Failure, Fence, InvocationId, Isolation, Lease,
-    LeaseRef, Reply, TargetId, Timestamp, Timings, Usage,
+    CallState, CallStatus, CloseReason, Envelope, ExecutionStatus, Failure, Fence, InstallationId, InvocationId,
+    Isolation, Lease, LeaseRef, Progress, Reply, TargetId, Timestamp, Timings, Usage,
 };
 use std::{cmp::Reverse, sync::Arc};
 
@@ -34,6 +34,9 @@ pub(super) struct Row {
     pub(super) timings: Timings,
     pub(super) isolation: Option<Isolation>,
     pub(super) usage: Usage,
+    /// The revision of the installation that the last attempt ran with.
+    pub(super) revision: Option<u64>,
+    pub(super) progress: Option<Progress>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +77,12 @@ impl Row {
 
     pub(super) const fn is_flow(&self) -> bool {
         self.envelope.flow.is_some()
+    }
+
+    /// Which revision of which installation an execution ran with, or is to run with.
+    pub(super) fn ran(&self) -> Option<(InstallationId, u64)> {
+        let flow = self.envelope.flow.as_ref()?;
+        Some((flow.installation, self.revision.or(flow.revision)?))
     }
 
     pub(super) const fn done(&self) -> Option<&Done> {

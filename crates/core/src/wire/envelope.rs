@@ -3,7 +3,7 @@
 use super::{ENVELOPE, Reader, Writer, damaged};
 use crate::{
     CustomerId, Envelope, FlowRef, IdempotencyKey, InstallationId, Invocation, InvocationId, MaxInFlight, Meta, Origin,
-    Rate, Result, RunKey, TargetId, Timestamp, TriggerKind,
+    Rate, ReplayState, Result, RunKey, TargetId, Timestamp, TriggerKind,
 };
 use bytes::Bytes;
 use http::Request;
@@ -25,7 +25,9 @@ mod has {
     pub(super) const HOLD: u64 = 1 << 11;
     pub(super) const BOUNDS: u64 = 1 << 12;
     pub(super) const RATE: u64 = 1 << 13;
-    pub(super) const ALL: u64 = (1 << 14) - 1;
+    pub(super) const REVISION: u64 = 1 << 14;
+    pub(super) const DISCARD: u64 = 1 << 15;
+    pub(super) const ALL: u64 = (1 << 16) - 1;
 }
 
 /// Writes everything of an envelope but its request and how it was delivered.
@@ -46,7 +48,10 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         | bit(matches!(envelope.origin, Origin::Replay(_)), has::REPLAY)
         | bit(envelope.hold_until.is_some(), has::HOLD)
         | bit(!envelope.bounds.is_empty(), has::BOUNDS)
-        | bit(envelope.rate.is_some(), has::RATE);
+        | bit(envelope.rate.is_some(), has::RATE)
+        | envelope.flow.as_ref().map_or(0, |flow| {
+            bit(flow.revision.is_some(), has::REVISION) | bit(flow.state == ReplayState::Discard, has::DISCARD)
+        });
     let mut out = Writer::new(ENVELOPE, 192);
     out.number(flags);
     out.raw(meta.id.as_bytes());
@@ -80,6 +85,9 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
         out.text(&flow.version);
         out.text(&flow.flow);
         out.number(trigger_number(flow.trigger));
+        if let Some(revision) = flow.revision {
+            out.number(revision);
+        }
     }
     if let Some(until) = envelope.hold_until {
         out.signed(until.as_millis());
@@ -140,7 +148,7 @@ pub fn decode_envelope(stored: Bytes, request: Request<Bytes>) -> Result<Envelop
     let flow = if flags & has::FLOW == 0 {
         None
     } else {
-        Some(flow(&mut from)?)
+        Some(flow(&mut from, flags)?)
     };
     let hold_until = time(&mut from, flags & has::HOLD)?;
     let bounds = if flags & has::BOUNDS == 0 {
@@ -205,7 +213,7 @@ fn text(from: &mut Reader, present: u64) -> Result<Option<Arc<str>>> {
     Ok(Some(from.text()?.into()))
 }
 
-fn flow(from: &mut Reader) -> Result<FlowRef> {
+fn flow(from: &mut Reader, flags: u64) -> Result<FlowRef> {
     let installation = InstallationId::from_uuid(uuid::Uuid::from_bytes(from.array()?));
     let (integration, version, flow) = (from.text()?, from.text()?, from.text()?);
     let trigger = match from.number()? {
@@ -216,7 +224,14 @@ fn flow(from: &mut Reader) -> Result<FlowRef> {
         4 => TriggerKind::FollowUp,
         _ => return Err(damaged("a trigger")),
     };
-    Ok(FlowRef::new(installation, &integration, &version, &flow, trigger))
+    let mut flow = FlowRef::new(installation, &integration, &version, &flow, trigger);
+    if flags & has::REVISION != 0 {
+        flow.revision = Some(from.number()?);
+    }
+    if flags & has::DISCARD != 0 {
+        flow.state = ReplayState::Discard;
+    }
+    Ok(flow)
 }
 
 const fn trigger_number(trigger: TriggerKind) -> u64 {

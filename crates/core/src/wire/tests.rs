@@ -102,13 +102,12 @@ impl Dice {
                 TriggerKind::FollowUp,
             ][self.below(5)];
             let installation = InstallationId::from_uuid(*self.id().as_uuid());
-            envelope.flow = Some(FlowRef::new(
-                installation,
-                &self.text(),
-                &self.text(),
-                &self.text(),
-                trigger,
-            ));
+            let mut flow = FlowRef::new(installation, &self.text(), &self.text(), &self.text(), trigger);
+            flow.revision = (self.roll() & 1 == 0).then(|| self.roll());
+            if self.roll() & 1 == 0 {
+                flow.state = crate::ReplayState::Discard;
+            }
+            envelope.flow = Some(flow);
         }
         envelope
     }

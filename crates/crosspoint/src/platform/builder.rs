@@ -14,7 +14,7 @@ use crosspoint_gateway::{
 use crosspoint_runtime::SandboxOptions;
 use crosspoint_runtime::{Capacity, FlowHandler, Parts, Runners, Runtime, Trust, labelled};
 #[cfg(unix)]
-use crosspoint_runtime::{Subprocess, artifacts::ArtifactsConfig};
+use crosspoint_runtime::{Subprocess, WarmOptions, artifacts::ArtifactsConfig};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -40,6 +40,8 @@ pub struct Builder {
     unlabelled: bool,
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
     sandbox: SandboxOptions,
+    #[cfg(unix)]
+    warm: WarmOptions,
     callbacks: Vec<SigningSecret>,
     retention: Duration,
     shutdown: Duration,
@@ -66,6 +68,8 @@ impl Builder {
             unlabelled: true,
             #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
             sandbox: SandboxOptions::new(),
+            #[cfg(unix)]
+            warm: WarmOptions::new(),
             callbacks: Vec::new(),
             retention: Duration::from_secs(30 * 24 * 3600),
             shutdown: Duration::from_secs(30),
@@ -145,6 +149,14 @@ impl Builder {
         self
     }
 
+    /// How many interpreters wait for scripts that ask for it ([`Script::warm`](crosspoint_core::Script::warm)); the defaults
+    /// suit most hosts.
+    #[cfg(unix)]
+    pub const fn warm(mut self, options: WarmOptions) -> Self {
+        self.warm = options;
+        self
+    }
+
     /// How many executions of one customer and of one installation run at once, over all processes on the store; no
     /// maximum unless set. Further ones wait, and nobody else for them.
     pub const fn capacity(mut self, capacity: Capacity) -> Self {
@@ -198,8 +210,8 @@ impl Builder {
     /// [`Code::SetupInvalid`] with every problem of the definitions; [`Code::KeysMissing`]; [`Code::IsolationUnavailable`]
     /// for a script that asks for more than this machine can enforce; whatever the store meets.
     pub async fn start(mut self) -> Result<Platform> {
-        // Clients are told "no longer" for what this platform removes.
-        self.gateway.retention = self.retention;
+        // Clients are told "no longer" for what this platform removes, by an upkeep of its own.
+        (self.gateway.retention, self.gateway.purge) = (self.retention, false);
         let store = self
             .store
             .ok_or_else(|| Error::new(Code::SetupInvalid, "say where everything is kept: `.store(..)`"))?;
@@ -215,7 +227,9 @@ impl Builder {
         let engine = engine(&registry, &store, &vault, &self.clock, self.egress.clone())?;
 
         #[cfg(unix)]
-        let scripts = Subprocess::new(Arc::clone(&self.clock)).internal_hosts(self.egress);
+        let scripts = Subprocess::new(Arc::clone(&self.clock))
+            .internal_hosts(self.egress)
+            .warm(self.warm);
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         let scripts = scripts.sandbox(self.sandbox);
         let runners = Runners::new(Arc::clone(&self.clock));
@@ -238,10 +252,7 @@ impl Builder {
                 .capacity(self.capacity)
                 .trust(self.trust),
         );
-        let mut config = self.gateway;
-        // The platform's own upkeep does.
-        config.purge = false;
-        let gateway = Gateway::new(Arc::clone(&store.dispatch), Arc::clone(&self.clock), config);
+        let gateway = Gateway::new(Arc::clone(&store.dispatch), Arc::clone(&self.clock), self.gateway);
         let submit: Arc<dyn Submit> = Arc::new(gateway.clone());
         let runtime = Runtime::new(&handler, submit);
         runtime.check_installations().await?;

@@ -15,7 +15,7 @@ use std::{
 use tokio::time::{Instant, timeout};
 
 /// One direct call in so many is timed although it never waits.
-const SAMPLED: u8 = 16;
+const SAMPLED: u8 = 32;
 
 impl Gate {
     /// Admits one direct call, or says why not. Queued work that a client waits for goes first.

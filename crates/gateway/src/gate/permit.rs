@@ -36,8 +36,8 @@ impl Ticket {
 
     /// The call was polled and is not ready: from here on it is timed. Answers since when.
     ///
-    /// One call in sixteen has been timed from its admission. The others lack what they did before they first waited, as
-    /// the baseline they are compared with does; a call that never waits is timed one time in sixteen.
+    /// One call in thirty-two has been timed from its admission. The others lack what they did before they first waited, as
+    /// the baseline they are compared with does; a call that never waits is timed one time in thirty-two.
     #[inline]
     pub(crate) fn waits(&mut self) -> Instant {
         self.weight = 1;

@@ -58,22 +58,12 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !self.route.concerns(&request) {
-            return if self.ready() {
-                Attempt::bare(self.inner.call(request))
-            } else {
-                self.pass_when_ready(request)
-            };
-        }
-        let glance = self.route.glance(&request);
-        if self.route.looks_closer() || glance.prefers {
-            return self.call_closely(request);
-        }
-        let Some(ticket) = self.route.gate.admit_plain(self.route.class) else {
-            return self.call_closely(request);
+        let (admitted, adopts) = match self.admit(&request) {
+            Ok(admitted) => admitted,
+            Err(Other::NotOurs) => return self.pass(request),
+            Err(Other::Closer) => return self.call_closely(request),
         };
-        let admitted = Admitted::under(&self.route, ticket);
-        if !self.route.may_adopt() || glance.streams(request.method()) {
+        if !adopts {
             return self.start(request, admitted, None);
         }
         let (parts, body) = request.into_parts();
@@ -82,7 +72,32 @@ where
     }
 }
 
+/// Why a call takes another way than the plain one.
+enum Other {
+    /// It is not ours to look after.
+    NotOurs,
+    /// It is more than a request for a free permit, or there is none.
+    Closer,
+}
+
 impl<S> Dispatch<S> {
+    /// Admits a request that asks for nothing but a free permit, and says whether its call may be adopted. Looks at the
+    /// request where it lies: each move of one shows.
+    #[inline(always)]
+    fn admit<B>(&self, request: &Request<B>) -> Result<(Admitted, bool), Other> {
+        let route = &self.route;
+        if !route.concerns(request) {
+            return Err(Other::NotOurs);
+        }
+        let glance = route.glance(request);
+        if route.looks_closer() || glance.prefers {
+            return Err(Other::Closer);
+        }
+        let ticket = route.gate.admit_plain(route.class).ok_or(Other::Closer)?;
+        let adopts = route.may_adopt() && !glance.streams(request.method());
+        Ok((Admitted::under(route, ticket), adopts))
+    }
+
     /// The way of calls that are more than a request for a free permit.
     #[inline(never)]
     fn call_closely<B, R>(&mut self, request: Request<B>) -> Attempt<S::Future, R>
@@ -168,13 +183,17 @@ impl<S> Dispatch<S> {
         })
     }
 
-    /// The same for a request that is not ours to look after.
-    fn pass_when_ready<B, R>(&self, request: Request<B>) -> Attempt<S::Future, R>
+    /// The way of calls that are not ours to look after.
+    #[inline(never)]
+    fn pass<B, R>(&mut self, request: Request<B>) -> Attempt<S::Future, R>
     where
         S: Service<Request<B>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Send + 'static,
     {
+        if self.ready() {
+            return Attempt::bare(self.inner.call(request));
+        }
         let mut inner = self.inner.clone();
         Attempt::stored(async move {
             let Ok(()) = poll_fn(|cx| inner.poll_ready(cx)).await;

@@ -40,7 +40,18 @@ use tokio::time::{Instant, sleep};
 const QUESTIONS: usize = 500;
 
 /// Starts an attempt in a task of its own, in the heartbeat from this moment on.
-pub(crate) fn start(inner: &Arc<Inner>, target: &Arc<Target>, lease: Lease, sent: Instant, mut permit: Option<Permit>) {
+pub(crate) fn start(inner: &Arc<Inner>, target: &Arc<Target>, lease: Lease, sent: Instant, permit: Option<Permit>) {
+    tokio::spawn(begin(inner, target, lease, sent, permit));
+}
+
+/// An attempt for the task that awaits it, in the heartbeat from this moment on.
+pub(crate) fn begin(
+    inner: &Arc<Inner>,
+    target: &Arc<Target>,
+    lease: Lease,
+    sent: Instant,
+    mut permit: Option<Permit>,
+) -> impl Future<Output = ()> + Send + use<> {
     if let Some(permit) = &mut permit {
         // At once, and not in the task: the next lease must know.
         let meta = &lease.envelope.invocation.meta;
@@ -56,7 +67,7 @@ pub(crate) fn start(inner: &Arc<Inner>, target: &Arc<Target>, lease: Lease, sent
         holding,
         lease,
     };
-    tokio::spawn(attempt.run(permit));
+    attempt.run(permit)
 }
 
 impl Inner {

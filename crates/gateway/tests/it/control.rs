@@ -9,7 +9,7 @@ use axum::{
 };
 use crosspoint_core::{CustomerId, Memory, Store, TargetId};
 use crosspoint_gateway::{
-    Config, DispatchLayer, Gateway, Policy, Replayed, gate,
+    Config, DispatchLayer, Gateway, Knee, Policy, Replayed, gate,
     outcome::{Outcome, Returned},
 };
 use crosspoint_testkit::VirtualClock;
@@ -234,7 +234,7 @@ pub(crate) async fn answered(calls: Vec<JoinHandle<u16>>) -> (usize, usize) {
 #[tokio::test(start_paused = true)]
 async fn a_limit_near_the_capacity_is_learnt_and_remembered() {
     let bench = Bench::new(16, &Policy::default().seed(1));
-    assert_eq!(bench.gate().limit, 20);
+    assert_eq!(bench.gate().limit, Knee::default().initial);
     // 8 in flight: enough to know how long calls take.
     let mut calls = bench.load(10, 40, None).await;
     calls.extend(bench.load(20, 200, None).await);
@@ -272,7 +272,7 @@ async fn a_damaged_note_is_ignored() {
     admin.remember(&target(), r#"{"version":1,"limit":1e9"#).await.unwrap();
     let bench = Bench::over(store.clone(), clock, 16, &Policy::default().seed(1));
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(bench.gate().limit, 20);
+    assert_eq!(bench.gate().limit, Knee::default().initial);
     assert_eq!(bench.call().await, 200);
 }
 

@@ -6,7 +6,7 @@ use crosspoint_core::{
     StopReason, Store, Submit, Submitted, TargetId,
 };
 use crosspoint_gateway::{Config, Gateway, Settles, TargetConfig};
-use crosspoint_testkit::{VirtualClock, envelope, scope};
+use crosspoint_testkit::{Faults, Method, VirtualClock, When, envelope, scope};
 use std::{
     sync::{
         Arc,
@@ -76,7 +76,11 @@ struct Pool {
 impl Pool {
     fn new(permits: u32) -> Self {
         let clock = Arc::new(VirtualClock::new());
-        let store: Store = Memory::with_clock(clock.clone()).into();
+        let store = Memory::with_clock(clock.clone()).into();
+        Self::over(store, clock, permits)
+    }
+
+    fn over(store: Store, clock: Arc<VirtualClock>, permits: u32) -> Self {
         let gateway = Gateway::new(store.dispatch.clone(), clock.clone(), Config::default());
         let flows = Arc::new(Flows {
             store: store.clone(),
@@ -135,6 +139,22 @@ async fn a_flow_is_stored_leased_to_the_caller_and_answered() {
     // The same id again is the same execution: its reply is in the store.
     assert_eq!(text(pool.gateway.submit(flow, HOLD).await), "attempt 1");
     assert_eq!(pool.flows.attempts.load(Ordering::Relaxed), 1);
+}
+
+/// The queue is of no use here: whatever went there would not be answered.
+#[tokio::test(start_paused = true)]
+async fn flows_that_are_stored_at_the_same_time_are_all_leased_to_their_callers() {
+    let clock = Arc::new(VirtualClock::new());
+    let (store, faults) = Faults::wrap(&Memory::with_clock(clock.clone()).into());
+    faults.fail_all(Method::Lease, When::Before);
+    faults.delay_all(Method::Enqueue, Duration::from_millis(10));
+    let pool = Pool::over(store, clock, 4);
+    pool.flows.go.add_permits(4);
+    let submit = || pool.gateway.submit(pool.flow(), HOLD);
+    let answers = tokio::join!(submit(), submit(), submit(), submit());
+    for answer in [answers.0, answers.1, answers.2, answers.3] {
+        assert_eq!(text(answer), "attempt 1");
+    }
 }
 
 #[tokio::test(start_paused = true)]

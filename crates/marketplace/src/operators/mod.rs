@@ -11,15 +11,9 @@ use crate::{
     openapi,
     problem::to_operator,
     route::{Access, Endpoint, Op, Route},
-    serve::{check_origin, path_params, query, unknown, wrong_method},
+    serve::{check_origin, mount, path_params, query},
 };
-use axum::{
-    Router,
-    body::Body,
-    extract::Request,
-    response::Response,
-    routing::{MethodFilter, MethodRouter, on},
-};
+use axum::{Router, body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use crosspoint_core::{Code, Error, Operator, OperatorPermission as May, Operators, Publish, Result};
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -68,21 +62,10 @@ pub fn operators(parts: OperatorParts) -> Result<Router> {
     let document: Bytes = serde_json::to_vec(&openapi::document(&table, &openapi::OPERATORS)?)
         .map_err(|e| Error::new(Code::Internal, "the OpenAPI document does not serialise").caused_by(e))?
         .into();
-    let mut paths: BTreeMap<&'static str, MethodRouter> = BTreeMap::new();
-    for route in table {
-        let filter = MethodFilter::try_from(route.method().clone())
-            .map_err(|e| Error::new(Code::Internal, "a route has a method that axum does not know").caused_by(e))?;
-        let (path, route) = (route.path(), Arc::new(route));
-        let (parts, document) = (Arc::clone(&parts), document.clone());
-        let handler = move |request: Request| serve(Arc::clone(&parts), document.clone(), Arc::clone(&route), request);
-        let methods = paths.remove(path).unwrap_or_default();
-        paths.insert(path, methods.merge(on(filter, handler)));
-    }
-    let mut router = Router::new();
-    for (path, methods) in paths {
-        router = router.route(path, methods.fallback(wrong_method));
-    }
-    Ok(router.fallback(unknown))
+    mount(table, |route| {
+        let (parts, document, route) = (Arc::clone(&parts), document.clone(), Arc::new(route));
+        Ok(move |request: Request| serve(Arc::clone(&parts), document.clone(), Arc::clone(&route), request))
+    })
 }
 
 /// Every route of the operators: what the router serves, whose permission it asks for, and what the OpenAPI document says.

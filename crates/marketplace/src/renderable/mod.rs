@@ -292,7 +292,10 @@ impl<'s> Walk<'s> {
                     .split_once('.')
                     .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
                 {
-                    self.problem(at, "a dynamic select needs its `source`, as `connector.name`");
+                    self.problem(
+                        at,
+                        "a dynamic select needs its `source`, as `connector.name` or `flow:<flow>.<list>`",
+                    );
                 }
             }
             Some(widget) if WIDGETS.contains(&widget) => {}

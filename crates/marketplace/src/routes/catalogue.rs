@@ -101,6 +101,7 @@ pub(super) fn summary(flow: &FlowDefinition) -> FlowSummary {
                 event: name.clone().into_owned(),
             },
             Source::Schedule(spec) => TriggerView::Schedule { schedule: spec.clone() },
+            Source::Poll => TriggerView::Poll,
             _ => TriggerView::Call,
         },
     }

@@ -7,7 +7,7 @@ use crate::{
     body::{Json, NoBody, Optional},
     check::{Checker, problems_error},
     problem::not_found,
-    views::{CancelResult, Cancelled, StartInput, Started},
+    views::{CancelResult, Cancelled, ReplayInput, StartInput, Started},
 };
 use crosspoint_core::{
     Audience, Cancel, Code, Error, Execution, ExecutionFilter, FlowDefinition, InstallationState, InvocationId,
@@ -52,6 +52,10 @@ pub(super) async fn start(cx: Cx, Json(body): Json<StartInput>) -> Result<Answer
             "flows can be started while the installation is active",
         ));
     }
+    if matches!(flow.source, Source::Poll) {
+        let message = "this flow is started by what its poll finds, and never by hand; run the flow that polls instead";
+        return Err(Error::new(Code::Conflict, message).with("flow", name));
+    }
     let input = match (body.input, &flow.source) {
         (Some(input), _) => input,
         (None, Source::Schedule(_)) => json!(Tick::new(cx.app.parts.clock.now())),
@@ -83,7 +87,7 @@ pub(super) async fn cancel(cx: Cx, _: NoBody) -> Result<Answer<Cancelled>> {
     Ok(Answer::of(Cancelled { result }))
 }
 
-pub(super) async fn replay(cx: Cx, Optional(body): Optional<StartInput>) -> Result<Answer<Started>> {
+pub(super) async fn replay(cx: Cx, Optional(body): Optional<ReplayInput>) -> Result<Answer<Started>> {
     let execution = execution(&cx).await?;
     if let Some(input) = &body.input {
         let definition = cx.registry().find(&execution.integration, &execution.version).await;
@@ -92,7 +96,7 @@ pub(super) async fn replay(cx: Cx, Optional(body): Optional<StartInput>) -> Resu
             .and_then(|integration| integration.flow(&execution.flow));
         check_input(flow.ok_or_else(|| not_found("flow"))?, input)?;
     }
-    let mut options = ReplayOptions::default();
+    let mut options = ReplayOptions::default().config(body.config).state(body.state);
     options.input = body.input;
     let id = cx.app.parts.control.replay(&cx.scope, execution.id, options).await?;
     Ok(started(id))

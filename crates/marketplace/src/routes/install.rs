@@ -165,7 +165,8 @@ async fn check(
     Ok(())
 }
 
-async fn connections(
+/// Every problem of the connections that are given for an integration.
+pub(super) async fn connections(
     cx: &Cx,
     integration: &AnyIntegration,
     given: &BTreeMap<String, ConnectionId>,

@@ -59,6 +59,21 @@ pub(super) async fn pause(cx: Cx, _: NoBody) -> Result<Answer<InstallationView>>
     Err(stale())
 }
 
+pub(super) async fn pause_schedule(cx: Cx, _: NoBody) -> Result<Answer<ScheduleView>> {
+    schedule(&cx, true).await
+}
+
+pub(super) async fn resume_schedule(cx: Cx, _: NoBody) -> Result<Answer<ScheduleView>> {
+    schedule(&cx, false).await
+}
+
+async fn schedule(cx: &Cx, paused: bool) -> Result<Answer<ScheduleView>> {
+    let record = cx.installation().await?;
+    let control = &cx.app.parts.control;
+    let schedule = control.pause_schedule(&cx.scope, record.id, cx.param("flow")?, paused);
+    Ok(Answer::of(ScheduleView::new(schedule.await?, &*cx.app.parts.timetable)))
+}
+
 pub(super) async fn remove(cx: Cx, _: NoBody) -> Result<NoContent> {
     let record = cx.installation().await?;
     cx.check_revision(record.revision)?;

@@ -3,6 +3,7 @@
 mod catalogue;
 mod connections;
 mod executions;
+mod fields;
 mod install;
 mod installations;
 
@@ -31,6 +32,7 @@ pub fn routes() -> Vec<Route> {
     let mut all = public();
     all.extend(catalogue());
     all.extend(installations());
+    all.extend(parts_of_installations());
     all.extend(executions());
     all.extend(connections());
     all
@@ -111,6 +113,15 @@ fn catalogue() -> Vec<Route> {
             ),
             catalogue::detail,
         ),
+        Route::may(
+            May::InstallationManage,
+            post(
+                "/v1/catalogue/{name}/choices/{flow}",
+                "askOffer",
+                "What the fields of a configuration can be, as a script of the integration says",
+            ),
+            fields::of_offer,
+        ),
     ]
 }
 
@@ -180,6 +191,39 @@ fn installations() -> Vec<Route> {
     ]
 }
 
+/// What an installation has beside itself: what its fields can be, and when its flows run.
+fn parts_of_installations() -> Vec<Route> {
+    vec![
+        Route::may(
+            May::InstallationManage,
+            post(
+                "/v1/installations/{id}/choices/{flow}",
+                "askInstallation",
+                "What the fields of its configuration can be, as a script of the integration says",
+            ),
+            fields::of_installation,
+        ),
+        Route::may(
+            May::InstallationManage,
+            post(
+                "/v1/installations/{id}/schedules/{flow}/pause",
+                "pauseSchedule",
+                "Pauses one schedule: it starts nothing until it is resumed, and makes up for nothing then",
+            ),
+            installations::pause_schedule,
+        ),
+        Route::may(
+            May::InstallationManage,
+            post(
+                "/v1/installations/{id}/schedules/{flow}/resume",
+                "resumeSchedule",
+                "Lets a paused schedule go on at its next time",
+            ),
+            installations::resume_schedule,
+        ),
+    ]
+}
+
 fn executions() -> Vec<Route> {
     vec![
         Route::may(
@@ -231,7 +275,7 @@ fn executions() -> Vec<Route> {
             post(
                 "/v1/executions/{id}/replay",
                 "replayExecution",
-                "Does the same again as a new execution",
+                "Does the same again as a new execution, with the present or the original configuration",
             )
             .status(202),
             executions::replay,

@@ -51,7 +51,7 @@ async fn the_catalogue_shows_what_is_offered_and_what_is_installed() {
     let id = world.install("admin:acme").await;
     world.install("admin:globex").await;
     let items = world.get("v1/catalogue").await.expect(200).json()["items"].clone();
-    assert_eq!(items.as_array().unwrap().len(), 2);
+    assert_eq!(items.as_array().unwrap().len(), 3);
     assert_eq!(
         items[0],
         json!({

@@ -68,6 +68,41 @@ async fn an_input_that_does_not_fit_starts_nothing() {
         .expect(202);
 }
 
+/// What a poll has found is what it is about; nobody can make that up by hand. The poll itself can be run at any time.
+#[tokio::test]
+async fn a_flow_that_only_a_poll_feeds_is_not_started_by_hand() {
+    let world = World::new();
+    let offer = world.get("v1/catalogue/polls").await.expect(200).json();
+    let kinds: Vec<&Value> = offer["flows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|flow| &flow["trigger"]["kind"])
+        .collect();
+    assert_eq!(kinds, ["poll", "schedule"]);
+    let made = world
+        .post("v1/installations", json!({ "integration": "polls" }))
+        .await
+        .expect(201)
+        .json();
+    let at = format!("v1/installations/{}", made["id"].as_str().unwrap());
+    let refused = world
+        .post(&format!("{at}/flows/book/start"), json!({ "input": null }))
+        .await
+        .expect(409);
+    assert_eq!(refused.code(), "conflict");
+    assert!(
+        refused.json()["detail"].as_str().unwrap().contains("poll"),
+        "{}",
+        refused.json()
+    );
+    assert_eq!(world.get(&format!("{at}/executions")).await.json()["items"], json!([]));
+    world
+        .post(&format!("{at}/flows/book-poll/start"), json!({}))
+        .await
+        .expect(202);
+}
+
 #[tokio::test]
 async fn a_paused_installation_starts_nothing() {
     let world = World::new();
@@ -115,4 +150,29 @@ async fn a_replay_is_a_new_execution_that_names_the_old_one() {
     assert_eq!(wrong.pointers(), ["/input/amount"]);
     let none: Value = json!({ "input": null });
     world.post(&at, none).await.expect(202);
+}
+
+#[tokio::test]
+async fn a_replay_may_take_the_original_settings_and_remember_nothing() {
+    let world = World::new();
+    let installation = world.install("admin:acme").await;
+    let old = world.execution("admin:acme", &installation).await;
+    let at = format!("v1/executions/{old}/replay");
+    let choices = [("current", "save"), ("original", "discard")];
+    for (config, state) in choices {
+        let replayed = world
+            .post(&at, json!({ "config": config, "state": state }))
+            .await
+            .expect(202);
+        let path = format!("v1/executions/{}", id(&replayed));
+        let read = world.get(&path).await.expect(200).json();
+        assert_eq!((&read["config"], &read["state"]), (&json!(config), &json!(state)));
+    }
+    for wrong in [
+        json!({ "config": "newest" }),
+        json!({ "state": "forget" }),
+        json!({ "states": "save" }),
+    ] {
+        world.post(&at, wrong).await.expect(422);
+    }
 }

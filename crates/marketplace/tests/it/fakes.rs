@@ -4,12 +4,13 @@ use async_trait::async_trait;
 use crosspoint_core::{
     AuthScheme, Authenticate, Authorizer, Cancel, Choice, ChoicePage, ChoiceQuery, Choices, Clock, Code,
     ConnectRequest, Connection, ConnectionId, ConnectionTest, Control, CustomerId, CustomerScope, Enqueue, Envelope,
-    Error, ExposeSecret, FlowRef, InstallationId, Invocation, InvocationId, Meta, Origin, Permission, Principal,
-    ReplayOptions, Result, ScheduleSpec, Scope, SealContext, Sealed, SecretBox, SecretBytes, Store, TargetId,
-    Timestamp, Timetable, TriggerKind, Vault,
+    Error, ExposeSecret, FlowRef, Installation, InstallationId, Invocation, InvocationId, Meta, Origin, Permission,
+    Principal, ReplayConfig, ReplayOptions, Result, Schedule, ScheduleSpec, Scope, SealContext, Sealed, SecretBox,
+    SecretBytes, Store, TargetId, Timestamp, Timetable, TriggerKind, Vault,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -127,7 +128,7 @@ impl Control for Queues {
         self.store.executions.cancel(Scope::Customer(scope), id).await
     }
 
-    async fn replay(&self, scope: &CustomerScope, id: InvocationId, _: ReplayOptions) -> Result<InvocationId> {
+    async fn replay(&self, scope: &CustomerScope, id: InvocationId, options: ReplayOptions) -> Result<InvocationId> {
         let stored = self
             .store
             .executions
@@ -135,7 +136,13 @@ impl Control for Queues {
             .await?
             .unwrap();
         let new = InvocationId::mint(&*self.clock);
-        self.put(stored.again(new, self.clock.now(), Origin::Replay(id))).await
+        let mut again = stored.again(new, self.clock.now(), Origin::Replay(id));
+        let flow = again.flow.as_mut().unwrap();
+        flow.state = options.state;
+        if options.config == ReplayConfig::Original {
+            flow.revision = Some(1);
+        }
+        self.put(again).await
     }
 
     async fn start(
@@ -146,6 +153,36 @@ impl Control for Queues {
         input: Value,
     ) -> Result<InvocationId> {
         self.put(self.envelope(scope.customer(), installation, &input)).await
+    }
+
+    async fn fields(
+        &self,
+        scope: &CustomerScope,
+        installation: &Installation,
+        flow: &str,
+    ) -> Result<BTreeMap<String, Vec<Choice>>> {
+        assert_eq!(installation.customer, *scope.customer());
+        let told = json!({ "config": installation.config, "connections": installation.connections });
+        Ok([(flow.to_owned(), vec![Choice::new("told", told.to_string())])].into())
+    }
+
+    async fn pause_schedule(
+        &self,
+        scope: &CustomerScope,
+        installation: InstallationId,
+        flow: &str,
+        paused: bool,
+    ) -> Result<Schedule> {
+        let now = self.clock.now();
+        let (paused, next) = match paused {
+            true => (Some(now), None),
+            false => (None, Some(now.plus(Duration::from_secs(3600)))),
+        };
+        let schedules = &self.store.schedules;
+        let found = schedules
+            .pause(Scope::Customer(scope), installation, flow, paused, next)
+            .await?;
+        found.ok_or_else(|| Error::new(Code::NotFound, "there is no such schedule"))
     }
 }
 

@@ -38,7 +38,8 @@ async fn an_installation_comes_back_as_it_was_made() {
             "cron": "0 3 * * *",
             "timezone": "UTC",
             "next": "2026-01-01T01:00:00.000Z",
-            "upcoming": upcoming
+            "upcoming": upcoming,
+            "paused": null
         }])
     );
     assert_eq!(
@@ -363,5 +364,70 @@ async fn the_hosts_own_program_installs_with_the_same_checks() {
     assert_eq!(
         world.marketplace.install(&acme, odd).await.unwrap_err().code(),
         Code::InputInvalid
+    );
+}
+
+#[tokio::test]
+async fn one_schedule_is_paused_and_resumed() {
+    let world = World::new();
+    let id = world.install("admin:acme").await;
+    let path = format!("v1/installations/{id}");
+    let at = |verb: &str| format!("{path}/schedules/nightly/{verb}");
+    let paused = world.post(&at("pause"), Value::Null).await.expect(200).json();
+    assert_eq!((&paused["next"], &paused["upcoming"]), (&Value::Null, &json!([])));
+    assert_eq!(paused["paused"], "2026-01-01T00:00:00.000Z");
+    let view = world.get(&path).await.json();
+    assert_eq!((&view["state"], &view["schedules"][0]), (&json!("active"), &paused));
+    // What happens to the installation leaves it at rest.
+    for verb in ["pause", "resume"] {
+        world.post(&format!("{path}/{verb}"), Value::Null).await.expect(200);
+        assert_eq!(world.get(&path).await.json()["schedules"][0], paused, "{verb}");
+    }
+    let resumed = world.post(&at("resume"), Value::Null).await.expect(200).json();
+    assert_eq!(
+        (&resumed["paused"], &resumed["next"]),
+        (&Value::Null, &json!("2026-01-01T01:00:00.000Z"))
+    );
+    assert_eq!(resumed["upcoming"].as_array().unwrap().len(), 10);
+    let unknown = format!("{path}/schedules/announce/pause");
+    world.post(&unknown, Value::Null).await.expect(404);
+}
+
+#[tokio::test]
+async fn scripts_are_asked_for_choices_with_what_is_chosen_so_far() {
+    let world = World::new();
+    let connection = world.connect("admin:acme", "shop").await;
+    let told = |answer: crate::world::Answer| -> Value {
+        let label = answer.expect(200).json()["fields"]["by-hand"][0]["label"].clone();
+        serde_json::from_str(label.as_str().unwrap()).unwrap()
+    };
+    let offer = "v1/catalogue/orders/choices/by-hand";
+    let nothing = told(world.post(offer, json!({})).await);
+    assert_eq!(nothing, json!({ "config": {}, "connections": {} }));
+    // What is not complete, or not right yet, is passed on; a secret that is not stored is not.
+    let given = json!({ "config": { "channel": "c1", "token": "canary" }, "connections": { "shop": connection } });
+    let so_far = told(world.post(offer, given).await);
+    assert_eq!(so_far["connections"], json!({ "shop": connection }));
+    assert!(!so_far.to_string().contains("canary"), "{so_far}");
+    let foreign = world.connect("admin:globex", "shop").await;
+    let wrong = json!({ "connections": { "shop": foreign, "else": foreign } });
+    let refused = world.post(offer, wrong).await.expect(422);
+    assert_eq!(refused.pointers(), ["/connections/else", "/connections/shop"]);
+    world
+        .post("v1/catalogue/orders/choices/nothing", json!({}))
+        .await
+        .expect(404);
+
+    let id = world.install("admin:acme").await;
+    let at = format!("v1/installations/{id}/choices/by-hand");
+    let stored = told(world.post(&at, json!({})).await);
+    let view = world.get(&format!("v1/installations/{id}")).await.json();
+    assert_eq!(stored["connections"], view["connections"]);
+    assert_eq!(stored["config"]["channel"], view["config"]["channel"]);
+    let changed = told(world.post(&at, json!({ "config": { "channel": "c9" } })).await);
+    assert_eq!(changed["config"]["channel"], "c9");
+    assert_eq!(
+        changed["connections"], view["connections"],
+        "what is left out is as it is stored"
     );
 }

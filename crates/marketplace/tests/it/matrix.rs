@@ -91,6 +91,7 @@ fn path(route: &Route, things: &Things, hash: &str, object: Object) -> String {
     let parts = [
         ("{id}", id.as_str()),
         ("{name}", if absent { "nothing" } else { "orders" }),
+        ("schedules/{flow}", "schedules/nightly"),
         ("{flow}", "by-hand"),
         ("{source}", "shop.channels"),
         ("{hash}", if absent { "0" } else { hash }),

@@ -110,6 +110,23 @@ fn orders(version: &str) -> Integration<Settings> {
         .flow("by-hand", Trigger::call::<Order>(), Announce)
 }
 
+/// Finds nothing.
+struct Nothing;
+
+#[async_trait]
+impl crosspoint_core::Poll for Nothing {
+    type Config = crosspoint_core::NoConfig;
+    type Cursor = u64;
+    type Item = ();
+    async fn poll(
+        &self,
+        _: &FlowContext<crosspoint_core::NoConfig>,
+        _: Option<u64>,
+    ) -> Result<crosspoint_core::Polled<(), u64>> {
+        Ok(crosspoint_core::Polled::new(0))
+    }
+}
+
 struct Plain;
 
 #[async_trait]
@@ -134,6 +151,8 @@ pub(crate) fn registry(version: &str) -> Registry {
     registry
         .add_integration(Integration::new("plain", "1.0.0").flow("go", Trigger::call::<()>(), Plain))
         .unwrap();
+    let polls = Integration::new("polls", "1.0.0").poll("book", std::time::Duration::from_secs(60), Nothing, Plain);
+    registry.add_integration(polls).unwrap();
     registry
 }
 

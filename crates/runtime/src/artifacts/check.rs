@@ -1,7 +1,7 @@
 //! Reading `crosspoint.json`, and telling all that is wrong with it at once.
 
 use super::{AuthorPolicy, FlowManifest, Language, MANIFEST, Manifest, TriggerManifest, invalid};
-use crate::CronTimetable;
+use crate::{CronTimetable, subprocess::is_module};
 use crosspoint_core::{
     Code, Egress, EgressPolicy, ErrorExt, Isolation, Problem, Result, Schemas, Timestamp, Timetable,
 };
@@ -96,6 +96,8 @@ fn problems(manifest: &Manifest, folder: &Path, policy: &AuthorPolicy, now: Time
         found.trigger(&at, &flow.trigger, flow.input.is_some(), now);
         found.entry(&at, flow, folder);
         found.grants(&at, flow, policy);
+        found.warm(&at, flow);
+        found.bounds(&at, flow);
     }
     found.0
 }
@@ -152,6 +154,38 @@ impl Found {
                  `language` what runs it"
             );
             self.add(pointer, message);
+        }
+    }
+
+    fn warm(&mut self, at: &str, flow: &FlowManifest) {
+        let Some(warm) = &flow.warm else { return };
+        if flow.language != Language::Python {
+            self.add(format!("{at}/warm"), "is for the language `python` alone");
+        }
+        for (index, name) in warm.imports.iter().enumerate() {
+            if !is_module(name) {
+                self.add(
+                    format!("{at}/warm/imports/{index}"),
+                    "is not the name of a Python module",
+                );
+            }
+        }
+    }
+
+    /// A start comes at a whole millisecond, so that more of them in a time cannot be kept apart.
+    fn bounds(&mut self, at: &str, flow: &FlowManifest) {
+        if let Some(rate) = flow.rate
+            && u64::from(rate.count) > rate.per_ms
+        {
+            let message = format!(
+                "is more than one execution a millisecond: `count` is at most {} with this `per_ms`",
+                rate.per_ms
+            );
+            self.add(format!("{at}/rate/count"), message);
+        }
+        if flow.stateful && flow.max_in_flight.is_some_and(|max| max > 1) {
+            let message = "is 1 for a flow with a state, whose executions run one at a time: leave it out, or say `\"stateful\": false`";
+            self.add(format!("{at}/max_in_flight"), message);
         }
     }
 

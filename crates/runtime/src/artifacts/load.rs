@@ -7,7 +7,7 @@ use crosspoint_core::{
 };
 use schemars::{Schema, schema_for};
 use serde_json::Value;
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// The integration that an artifact is.
 pub(super) fn integration(artifact: &Artifact, policy: &AuthorPolicy, schemas: &dyn Schemas) -> Result<AnyIntegration> {
@@ -39,6 +39,10 @@ fn definition(artifact: &Artifact, flow: &FlowManifest, policy: &AuthorPolicy) -
     let mut definition = FlowDefinition::new(&flow.name, source, Work::Script(Arc::new(script)));
     definition.stateful = flow.stateful;
     definition.options = FlowOptions::default().retry(flow.retry.clone()).limits(flow.limits);
+    definition.options.max_in_flight = flow.max_in_flight.and_then(NonZeroU32::new);
+    if let Some(rate) = flow.rate {
+        definition.options = definition.options.rate(rate.count, Duration::from_millis(rate.per_ms));
+    }
     if scheduled {
         definition.input_schema = schema_for!(Tick);
     } else if let Some(input) = &flow.input {
@@ -63,6 +67,9 @@ fn script(artifact: &Artifact, flow: &FlowManifest, policy: &AuthorPolicy) -> Sc
         if let Some(packages) = &artifact.python {
             script = script.layer("PYTHONPATH", packages);
         }
+    }
+    if let Some(warm) = &flow.warm {
+        script = script.warm(&warm.imports);
     }
     if let Some(egress) = &flow.egress {
         script = script.egress(egress.clone());

@@ -122,9 +122,55 @@ pub struct FlowManifest {
     /// When failed attempts are repeated.
     #[serde(default)]
     pub retry: RetryPolicy,
+    /// How many of its executions run at once for one installation, at least 1; no maximum unless given. Further ones wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_in_flight: Option<u32>,
+    /// How many of its executions start in a time for one installation; no rate unless given. Further ones are delayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateManifest>,
     /// Whether it remembers something between executions. Then they run one at a time for each installation.
     #[serde(default = "yes")]
     pub stateful: bool,
+    /// Keeps interpreters ready for it, so that runs that are made often start at once. Only with the language `python`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<WarmManifest>,
+}
+
+/// How many executions start in a time: `count` in every `per_ms`, all of them at once if they come together.
+///
+/// ```
+/// use crosspoint_runtime::artifacts::RateManifest;
+/// let hundred_a_minute: RateManifest = serde_json::from_str(r#"{ "count": 100, "per_ms": 60000 }"#).unwrap();
+/// assert_eq!(hundred_a_minute.count, 100);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RateManifest {
+    /// How many, at least 1.
+    #[schemars(range(min = 1))]
+    pub count: u32,
+    /// In how long, in milliseconds: 1 to 2,678,400,000, which is 31 days.
+    #[schemars(range(min = 1, max = 2_678_400_000_u64))]
+    pub per_ms: u64,
+}
+
+/// What an interpreter that is kept ready does ahead.
+///
+/// ```
+/// use crosspoint_runtime::artifacts::WarmManifest;
+/// let warm: WarmManifest = serde_json::from_str(r#"{ "imports": ["ssl", "urllib.request"] }"#).unwrap();
+/// assert_eq!(warm.imports.len(), 2);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WarmManifest {
+    /// Modules that it imports, such as `ssl` or `urllib.request`.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub imports: Vec<String>,
 }
 
 /// What starts a flow of an artifact.

@@ -32,7 +32,7 @@ pub use inspect::{Inspected, inspect};
 pub use language::Language;
 pub use layers::Dependencies;
 pub use limits::ArtifactLimits;
-pub use manifest::{Entry, FlowManifest, MANIFEST, Manifest, Slot, TriggerManifest};
+pub use manifest::{Entry, FlowManifest, MANIFEST, Manifest, RateManifest, Slot, TriggerManifest, WarmManifest};
 pub use policy::AuthorPolicy;
 pub use store::{ArtifactStore, Over};
 pub use watch::Looked;

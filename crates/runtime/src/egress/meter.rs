@@ -1,5 +1,6 @@
 //! How much goes through, how fast requests may follow each other, and when nothing happens any more.
 
+use super::numbers::Numbers;
 use crosspoint_core::Usage;
 use std::{
     io,
@@ -25,14 +26,17 @@ pub(super) struct Meter {
     sent: AtomicU64,
     received: AtomicU64,
     most: (u64, u64),
+    /// Those of all runs.
+    pub(super) numbers: Numbers,
 }
 
 impl Meter {
-    pub(super) const fn new(most_sent: u64, most_received: u64) -> Self {
+    pub(super) const fn new(most_sent: u64, most_received: u64, numbers: Numbers) -> Self {
         Self {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             most: (most_sent, most_received),
+            numbers,
         }
     }
 
@@ -125,6 +129,7 @@ impl<S> Metered<S> {
 
     fn wrote(&self, n: usize) {
         self.line.meter.received.fetch_add(n as u64, Relaxed);
+        self.line.meter.numbers.received.increment(n as u64);
         self.line.touch();
     }
 
@@ -141,6 +146,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let n = buf.filled().len().saturating_sub(before);
         self.line.meter.sent.fetch_add(n as u64, Relaxed);
+        self.line.meter.numbers.sent.increment(n as u64);
         self.line.touch();
         Poll::Ready(Ok(()))
     }
@@ -239,7 +245,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_idle_unless_somebody_is_waited_for() {
-        let line = Line::new(Arc::new(Meter::new(1, 1)));
+        let line = Line::new(Arc::new(Meter::new(1, 1, Numbers::new("broker"))));
         let limit = Duration::from_secs(10);
         let began = Instant::now();
         let busy = line.busy();

@@ -3,7 +3,7 @@
 //! [`broker`] sends requests over the installation's connections; the credential is added by their transport and never
 //! enters. [`tunnel`] and [`forward`] are a proxy to the hosts that the script's rules name; [`dial`] resolves their names
 //! itself and refuses addresses that are not public, in whatever notation ([`host`]). [`meter`] counts, caps and paces,
-//! [`journal`] keeps what the author should read, [`serve`] holds it together.
+//! [`numbers`] tells the host's metrics, [`journal`] keeps what the author should read, [`serve`] holds it together.
 //!
 //! Nothing that the run sends can make it keep more than the limits say, and when its handle goes, everything is closed.
 
@@ -14,12 +14,14 @@ mod forward;
 mod host;
 mod journal;
 mod meter;
+mod numbers;
 mod resolver;
 mod serve;
 #[cfg(test)]
 mod tests;
 mod tunnel;
 
+pub(crate) use numbers::describe;
 pub(crate) use resolver::SystemResolver;
 
 use crate::redact::Redactor;
@@ -30,6 +32,7 @@ use crosspoint_core::{
 use dial::Dialer;
 use journal::Notes;
 use meter::{Meter, Pace};
+use numbers::Numbers;
 use std::{
     collections::BTreeMap,
     fmt, io,
@@ -202,6 +205,7 @@ impl Shared {
             Egress::Allow(rules) => Some(Dialer::new(rules, policy.internal, policy.resolve, &limits)?),
             _ => None,
         };
+        let numbers = Numbers::new(policy.egress.as_str());
         let shared = Self {
             egress: policy.egress.as_str(),
             connections: policy.connections,
@@ -211,7 +215,7 @@ impl Shared {
             notes: Notes::new(Arc::clone(&policy.clock)),
             clock: policy.clock,
             limits,
-            meter: Arc::new(Meter::new(limits.sent, limits.received)),
+            meter: Arc::new(Meter::new(limits.sent, limits.received, numbers)),
             pace: Pace::new(limits.pace.0, limits.pace.1),
             requests: AtomicU64::new(0),
             calls: Arc::new(Semaphore::new(limits.calls)),
@@ -328,7 +332,7 @@ impl Accepting {
         }
     }
 
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self, numbers: &Numbers) -> io::Result<Accepted> {
         Ok(match self {
             Self::Tcp(listener) => Accepted::Tcp(listener.accept().await?.0),
             #[cfg(unix)]
@@ -337,6 +341,7 @@ impl Accepting {
                 if peers.admit(&stream) {
                     break Accepted::Unix(stream);
                 }
+                numbers.refused(numbers::PEER);
                 tracing::warn!("a process of another run tried to use a run's way out");
             },
         })

@@ -6,6 +6,7 @@ use super::{
     broker, forward,
     host::{Host, Place},
     meter::{Line, Metered},
+    numbers::REQUESTS,
     tunnel::{self, Becomes},
 };
 use crosspoint_core::{Code, Error, Result, Retry};
@@ -53,7 +54,7 @@ async fn accept(shared: &Arc<Shared>, listener: Accepting, connections: &mut Joi
             tokio::select! {
                 biased;
                 Some(ended) = connections.join_next() => ended_well(shared, ended),
-                accepted = listener.accept(), if room => match accepted {
+                accepted = listener.accept(&shared.meter.numbers), if room => match accepted {
                     Ok(accepted) => break accepted,
                     Err(error) => {
                         tracing::debug!(%error, "a connection of a run could not be accepted");
@@ -63,6 +64,7 @@ async fn accept(shared: &Arc<Shared>, listener: Accepting, connections: &mut Joi
             }
         };
         let shared = Arc::clone(shared);
+        shared.meter.numbers.connections.increment(1);
         shared.pace.turn().await;
         match accepted {
             Accepted::Tcp(stream) => {
@@ -151,6 +153,7 @@ async fn route(
 ) -> Result<Response<Content>> {
     shared.pace.turn().await;
     if shared.requests.fetch_add(1, Relaxed) >= shared.limits.requests {
+        shared.meter.numbers.refused(REQUESTS);
         let error = Error::new(Code::RateLimited, "this run has made as many requests as it may");
         return Err(error.with_retry(Retry::Never));
     }
@@ -199,6 +202,7 @@ fn what<B>(request: &Request<B>) -> String {
 
 /// Tells the author what did not get through.
 fn note(shared: &Shared, what: &str, error: &Error) {
+    shared.meter.numbers.failed(error);
     shared
         .notes
         .write(&format!("network: {what}: {} ({})", error.message(), error.code()));

@@ -1,10 +1,16 @@
 //! One attempt: everything that the flow needs is loaded, then it runs until it ends or is told to stop.
 
-use super::{Redactor, Task, checkpoint::Keeper};
+use super::{
+    Inner, Redactor, Task,
+    checkpoint::{Discard, Keeper},
+    watch::Watcher,
+};
+use crate::numbers::Series;
 use crosspoint_core::{
-    AnyIntegration, Code, ConnectionId, Egress, Error, ErrorExt, ExposeSecret, FlowDefinition, Installation,
-    InstallationState, Isolation, Kind, Result, Retry, RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec,
-    SealContext, SecretString, Source, StopReason, StopSignal, TriggerKind, Work,
+    AnyIntegration, Checkpoint, Code, ConnectionId, ConnectionSlot, CustomerScope, Egress, Error, ErrorExt,
+    ExposeSecret, FlowDefinition, Installation, InstallationState, Isolation, Kind, ReplayState, Result, Retry,
+    RetryPolicy, RunEnd, RunHandle, RunOutcome, RunSpec, SealContext, SecretString, Source, StopReason, StopSignal,
+    TriggerKind, Work,
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -20,6 +26,8 @@ pub(super) struct Context {
     pub(super) redactor: Redactor,
     /// Writes the state of a flow that has one, and knows its version.
     pub(super) keeper: Option<Arc<Keeper>>,
+    /// Takes the state of a flow that has one, where it is not to be saved.
+    pub(super) discard: Option<Arc<Discard>>,
     /// The flow is a script, which uses credentials without anybody else judging them.
     pub(super) script: bool,
 }
@@ -56,9 +64,11 @@ impl Task<'_> {
         context.script = matches!(flow.work, Work::Script(_));
         self.mended(installation)?;
         let mut spec = self.spec(installation, integration, flow, body)?;
-        spec.secrets = Arc::new(self.secrets(installation, integration, flow).await?);
+        let slots: Vec<&ConnectionSlot> = integration.connections.iter().collect();
+        let secrets = self.inner.secrets(&self.scope, installation, &slots, &flow.work);
+        spec.secrets = Arc::new(secrets.await?);
         context.redactor = Redactor::new(&spec.secrets);
-        self.connect(&mut spec, installation, integration).await?;
+        self.inner.connect(&self.scope, &mut spec, installation, &slots).await?;
         if flow.stateful {
             let state = self
                 .inner
@@ -66,16 +76,23 @@ impl Task<'_> {
                 .state
                 .state((&self.scope).into(), installation.id, &flow.name);
             spec.state = state.await?;
-            let (store, lease) = (Arc::clone(&self.inner.store.state), self.delivery.lease);
-            let keeper = Arc::new(Keeper::new(store, lease, self.flow.clone(), spec.state.version));
-            context.keeper = Some(Arc::clone(&keeper));
-            spec.checkpoint = Some(keeper);
+            spec.checkpoint = Some(self.checkpoint(spec.state.version, context));
         }
         let (entered, cancelled) = self.inner.running.enter(self.meta.id, self.delivery.lease.fence);
         let grace = spec.limits.grace();
         let loading = self.arrived.elapsed();
+        let series = Series {
+            integration: Arc::clone(&spec.integration),
+            flow: Arc::clone(&spec.flow),
+        };
+        let watcher = Watcher::new(context.redactor.clone(), Arc::clone(&self.inner.numbers), series);
+        let watcher = Arc::new(watcher);
+        spec.watch = Some(Arc::<Watcher>::clone(&watcher));
         let mut handle = self.inner.runners.start(spec).await?;
-        let outcome = self.watch(&mut *handle, &cancelled, grace).await;
+        let outcome = tokio::select! {
+            outcome = self.watch(&mut *handle, &cancelled, grace) => outcome,
+            never = watcher.write(&*self.inner.store.log, self.delivery.lease) => match never {},
+        };
         drop(entered);
         Ok(Ran {
             outcome,
@@ -101,13 +118,30 @@ impl Task<'_> {
         handle.wait().await
     }
 
+    /// What takes the states of this attempt.
+    fn checkpoint(&self, version: u64, context: &mut Context) -> Arc<dyn Checkpoint> {
+        if self.flow.state == ReplayState::Discard {
+            let discard = Arc::new(Discard::new(version));
+            context.discard = Some(Arc::clone(&discard));
+            return discard;
+        }
+        let (store, lease) = (Arc::clone(&self.inner.store.state), self.delivery.lease);
+        let keeper = Arc::new(Keeper::new(store, lease, self.flow.clone(), version));
+        context.keeper = Some(Arc::clone(&keeper));
+        keeper
+    }
+
     async fn installation(&self) -> Result<Installation> {
-        let found = self
-            .inner
-            .store
-            .installations
-            .get((&self.scope).into(), self.flow.installation)
-            .await?;
+        let (installations, scope) = (&self.inner.store.installations, (&self.scope).into());
+        let mut found = installations.get(scope, self.flow.installation).await?;
+        if let (Some(_), Some(revision)) = (&found, self.flow.revision) {
+            found = installations.as_of(scope, self.flow.installation, revision).await?;
+            if found.is_none() {
+                return Err(crate::control::config_gone(
+                    "the configuration that it repeats is not kept any more",
+                ));
+            }
+        }
         let installation = found
             .filter(|found| found.state != InstallationState::Removing)
             .ok_or_else(|| Error::new(Code::NotFound, "the installation was removed"))?;
@@ -153,8 +187,7 @@ impl Task<'_> {
             body => serde_json::from_slice(body).or_fail(Code::InputInvalid, "the input of the flow is not JSON")?,
         };
         let now = self.inner.clock.now();
-        let wall = now.plus(flow.options.limits.wall());
-        let deadline = self.meta.deadline.map_or(wall, |deadline| deadline.min(wall));
+        let class = self.inner.trust.class(integration, &self.meta.customer, &flow.work);
         let customer = self.meta.customer.clone();
         let mut spec = RunSpec::new(
             self.meta.id,
@@ -162,8 +195,11 @@ impl Task<'_> {
             installation.id,
             &flow.name,
             flow.work.clone(),
-            deadline,
+            now,
         );
+        class.hold(&mut spec, flow);
+        let wall = now.plus(spec.limits.wall());
+        spec.deadline = self.meta.deadline.map_or(wall, |deadline| deadline.min(wall));
         spec.run_key = self.meta.run_key;
         spec.attempt = self.meta.attempt;
         spec.fence = self.delivery.lease.fence;
@@ -176,44 +212,38 @@ impl Task<'_> {
         spec.input = input;
         spec.config = installation.config.clone();
         spec.stateful = flow.stateful;
-        let class = self.inner.trust.class(integration, &self.meta.customer, &flow.work);
-        spec.limits = class.within(flow.options.limits);
-        spec.deadline = spec.deadline.min(now.plus(spec.limits.wall()));
-        spec.egress = class.most_egress().cloned();
-        let asked = match &flow.work {
-            Work::Script(script) => script.required_isolation(),
-            _ => Isolation::Trusted,
-        };
-        spec.require = class.required(asked);
         Ok(spec)
     }
+}
 
+impl Inner {
     /// The secrets that the code may read: a Rust flow those of its configuration, a script none, unless it declared that
     /// it needs them; then the fields of its connections' credentials too.
-    async fn secrets(
+    pub(super) async fn secrets(
         &self,
+        scope: &CustomerScope,
         installation: &Installation,
-        integration: &AnyIntegration,
-        flow: &FlowDefinition,
+        slots: &[&ConnectionSlot],
+        work: &Work,
     ) -> Result<BTreeMap<String, SecretString>> {
         let mut secrets = BTreeMap::new();
-        let script = match &flow.work {
+        let script = match work {
             Work::Script(script) if script.wants_secrets() => true,
             Work::Script(_) => return Ok(secrets),
             _ => false,
         };
         for (name, (generation, sealed)) in &installation.secrets {
-            let context = SealContext::config(self.meta.customer.clone(), installation.id, name, *generation);
-            let plain = self.inner.vault.open(&context, sealed).await?;
+            let context = SealContext::config(installation.customer.clone(), installation.id, name, *generation);
+            let plain = self.vault.open(&context, sealed).await?;
             let text = std::str::from_utf8(plain.expose_secret()).map_err(|_| {
                 Error::new(Code::SecretUnreadable, "a secret of the configuration is not a text").with("name", name)
             })?;
             secrets.insert(name.clone(), SecretString::from(text));
         }
         if script {
-            for slot in &integration.connections {
+            for slot in slots {
                 let connection = connection(installation, &slot.name)?;
-                let fields = self.inner.credentials.fields(&self.scope, connection).await?;
+                let fields = self.credentials.fields(scope, connection).await?;
                 for (field, value) in fields.iter() {
                     secrets.insert(format!("{}.{field}", slot.name), value.clone());
                 }
@@ -224,20 +254,21 @@ impl Task<'_> {
 
     /// Clients of the connections: for Rust flows, and for scripts that reach them through a broker. For others the
     /// connections must be there all the same.
-    async fn connect(
+    pub(super) async fn connect(
         &self,
+        scope: &CustomerScope,
         spec: &mut RunSpec,
         installation: &Installation,
-        integration: &AnyIntegration,
+        slots: &[&ConnectionSlot],
     ) -> Result<()> {
         let wanted = match &spec.work {
             Work::Script(script) => !matches!(spec.reachable(script, spec.require), Egress::None | Egress::Open),
             _ => true,
         };
-        for slot in &integration.connections {
+        for slot in slots {
             let connection = connection(installation, &slot.name)?;
             if wanted {
-                let client = self.inner.credentials.client(&self.scope, connection).await?;
+                let client = self.credentials.client(scope, connection).await?;
                 spec.connections.insert(slot.name.clone(), client);
             }
         }

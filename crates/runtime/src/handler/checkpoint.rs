@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use crosspoint_core::{Checkpoint, Checkpointed, Code, Error, FlowRef, FlowState, LeaseRef, Result, StateSnapshot};
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 
 /// Writes states of one attempt, each in place of the one before.
@@ -61,6 +62,36 @@ impl Keeper {
             known.version = kept.version;
         }
         Ok(ours.then_some(kept.value))
+    }
+}
+
+/// Takes the states of one attempt and keeps none of them.
+#[derive(Debug)]
+pub(super) struct Discard {
+    read_at: u64,
+    taken: AtomicU64,
+}
+
+impl Discard {
+    pub(super) const fn new(read_at: u64) -> Self {
+        Self {
+            read_at,
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// How many checkpoints were thrown away.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Checkpoint for Discard {
+    /// Answers with the version that the state would have.
+    async fn save(&self, _: Value) -> Result<u64> {
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        Ok(self.read_at.saturating_add(taken))
     }
 }
 

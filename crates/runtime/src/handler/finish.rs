@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How often a finish is tried again while the store does not answer. What the attempt did would be done again.
 const TRIES: u32 = 5;
 
+/// What customers read of a replay with [`ReplayState::Discard`](crosspoint_core::ReplayState::Discard).
+const DISCARDED: &str = "Nothing that this run would remember was saved, as asked for.";
+
 /// What becomes of the execution, and what its caller hears of it.
 enum Verdict {
     Ended(Reply),
@@ -57,6 +60,9 @@ impl Task<'_> {
         }
         let mut log = std::mem::take(&mut outcome.log);
         context.redactor.log(&mut log);
+        if let Some(discard) = &context.discard {
+            log.extend(self.discarded(discard.taken(), outcome.state.is_some()));
+        }
         let timings = Self::timings(self.queue_ms, loading + outcome.setup, outcome.run);
         let isolation = (!unstarted).then_some(outcome.isolation);
         let end = std::mem::replace(&mut outcome.end, RunEnd::Stopped(StopReason::LeaseLost));
@@ -79,6 +85,7 @@ impl Task<'_> {
         finish.timings = timings;
         finish.isolation = isolation;
         finish.usage = outcome.usage;
+        finish.revision = context.installation.as_ref().map(|used| used.revision);
         finish.log = log;
         finish.log.push(self.customer_line(draft.closing));
         finish.starts = draft.starts;
@@ -219,6 +226,17 @@ impl Task<'_> {
         policy.next(self.inner.clock.now(), first, self.meta.attempt, verdict, seed)
     }
 
+    /// What a run says whose state is not saved.
+    fn discarded(&self, checkpoints: u64, last: bool) -> [LogEntry; 2] {
+        let now = self.inner.clock.now();
+        let last = if last { "a final state" } else { "no final state" };
+        let details = format!("Discarded {checkpoints} checkpoints and {last}.");
+        [
+            LogEntry::new(now, Level::Info, Audience::Developer, details),
+            self.customer_line((Level::Info, DISCARDED.to_owned())),
+        ]
+    }
+
     fn customer_line(&self, (level, message): (Level, String)) -> LogEntry {
         LogEntry::new(self.inner.clock.now(), level, Audience::Customer, message)
     }
@@ -234,7 +252,7 @@ impl Task<'_> {
     /// Whatever comes of it, the execution itself is finished.
     async fn park(&self, why: &Failure, context: &Context, unstarted: bool) {
         let parked = async {
-            if unstarted || self.still_holds(why, context).await? {
+            if self.is_present(context).await? && (unstarted || self.still_holds(why, context).await?) {
                 let installations = &*self.inner.store.installations;
                 attention::park(installations, (&self.scope).into(), self.flow.installation, why).await?;
             }
@@ -243,6 +261,16 @@ impl Task<'_> {
         if let Err(error) = parked.await {
             tracing::warn!(installation = %self.flow.installation, ?error, "an installation could not be parked");
         }
+    }
+
+    /// Whether the attempt used the connections that the installation has now, and not those that it once had.
+    async fn is_present(&self, context: &Context) -> Result<bool> {
+        let Some(used) = context.installation.as_ref().filter(|_| self.flow.revision.is_some()) else {
+            return Ok(true);
+        };
+        let installations = &self.inner.store.installations;
+        let installed = installations.get((&self.scope).into(), used.id).await?;
+        Ok(installed.is_some_and(|installed| installed.connections == used.connections))
     }
 
     /// Whether a person is needed even now. Somebody may have authorised the connection again while the attempt ran, and a

@@ -2,21 +2,24 @@
 //!
 //! [`attempt`] loads what the flow needs and runs it; [`checkpoint`] keeps what it reaches on the way, [`finish`] writes
 //! everything else that it leaves behind in one transaction; [`putback`] gives back what this process could not begin.
+//! [`watch`] hears what it says meanwhile. [`fields`] asks scripts beside that road.
 
 mod attempt;
 mod checkpoint;
+mod fields;
 mod finish;
 mod putback;
 mod running;
+mod watch;
 
 pub(crate) use running::Running;
 
-use crate::{Capacity, Runners, Starter, Trust, redact::Redactor};
+use crate::{Capacity, Runners, Starter, Trust, numbers::Numbers, redact::Redactor};
 use async_trait::async_trait;
 use attempt::Ran;
 use crosspoint_core::{
     Begun, Clock, CloseReason, Code, Credentials, CustomerScope, Delivery, Error, FlowRef, Handler, Invocation, Meta,
-    Registry, Reply, Result, Runner, Settle, Store, SystemClock, Timestamp, Vault,
+    Registry, ReplayConfig, Reply, Result, Runner, Settle, Store, SystemClock, Timestamp, Vault,
 };
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -121,12 +124,17 @@ pub(crate) struct Inner {
     credentials: Arc<dyn Credentials>,
     vault: Arc<dyn Vault>,
     runners: Arc<dyn Runner>,
+    asking: fields::Asking,
+    numbers: Arc<Numbers>,
 }
 
 impl FlowHandler {
     /// A handler of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        crate::numbers::describe();
+        #[cfg(unix)]
+        crate::egress::describe();
         let clock = parts.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let runners = parts
             .runners
@@ -144,6 +152,8 @@ impl FlowHandler {
                 credentials: parts.credentials,
                 vault: parts.vault,
                 runners,
+                asking: fields::Asking::default(),
+                numbers: Arc::default(),
             }),
         }
     }
@@ -241,13 +251,17 @@ impl Inner {
         let fleet = crate::scope::fleet();
         let execution = self.store.executions.get((&fleet).into(), meta.id).await?;
         let execution = execution.ok_or_else(|| Error::new(Code::NotFound, "there is no such execution"))?;
-        let flow = FlowRef::new(
+        let mut flow = FlowRef::new(
             execution.installation,
             &execution.integration,
             &execution.version,
             &execution.flow,
             execution.trigger,
         );
+        flow.revision = execution
+            .revision
+            .filter(|_| execution.config == ReplayConfig::Original);
+        flow.state = execution.state;
         Ok((flow, execution.created))
     }
 }

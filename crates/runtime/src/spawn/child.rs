@@ -5,8 +5,8 @@
 
 use super::{
     filter::Kind,
-    landlock::{Access, Rules},
-    orders::{Entry, Orders, PORT, both},
+    landlock::{Access, Landlock, Rules},
+    orders::{Entry, FIRST_MORE, Orders, PORT, both},
     root::INNER_ID,
     step::{Step, Trouble, step},
     sys,
@@ -63,9 +63,12 @@ fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
     }
     match orders.kind {
         Kind::Sandboxed => sandbox(brief)?,
-        Kind::Confined => confine(orders)?,
+        Kind::Confined | Kind::Bubblewrap => confine(orders)?,
     }
-    let rules = rules(orders)?;
+    let Some(locks) = &orders.grants.locks else {
+        return hand_on(brief);
+    };
+    let rules = rules(orders, locks.landlock)?;
     step(Step::WorkFolder, chdir(&*orders.dir))?;
     stdio(orders)?;
     step(Step::Session, setsid())?;
@@ -75,7 +78,38 @@ fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
     // An ordinary user without a namespace may not, and need not: it has none, and no_new_privs keeps it from getting any.
     let bounding = orders.kind == Kind::Sandboxed || orders.grants.id.is_some();
     step(Step::Capabilities, sys::drop_capabilities(bounding))?;
-    // After the last change of credentials, which clears it; and the spawner may have died before.
+    end_with_spawner(brief)?;
+    step(Step::NoNewPrivileges, set_no_new_privs(true))?;
+    rules.enforce()?;
+    let kept = 3 + u32::from(orders.streams.messages.is_some());
+    step(Step::Descriptors, sys::close_on_exec_from(kept))?;
+    step(Step::Seccomp, sys::load_filter(&locks.filter))?;
+    step(Step::Session, sys::unblock_signals())?;
+    execute(brief)
+}
+
+/// What bubblewrap is executed with: the user that the run is outside, no capabilities, and the descriptors that it is told
+/// of. It locks the run in, and is told its limits when its namespaces are there.
+fn hand_on(brief: &Brief<'_>) -> Result<(), Trouble> {
+    let orders = brief.orders;
+    step(Step::WorkFolder, chdir(&*orders.dir))?;
+    step(Step::Session, setsid())?;
+    for (resource, limit) in &orders.limits {
+        step(Step::Limits, setrlimit(*resource, both(*limit)))?;
+    }
+    step(Step::Capabilities, sys::drop_capabilities(orders.grants.id.is_some()))?;
+    end_with_spawner(brief)?;
+    step(Step::Descriptors, sys::close_on_exec_from(3))?;
+    stdio(orders)?;
+    for (at, fd) in (i32::from(FIRST_MORE)..).zip(&orders.streams.more) {
+        step(Step::Stdio, sys::dup_onto(fd.as_fd(), at))?;
+    }
+    step(Step::Session, sys::unblock_signals())?;
+    execute(brief)
+}
+
+/// After the last change of credentials, which clears it; and the spawner may have died before.
+fn end_with_spawner(brief: &Brief<'_>) -> Result<(), Trouble> {
     let signal = set_parent_process_death_signal(Some(Signal::KILL));
     step(Step::ParentWatch, signal)?;
     let mut spawner = [PollFd::new(&brief.spawner, PollFlags::IN)];
@@ -86,14 +120,13 @@ fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
             errno: Errno::SRCH,
         });
     }
-    step(Step::NoNewPrivileges, set_no_new_privs(true))?;
-    rules.enforce()?;
-    let kept = 3 + u32::from(orders.streams.messages.is_some());
-    step(Step::Descriptors, sys::close_on_exec_from(kept))?;
-    step(Step::Seccomp, sys::load_filter(&orders.grants.filter))?;
-    step(Step::Session, sys::unblock_signals())?;
+    Ok(())
+}
+
+/// Answers only if it fails.
+fn execute(brief: &Brief<'_>) -> Result<(), Trouble> {
     // SAFETY: the spawner made both arrays of C strings that it keeps, and ended them by null pointers.
-    let errno = unsafe { sys::execute(&orders.program, brief.argv.as_ptr(), brief.envp.as_ptr()) };
+    let errno = unsafe { sys::execute(&brief.orders.program, brief.argv.as_ptr(), brief.envp.as_ptr()) };
     Err(Trouble {
         step: Step::Execute,
         errno,
@@ -238,8 +271,7 @@ fn confine(orders: &Orders) -> Result<(), Trouble> {
 }
 
 /// Second lock or first, depending on the level: which files it may reach.
-fn rules(orders: &Orders) -> Result<Rules, Trouble> {
-    let landlock = orders.grants.landlock;
+fn rules(orders: &Orders, landlock: Landlock) -> Result<Rules, Trouble> {
     let rules = landlock.rules(landlock.tcp())?;
     match &orders.grants.grounds {
         None => {

@@ -70,6 +70,8 @@ enum Verdict {
 pub(super) enum Kind {
     /// In namespaces of its own: it may have sockets, which reach its own loopback only.
     Sandboxed,
+    /// In namespaces that bubblewrap has made: nobody listens on its loopback, so that it needs none.
+    Bubblewrap,
     /// Without namespaces: no sockets but unix ones, nothing that reaches other processes of the machine.
     Confined,
 }
@@ -131,6 +133,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_sync,
     libc::SYS_move_pages,
     libc::SYS_migrate_pages,
+    // a share of the processors of its own: the kernel may group processes by session
+    libc::SYS_setsid,
     // memory that neither the limits nor the size of the tmpfs count
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
@@ -236,7 +240,7 @@ fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
     let unix = 1;
     let families: &'static [u32] = match kind {
         Kind::Sandboxed => &[1, 2, 10],
-        Kind::Confined => &[1],
+        Kind::Bubblewrap | Kind::Confined => &[1],
     };
     debug_assert!(families.contains(&unix), "programs need unix sockets");
     set(
@@ -433,7 +437,7 @@ mod tests {
 
     #[test]
     fn every_number_gets_the_verdict_that_is_written_down() {
-        for kind in [Kind::Sandboxed, Kind::Confined] {
+        for kind in [Kind::Sandboxed, Kind::Bubblewrap, Kind::Confined] {
             let program = program(kind);
             assert!(program.len() < 300, "{} instructions", program.len());
             let special: std::collections::BTreeMap<_, _> = verdicts(kind).into_iter().collect();

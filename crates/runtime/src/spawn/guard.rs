@@ -1,33 +1,46 @@
-//! Watches a run's memory and processor time where no control group does.
+//! Watches what runs use: their memory and processor time where no control group does, and that none crowds out others.
 //!
-//! A look reads `statm` of each process (4 us); only when that is past half the limit are shared pages told from private
-//! ones, which takes 40 times as long. The tmpfs counts as memory, since it is.
+//! One thread looks at all runs, each 5 to 20 times a second. The looks read files of the kernel, which takes its time and may
+//! wait for the very processes that are looked at; so no thread of the host's own does it. A look takes 10 us for each
+//! process; only when that finds more than half the limit are shared pages told from private ones, which takes 20 times as
+//! long. The tmpfs counts as memory, since it is.
+//!
+//! A run that is expensive to look at is looked at less often, so that a bomb cannot make the guard its accomplice. Who
+//! crowds out others is dealt with before all else: until then the guard itself hardly gets to run.
 
 use super::{
     confined::{self, Marked},
+    fair::{CROWD, Fairness},
+    hogs::Hogs,
+    orders::inodes,
     sys,
+    view::{Census, View},
 };
 use crosspoint_core::Limits;
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{Dir, Mode, OFlags, fstatfs, openat},
+    fd::OwnedFd,
     process::{Signal, pidfd_send_signal},
+    time::{ClockId, clock_gettime},
 };
 use std::{
-    fs::File,
-    io::Read,
+    cmp::Reverse,
+    collections::BinaryHeap,
     sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
+    thread::Builder,
     time::Duration,
 };
-use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// Short runs are looked at early, long ones seldom, those near their limit often.
 const FIRST: Duration = Duration::from_millis(10);
 const SELDOM: Duration = Duration::from_millis(200);
 const OFTEN: Duration = Duration::from_millis(50);
+
+/// After a look the run is left alone for so many times as long as the look took.
+const REST: u32 = 20;
 
 /// Ends a run and all that it started.
 #[derive(Debug, Clone)]
@@ -58,11 +71,30 @@ pub(super) enum Verdict {
 pub(super) struct Seen {
     peak: AtomicU64,
     verdict: AtomicU8,
+    /// Processor time that is not the run's, and the most that may be used, that included; microseconds.
+    before: AtomicU64,
+    allowed: AtomicU64,
 }
 
 impl Seen {
     pub(super) fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Processor time that is not the run's.
+    pub(super) fn before(&self) -> Duration {
+        Duration::from_micros(self.before.load(Ordering::Relaxed))
+    }
+
+    fn allow(&self, before: Duration, limit: Duration) {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.before.store(micros(before), Ordering::Relaxed);
+        self.allowed
+            .store(micros(before.saturating_add(limit)), Ordering::Relaxed);
+    }
+
+    fn allowed(&self) -> Duration {
+        Duration::from_micros(self.allowed.load(Ordering::Relaxed))
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -83,138 +115,271 @@ impl Seen {
     }
 }
 
-/// Where a run's processes and files are seen.
+/// A run that is watched.
 #[derive(Debug)]
-pub(super) struct View {
-    /// A /proc.
-    pub(super) processes: OwnedFd,
-    /// The tmpfs.
-    pub(super) files: Option<OwnedFd>,
-    /// Which of its processes, if not all.
-    pub(super) mark: Option<u64>,
+struct Watched {
+    view: Arc<View>,
+    limits: Limits,
+    killer: Killer,
+    fairness: Fairness,
+    pause: Duration,
+    looked: Instant,
+    /// When shared memory may be told from private memory again.
+    exact: Instant,
+    used: u64,
+    seen: Arc<Seen>,
+}
+
+/// A place for a run; empty once it has ended.
+#[derive(Debug)]
+struct Post {
+    run: Mutex<Option<Watched>>,
+    over: AtomicBool,
+}
+
+impl Post {
+    /// Lets go of the run's descriptors, now or after the look that is going on.
+    fn clear(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        if let Ok(mut run) = self.run.try_lock() {
+            run.take();
+        }
+    }
+
+    /// Looks at the run, if there still is one. Answers after which time to look again.
+    fn look(&self) -> Option<Duration> {
+        let next = {
+            let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = run.as_mut().and_then(Watched::look);
+            if next.is_none() {
+                run.take();
+            }
+            next
+        };
+        // Its end may have found the place occupied.
+        if self.over.load(Ordering::SeqCst) {
+            self.clear();
+            return None;
+        }
+        next
+    }
 }
 
 /// The watch over a run. Ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
     pub(super) seen: Arc<Seen>,
-    task: AbortHandle,
+    view: Arc<View>,
+    post: Arc<Post>,
+}
+
+impl Guard {
+    /// From here on, processor time counts, up to this limit.
+    pub(super) fn begin(&self, limit: Duration) {
+        self.seen.allow(self.used(), limit);
+    }
+
+    /// Processor time of all processes that live.
+    pub(super) fn used(&self) -> Duration {
+        let census = self.view.census(u32::MAX, || ());
+        processor(&census).max(self.view.on_processor())
+    }
+
+    /// Bytes of memory in use, exactly.
+    pub(super) fn held(&self) -> u64 {
+        self.view.own_memory() + self.view.files().bytes
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.task.abort();
+        self.post.clear();
     }
 }
 
-impl Guard {
-    pub(super) fn start(view: View, limits: Limits, killer: Killer) -> Self {
-        let seen = Arc::new(Seen::default());
-        let task = tokio::spawn(watch(view, limits, killer, Arc::clone(&seen))).abort_handle();
-        Self { seen, task }
+/// A place whose run is looked at next at this time.
+#[derive(Debug)]
+struct Due(Instant, Arc<Post>);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
     }
 }
 
-async fn watch(view: View, limits: Limits, killer: Killer, seen: Arc<Seen>) {
-    let mut pause = FIRST;
-    let mut since_processor = Duration::ZERO;
-    loop {
-        tokio::time::sleep(pause).await;
-        since_processor += pause;
-        let used = view.memory(limits.memory / 2);
-        seen.peak.fetch_max(used, Ordering::Relaxed);
-        if used > limits.memory {
-            seen.decide(Verdict::Memory);
-            return killer.kill();
+#[derive(Debug, Default)]
+struct State {
+    round: BinaryHeap<Reverse<Due>>,
+    closed: bool,
+}
+
+/// The thread that watches.
+#[derive(Debug, Default)]
+pub(super) struct Guards {
+    state: Mutex<State>,
+    work: Condvar,
+    hogs: Hogs,
+}
+
+impl Guards {
+    pub(super) fn start(hogs: Hogs) -> std::io::Result<Arc<Self>> {
+        let guards = Arc::new(Self {
+            hogs,
+            ..Self::default()
+        });
+        let mine = Arc::clone(&guards);
+        let thread = Builder::new()
+            .name("crosspoint-guard".to_owned())
+            .stack_size(256 * 1024);
+        thread.spawn(move || mine.run())?;
+        Ok(guards)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch(&self, view: View, limits: Limits, killer: Killer) -> Guard {
+        let (seen, view) = (Arc::new(Seen::default()), Arc::new(view));
+        seen.allow(Duration::ZERO, Duration::from_millis(limits.cpu_ms));
+        let now = Instant::now();
+        let watched = Watched {
+            view: Arc::clone(&view),
+            limits,
+            fairness: Fairness::new(&killer, &self.hogs),
+            killer,
+            pause: FIRST,
+            looked: now,
+            exact: now,
+            used: 0,
+            seen: Arc::clone(&seen),
+        };
+        let post = Arc::new(Post {
+            run: Mutex::new(Some(watched)),
+            over: AtomicBool::new(false),
+        });
+        let first = {
+            let mut state = self.lock();
+            let due = Due(now + FIRST, Arc::clone(&post));
+            let first = state.round.peek().is_none_or(|Reverse(next)| due < *next);
+            state.round.push(Reverse(due));
+            first
+        };
+        if first {
+            self.work.notify_one();
         }
-        if since_processor >= Duration::from_secs(1) {
-            since_processor = Duration::ZERO;
-            if view.processor() > Duration::from_millis(limits.cpu_ms) {
-                seen.decide(Verdict::Processor);
-                return killer.kill();
+        Guard { seen, view, post }
+    }
+
+    /// Ends the thread after the end of the last run.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_one();
+    }
+
+    fn run(&self) {
+        // Against a crowd it has one share among hundreds. Where the host may, it takes some more.
+        sys::be_prompt().ok();
+        rustix::process::setpriority_process(None, -10).ok();
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let left = state
+                .round
+                .peek()
+                .map(|Reverse(next)| next.0.saturating_duration_since(now));
+            match left {
+                None if state.closed => return,
+                None => state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if !left.is_zero() => {
+                    let waited = self.work.wait_timeout(state, left);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Some(_) => {
+                    let Some(Reverse(Due(_, post))) = state.round.pop() else {
+                        continue;
+                    };
+                    drop(state);
+                    let next = post.look();
+                    state = self.lock();
+                    if let Some(pause) = next {
+                        state.round.push(Reverse(Due(Instant::now() + pause, post)));
+                    }
+                }
             }
         }
-        pause = if used > limits.memory / 2 {
+    }
+}
+
+impl Watched {
+    /// One look. Answers after which time to look again, if at all.
+    fn look(&mut self) -> Option<Duration> {
+        let began = own_time();
+        let now = Instant::now();
+        let since = now.saturating_duration_since(self.looked);
+        self.looked = now;
+        let census = self.view.census(CROWD, || self.fairness.crowded());
+        self.fairness.consider(&census, &self.view, since);
+        let rest = own_time().saturating_sub(began) * REST;
+        let files = self.view.files();
+        let used = self.memory(&census, files.bytes, now);
+        self.seen.peak.fetch_max(used, Ordering::Relaxed);
+        // Which is the kernel's memory, where the tmpfs itself has no bound for it.
+        let too_many_files = files.inodes > inodes(self.limits.disk);
+        let verdict = if used > self.limits.memory || too_many_files {
+            Verdict::Memory
+        } else if processor(&census) > self.seen.allowed() {
+            Verdict::Processor
+        } else {
+            Verdict::Fine
+        };
+        if verdict != Verdict::Fine {
+            self.seen.decide(verdict);
+            self.killer.kill();
+            return None;
+        }
+        self.pause = if used > self.limits.memory / 2 {
             OFTEN
         } else {
-            (pause * 2).min(SELDOM)
+            (self.pause * 2).min(SELDOM)
         };
+        Some(self.pause.max(rest))
+    }
+
+    /// Memory in use, in bytes; exact only if it is more than half the limit, and as of the last time that there was time
+    /// to know.
+    fn memory(&mut self, census: &Census, files: u64, now: Instant) -> u64 {
+        if census.resident + files <= self.limits.memory / 2 {
+            return census.resident + files;
+        }
+        if now >= self.exact {
+            let began = own_time();
+            self.used = self.view.own_memory();
+            self.exact = now + own_time().saturating_sub(began) * REST;
+        }
+        self.used + files
     }
 }
 
-impl View {
-    /// Calls `each` with a reader of files of each process.
-    fn for_each(&self, mut each: impl FnMut(&dyn Fn(&str) -> Option<String>)) {
-        let processes = self.processes.as_fd();
-        let mut visit = |pid: &str| each(&|name| read(processes, &format!("{pid}/{name}")));
-        if let Some(mark) = self.mark {
-            confined::for_each(Marked::Run(mark), |pid| visit(&pid.as_raw_nonzero().to_string())).ok();
-            return;
-        }
-        let Ok(entries) = Dir::read_from(&self.processes) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            if let Ok(name) = entry.file_name().to_str()
-                && name.bytes().all(|b| b.is_ascii_digit())
-            {
-                visit(name);
-            }
-        }
-    }
-
-    /// Memory in use, in bytes; exact only if it is more than `enough`.
-    fn memory(&self, enough: u64) -> u64 {
-        let files = self.files.as_ref().and_then(|files| fstatfs(files).ok());
-        let files = files.map_or(0, |found| {
-            let block = u64::try_from(found.f_bsize).unwrap_or(0);
-            found.f_blocks.saturating_sub(found.f_bfree) * block
-        });
-        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-        let mut resident = 0;
-        self.for_each(|file| {
-            let pages = file("statm").and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-            resident += pages.unwrap_or(0) * page;
-        });
-        if resident + files <= enough {
-            return resident + files;
-        }
-        let mut own = 0;
-        self.for_each(|file| {
-            let Some(text) = file("smaps_rollup") else { return };
-            for line in text.lines() {
-                let part = line
-                    .strip_prefix("Pss_Anon:")
-                    .or_else(|| line.strip_prefix("Pss_Shmem:"));
-                let kib = part.and_then(|part| part.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-                own += kib.unwrap_or(0) * 1024;
-            }
-        });
-        own + files
-    }
-
-    /// Processor time of all processes that live, and of those that they waited for.
-    fn processor(&self) -> Duration {
-        let mut ticks = 0;
-        self.for_each(|file| {
-            let Some(text) = file("stat") else { return };
-            let Some((_, rest)) = text.rsplit_once(") ") else {
-                return;
-            };
-            ticks += rest
-                .split(' ')
-                .skip(11)
-                .take(4)
-                .filter_map(|n| n.parse::<u64>().ok())
-                .sum::<u64>();
-        });
-        Duration::from_secs(ticks) / sys::ticks_per_second()
-    }
+fn processor(census: &Census) -> Duration {
+    // Ticks are many to the second; a second of them is a Duration of its own.
+    Duration::from_secs(census.ticks) / sys::ticks_per_second()
 }
 
-fn read(folder: BorrowedFd<'_>, name: &str) -> Option<String> {
-    let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut text = String::new();
-    File::from(file).read_to_string(&mut text).ok()?;
-    Some(text)
+/// Processor time of this thread.
+fn own_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }

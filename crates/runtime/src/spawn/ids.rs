@@ -1,6 +1,6 @@
 //! User ids of customers, where the host runs as root: even a run that escapes is nobody the machine knows.
 
-use super::step::{Step, Trouble};
+use super::step::{Step, Trouble, io_step};
 use rustix::io::Errno;
 use std::{
     collections::HashMap,
@@ -44,6 +44,15 @@ pub(super) struct Id {
 }
 
 impl Ids {
+    /// Where the host is root: of the range asked for, as [`new`](Self::new).
+    pub(super) fn of_host(asked: Option<Range<u32>>) -> Result<Option<Arc<Self>>, Trouble> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        let map = io_step(Step::IdMaps, std::fs::read_to_string("/proc/self/uid_map"))?;
+        Self::new(asked, &extents(&map)).map(Some)
+    }
+
     /// Of the range asked for, or of the first usual one that exists here.
     pub(super) fn new(asked: Option<Range<u32>>, exists: &[Extent]) -> Result<Arc<Self>, Trouble> {
         let whole = |range: &Range<u32>| {

@@ -15,7 +15,8 @@ pub struct Job {
     pub env: Vec<(OsString, OsString)>,
     /// The working folder, as the run sees it.
     pub dir: PathBuf,
-    /// `Confined` only: the folder of the host's that is the run's own. `Sandboxed` has `/w`, in memory.
+    /// `Confined`: the folder of the host's that is the run's own. `Sandboxed` has `/w`, in memory; through bubblewrap, this is
+    /// given to the customer's user, so that what is in it can be shown.
     pub folder: Option<PathBuf>,
     /// `Sandboxed` only: what lies in `/w` when it starts. Folders on the way are made.
     pub inputs: Vec<Input>,

@@ -17,12 +17,20 @@
 //!   crosspoint-sp0   -->  spawner: enters a network namespace, clone  -->    child: orders, execve, the program
 //! ```
 //!
+//! A host may have `Sandboxed` runs started by bubblewrap instead ([`bubblewrap`]); then a spawner executes that.
+//!
+//! What runs then is watched by one thread (`guard`), which looks at its processes (`view`), ends what takes too much, and
+//! makes crowds step back (`fair`). While it knows of a run that uses a processor without pause, starts keep to the one that
+//! they are on (`hogs`).
+//!
 //! # Why a task may share the host's memory
 //! - **Thread-local storage** (errno, the allocator's caches, std's handles of threads) is that of the thread that made
 //!   the task. That thread sleeps in one system call, made without libc and with all signals blocked, until the task has
 //!   ended. So the storage has one user at a time, and a task may do what a thread may: allocate, lock, send.
 //! - **Locks** of std and of the allocator are futexes in shared memory without owners; they work between processes that
-//!   share it. A task is never killed while the host lives: it ends by returning.
+//!   share it. A task ends by returning. If somebody kills one, a lock that it held is lost, which is a matter of some
+//!   instructions in each start; most likely it sleeps, and then nothing is: its thread cleans up (`task`, `desk`), its
+//!   runs, which are dead, end with an error, and the next run finds new tasks (`renewed`).
 //! - **Descriptors** are shared too (`CLONE_FILES`): an `OwnedFd` means the same on both sides.
 //! - **Signals**: a task has a table of handlers of its own, all default, and blocks all signals, so that none of the
 //!   host's handlers runs in it. One exception: a spawner without namespaces hears of the host's death by a signal
@@ -43,6 +51,7 @@
 //! spawner restores the mark at once. A core dump or a debugger that comes in just that instant is refused.
 //!
 //! # What hosts should know
+//! - Say whether the host may be dumped (`PR_SET_DUMPABLE`) before the first run: what is said later is undone by a run.
 //! - Drop privileges (`setuid`) before the first run: libc changes the user of all threads, and the sleeping ones answer
 //!   only when their tasks end.
 //! - An ordinary user's supplementary groups stay with its runs, since only root may drop them; nothing that such a group
@@ -53,11 +62,16 @@
     reason = "clone, execve and the calls around them have no safe interface; the text above argues for all of it"
 )]
 
+mod bubblewrap;
 mod cgroup;
 mod child;
 mod confined;
+mod crew;
+mod desk;
+mod fair;
 mod filter;
 mod guard;
+mod hogs;
 mod ids;
 mod job;
 mod landlock;
@@ -66,7 +80,9 @@ mod options;
 mod orders;
 mod paths;
 mod probe;
+mod rank;
 mod ready;
+mod renewed;
 mod root;
 mod running;
 mod spawner;
@@ -74,25 +90,29 @@ mod step;
 mod sweeper;
 mod sys;
 mod task;
+mod view;
 
 pub use job::{Input, Job, Stdin};
 pub use options::SandboxOptions;
 pub(crate) use orders::PORT;
 pub use running::{Cause, Child, Ended, Reach};
 
+use bubblewrap::{Bubblewrap, Failure};
 use cgroup::{Group, Groups};
 use confined::{Ground, Grounds, Others, give_folder, shared_grounds};
+use crew::Crew;
 use crosspoint_core::{CustomerId, Isolation, Result};
 use filter::Kind;
+use hogs::Hogs;
+use ids::Ids;
 use landlock::{Access, Landlock};
 use net::{Networks, Sizes};
-use orders::{Grants, Orders};
+use orders::{Grants, Locks, Orders};
 use paths::Visible;
 use ready::Ready;
-use spawner::Spawner;
-use std::sync::{Arc, atomic::Ordering};
-use step::{Step, Trouble, io_step};
-use sweeper::Sweeper;
+use renewed::Renewed;
+use std::sync::Arc;
+use step::{Step, Trouble};
 use tokio::sync::OnceCell;
 
 /// Starts runs. Cheap to clone; the namespaces and helper tasks behind it are made when they are first needed, and end
@@ -105,9 +125,13 @@ pub struct Sandbox {
 struct Inner {
     options: SandboxOptions,
     visible: Visible,
-    sandboxed: OnceCell<Sandboxed>,
-    confined: OnceCell<Confined>,
+    sandboxed: Renewed<Sandboxed>,
+    confined: Renewed<Confined>,
+    bubblewrap: Renewed<Bubblewrap>,
     groups: OnceCell<Option<Groups>>,
+    /// One for all levels, and for all crews that there will be.
+    ids: OnceCell<Option<Arc<Ids>>>,
+    hogs: Hogs,
 }
 
 impl std::fmt::Debug for Inner {
@@ -132,61 +156,9 @@ struct Confined {
     filter: Arc<Vec<libc::sock_filter>>,
     landlock: Landlock,
     grounds: Arc<Vec<Ground>>,
-    ids: Option<Arc<ids::Ids>>,
+    ids: Option<Arc<Ids>>,
     others: Others,
     crew: Crew,
-}
-
-/// Spawners and their threads.
-struct Crew {
-    spawners: Vec<Arc<Spawner>>,
-    sweeper: Arc<Sweeper>,
-    networks: Option<Arc<Networks>>,
-}
-
-impl Crew {
-    fn start(
-        count: usize,
-        ready: Option<&Arc<Ready>>,
-        networks: Option<Arc<Networks>>,
-    ) -> std::result::Result<Self, Trouble> {
-        let sweeper = io_step(Step::Thread, Sweeper::start())?;
-        let mut crew = Self {
-            spawners: Vec::new(),
-            sweeper,
-            networks,
-        };
-        for n in 0..count {
-            let name = format!("crosspoint-sp{n}");
-            let spawner = Spawner::start(&name, ready.cloned(), Arc::clone(&crew.sweeper))?;
-            crew.spawners.push(spawner);
-        }
-        Ok(crew)
-    }
-
-    /// The spawner with the least to do.
-    fn pick(&self) -> std::result::Result<&Spawner, Trouble> {
-        let least = self
-            .spawners
-            .iter()
-            .min_by_key(|spawner| spawner.load.load(Ordering::Relaxed));
-        least.map(|spawner| &**spawner).ok_or(Trouble {
-            step: Step::Gone,
-            errno: rustix::io::Errno::SRCH,
-        })
-    }
-}
-
-impl Drop for Crew {
-    fn drop(&mut self) {
-        for spawner in &self.spawners {
-            spawner.close();
-        }
-        if let Some(networks) = &self.networks {
-            networks.close();
-        }
-        self.sweeper.close();
-    }
 }
 
 impl Sandbox {
@@ -197,9 +169,12 @@ impl Sandbox {
         let inner = Inner {
             options,
             visible,
-            sandboxed: OnceCell::new(),
-            confined: OnceCell::new(),
+            sandboxed: Renewed::default(),
+            confined: Renewed::default(),
+            bubblewrap: Renewed::default(),
             groups: OnceCell::new(),
+            ids: OnceCell::new(),
+            hogs: Hogs::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -218,14 +193,26 @@ impl Sandbox {
             return Err(crate::isolation_unavailable(level, Isolation::Sandboxed, missing));
         }
         let mut launched = self.try_launch(level, &job, customer).await;
-        if matches!(launched, Err(trouble) if trouble.step == Step::ControlGroup) {
+        if matches!(launched, Err(Failure::Step(trouble)) if trouble.step == Step::ControlGroup) {
             // Found out by the first run only: from now on without.
             if let Some(Some(groups)) = self.inner.groups.get() {
                 groups.refuse();
             }
             launched = self.try_launch(level, &job, customer).await;
         }
-        launched.map_err(|trouble| trouble.error(level))
+        launched.map_err(|failure| failure.error(level))
+    }
+
+    /// Whether sandboxed runs are started by bubblewrap.
+    pub(crate) fn is_bubblewrap(&self) -> bool {
+        self.inner.options.bubblewrap.is_some()
+    }
+
+    /// The version of bubblewrap that starts sandboxed runs, once it is known.
+    pub(crate) async fn bubblewrap(&self) -> Option<String> {
+        let program = self.inner.options.bubblewrap.as_deref()?;
+        let found = self.inner.bubblewrap(program).await.ok()?;
+        Some(found.version.clone())
     }
 
     async fn try_launch(
@@ -233,14 +220,17 @@ impl Sandbox {
         level: Isolation,
         job: &Job,
         customer: &CustomerId,
-    ) -> std::result::Result<Child, Trouble> {
+    ) -> std::result::Result<Child, Failure> {
         let groups = self.inner.groups().await;
         let group = groups.and_then(|groups| groups.enter(&job.limits));
         let group = group.map(|(group, entry)| (Arc::new(group), entry));
-        if level == Isolation::Sandboxed {
-            self.launch_sandboxed(job, customer, group).await
-        } else {
-            self.launch_confined(job, customer, group).await
+        match &self.inner.options.bubblewrap {
+            _ if level == Isolation::Confined => Ok(self.launch_confined(job, customer, group).await?),
+            None => Ok(self.launch_sandboxed(job, customer, group).await?),
+            Some(program) => {
+                let bubblewrap = self.inner.bubblewrap(program).await?;
+                bubblewrap.launch(job, customer, group).await
+            }
         }
     }
 
@@ -258,16 +248,18 @@ impl Sandbox {
             .map(|ids| ids.hold(customer.as_str()))
             .transpose()?;
         let grants = Grants {
-            filter: Arc::clone(&sandboxed.filter),
-            landlock: sandboxed.landlock,
+            locks: Some(Locks {
+                filter: Arc::clone(&sandboxed.filter),
+                landlock: sandboxed.landlock,
+            }),
             network: Some(sandboxed.networks.lease(customer.as_str()).await?),
             grounds: None,
             id,
             group,
         };
         let (orders, ends) = Orders::new(job, grants)?;
-        let started = sandboxed.crew.pick()?.request(Box::new(orders)).await?;
-        Child::new(started, ends, job.limits)
+        let started = sandboxed.crew.start_run(Box::new(orders)).await?;
+        sandboxed.crew.watch(started, ends, job.limits)
     }
 
     async fn launch_confined(
@@ -299,16 +291,18 @@ impl Sandbox {
             others: if id.is_some() { 0 } else { confined.others.count() },
         };
         let grants = Grants {
-            filter: Arc::clone(&confined.filter),
-            landlock: confined.landlock,
+            locks: Some(Locks {
+                filter: Arc::clone(&confined.filter),
+                landlock: confined.landlock,
+            }),
             network: None,
             grounds: Some(grounds),
             id,
             group,
         };
         let (orders, ends) = Orders::new(job, grants)?;
-        let started = confined.crew.pick()?.request(Box::new(orders)).await?;
-        Child::new(started, ends, job.limits)
+        let started = confined.crew.start_run(Box::new(orders)).await?;
+        confined.crew.watch(started, ends, job.limits)
     }
 }
 
@@ -334,20 +328,42 @@ impl Inner {
             .filter(|groups| !groups.refused())
     }
 
-    async fn sandboxed(&self) -> std::result::Result<&Sandboxed, Trouble> {
-        let make = || async {
-            let (options, visible) = (self.options.clone(), self.visible.clone());
-            blocking(move || Sandboxed::make(&options, visible)).await
+    async fn ids(&self) -> std::result::Result<Option<Arc<Ids>>, Trouble> {
+        let make = async || {
+            let uids = self.options.uids.clone();
+            blocking(move || Ids::of_host(uids)).await
         };
-        self.sandboxed.get_or_try_init(make).await
+        self.ids.get_or_try_init(make).await.cloned()
     }
 
-    async fn confined(&self) -> std::result::Result<&Confined, Trouble> {
+    async fn sandboxed(&self) -> std::result::Result<Arc<Sandboxed>, Trouble> {
         let make = || async {
-            let (options, visible) = (self.options.clone(), self.visible.clone());
-            blocking(move || Confined::make(&options, &visible)).await
+            let (options, visible, ids) = (self.options.clone(), self.visible.clone(), self.ids().await?);
+            let hogs = self.hogs.clone();
+            blocking(move || Sandboxed::make(&options, visible, ids, &hogs)).await
         };
-        self.confined.get_or_try_init(make).await
+        self.sandboxed.get(|sandboxed| sandboxed.crew.is_broken(), make).await
+    }
+
+    async fn bubblewrap(&self, program: &std::path::Path) -> std::result::Result<Arc<Bubblewrap>, Trouble> {
+        let make = || async {
+            let (options, visible, ids) = (self.options.clone(), self.visible.clone(), self.ids().await?);
+            let hogs = self.hogs.clone();
+            let program = program.to_owned();
+            blocking(move || Bubblewrap::make(&program, &options, visible, ids, &hogs)).await
+        };
+        self.bubblewrap
+            .get(|bubblewrap| bubblewrap.crew.is_broken(), make)
+            .await
+    }
+
+    async fn confined(&self) -> std::result::Result<Arc<Confined>, Trouble> {
+        let make = || async {
+            let (options, visible, ids) = (self.options.clone(), self.visible.clone(), self.ids().await?);
+            let hogs = self.hogs.clone();
+            blocking(move || Confined::make(&options, &visible, ids, &hogs)).await
+        };
+        self.confined.get(|confined| confined.crew.is_broken(), make).await
     }
 }
 
@@ -361,16 +377,21 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Sandboxed {
-    fn make(options: &SandboxOptions, visible: Visible) -> std::result::Result<Self, Trouble> {
+    fn make(
+        options: &SandboxOptions,
+        visible: Visible,
+        ids: Option<Arc<Ids>>,
+        hogs: &Hogs,
+    ) -> std::result::Result<Self, Trouble> {
         let landlock = Landlock::probe()?;
-        let ready = Ready::make(visible, options.uids.clone())?;
+        let ready = Ready::make(visible, ids)?;
         let sizes = Sizes {
             ahead: options.networks,
             kept: options.kept_networks,
             uses: options.network_uses,
         };
         let networks = Networks::start(Arc::clone(&ready), sizes)?;
-        let crew = Crew::start(options.spawners, Some(&ready), Some(Arc::clone(&networks)));
+        let crew = Crew::start(options.spawners, Some(&ready), Some(Arc::clone(&networks)), hogs);
         let crew = crew.inspect_err(|_| networks.close())?;
         Ok(Self {
             ready,
@@ -383,21 +404,20 @@ impl Sandboxed {
 }
 
 impl Confined {
-    fn make(options: &SandboxOptions, visible: &Visible) -> std::result::Result<Self, Trouble> {
+    fn make(
+        options: &SandboxOptions,
+        visible: &Visible,
+        ids: Option<Arc<Ids>>,
+        hogs: &Hogs,
+    ) -> std::result::Result<Self, Trouble> {
         let landlock = Landlock::probe()?;
-        let ids = if rustix::process::geteuid().is_root() {
-            let map = io_step(Step::IdMaps, std::fs::read_to_string("/proc/self/uid_map"))?;
-            Some(ids::Ids::new(options.uids.clone(), &ids::extents(&map))?)
-        } else {
-            None
-        };
         Ok(Self {
             filter: Arc::new(filter::program(Kind::Confined)),
             landlock,
             grounds: Arc::new(shared_grounds(visible)),
             ids,
             others: Others::default(),
-            crew: Crew::start(options.spawners, None, None)?,
+            crew: Crew::start(options.spawners, None, None, hogs)?,
         })
     }
 }

@@ -17,7 +17,10 @@ use rustix::{
 use std::{
     collections::HashMap,
     fs,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -40,8 +43,6 @@ pub(super) struct Sizes {
 #[derive(Debug)]
 struct Space {
     fd: OwnedFd,
-    /// Sockets that the kernel itself has in it.
-    sockets: u64,
     uses: u32,
 }
 
@@ -59,6 +60,9 @@ struct State {
     held: usize,
     returned: Vec<Returned>,
     trouble: Option<Trouble>,
+    /// Sockets that the kernel itself has in each: the fewest that were ever counted in a new one. A child that is just
+    /// being started has copies of the host's descriptors, so that a count may be one too many.
+    sockets: Option<u64>,
     closed: bool,
 }
 
@@ -69,6 +73,7 @@ pub(super) struct Networks {
     state: Mutex<State>,
     work: Condvar,
     made: Notify,
+    killed: AtomicBool,
 }
 
 /// A network namespace for one run.
@@ -87,11 +92,22 @@ impl Networks {
             state: Mutex::default(),
             work: Condvar::new(),
             made: Notify::new(),
+            killed: AtomicBool::new(false),
         });
-        let maker = Arc::clone(&pool);
-        let main = move |entered: Result<(), Trouble>| maker.run(entered);
-        task::start("crosspoint-net", Place::Ready(ready), Box::new(main))?;
+        let place = Place::Ready(ready);
+        task::start("crosspoint-net", place, Arc::clone(&pool), Self::run, Self::clean_up)?;
         Ok(pool)
+    }
+
+    /// The task was killed. Takes no lock that it may have held.
+    fn clean_up(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.made.notify_waiters();
+    }
+
+    /// Whether somebody has killed the task.
+    pub(super) fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -99,8 +115,10 @@ impl Networks {
     }
 
     pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.work.notify_all();
+        if !self.was_killed() {
+            self.lock().closed = true;
+            self.work.notify_all();
+        }
     }
 
     /// One that this customer used, else one that nobody used. Waits while none is ready.
@@ -109,6 +127,12 @@ impl Networks {
             let made = self.made.notified();
             tokio::pin!(made);
             made.as_mut().enable();
+            if self.was_killed() {
+                return Err(Trouble {
+                    step: Step::Gone,
+                    errno: Errno::SRCH,
+                });
+            }
             if let Some(space) = self.take(customer)? {
                 return Ok(Lease {
                     pool: Arc::clone(self),
@@ -176,7 +200,10 @@ impl Networks {
                 let made = make();
                 let mut state = self.lock();
                 match made {
-                    Ok(space) => state.fresh.push(space),
+                    Ok((space, sockets)) => {
+                        state.sockets = Some(state.sockets.map_or(sockets, |fewest| fewest.min(sockets)));
+                        state.fresh.push(space);
+                    }
                     Err(trouble) => state.trouble = Some(trouble),
                 }
                 drop(state);
@@ -187,8 +214,9 @@ impl Networks {
 
     /// Keeps what is clean, looks again later at what is not yet, and gives up in the end.
     fn look(&self, mut returned: Returned) {
+        let of_kernel = self.lock().sockets.unwrap_or(0);
         let clean = move_into(&returned.space.fd, LinkNameSpaceType::Network).is_ok()
-            && sockets().is_ok_and(|(sockets, lingering)| sockets <= returned.space.sockets && lingering == 0);
+            && sockets().is_ok_and(|(sockets, lingering)| sockets <= of_kernel && lingering == 0);
         returned.looks += 1;
         let mut state = self.lock();
         if clean && state.held < self.sizes.kept {
@@ -222,15 +250,15 @@ impl Lease {
     }
 }
 
-/// A new one: loopback up, and no connection lingers in it after its end.
-fn make() -> Result<Space, Trouble> {
+/// A new one: loopback up, and no connection lingers in it after its end. With the number of its sockets.
+fn make() -> Result<(Space, u64), Trouble> {
     step(Step::NetworkNamespace, sys::new_namespace(UnshareFlags::NEWNET))?;
     sys::loopback_up()?;
     let lingering = fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "0");
     io_step(Step::NetworkNamespace, lingering)?;
     let fd = namespace(Step::NetworkNamespace, c"/proc/self/ns/net")?;
     let (sockets, _) = sockets()?;
-    Ok(Space { fd, sockets, uses: 0 })
+    Ok((Space { fd, uses: 0 }, sockets))
 }
 
 /// Sockets in this task's network namespace, and connections that linger.

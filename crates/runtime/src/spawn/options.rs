@@ -24,6 +24,7 @@ pub struct SandboxOptions {
     pub(super) network_uses: u32,
     pub(super) control_groups: bool,
     pub(super) cgroup: Option<PathBuf>,
+    pub(super) bubblewrap: Option<PathBuf>,
 }
 
 impl Default for SandboxOptions {
@@ -45,6 +46,7 @@ impl SandboxOptions {
             network_uses: 256,
             control_groups: false,
             cgroup: None,
+            bubblewrap: None,
         }
     }
 
@@ -110,5 +112,27 @@ impl SandboxOptions {
     pub fn cgroup(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(folder.into());
         self.control_groups(true)
+    }
+
+    /// Starts sandboxed runs through this program, which is [bubblewrap](https://github.com/containers/bubblewrap) 0.8 or
+    /// later (no): for hosts that prefer an audited tool, or where only that may make user namespaces. Runs at `confined`
+    /// stay as they are, and nothing is started in another way where this one fails.
+    ///
+    /// It has no Landlock, which is the second lock behind the mount namespace, no limit of the kernel's on the number of files in `/w`, and
+    /// no loopback that somebody listens on: scripts reach the broker at a socket, and single hosts
+    /// ([`Egress::Allow`](crosspoint_core::Egress::Allow)) not at all. `docs/isolation.md` says which attacks it stops. It
+    /// must not be installed with set-user-id.
+    ///
+    /// ```
+    /// use crosspoint_core::SystemClock;
+    /// use crosspoint_runtime::{SandboxOptions, Subprocess};
+    /// let through_bubblewrap = SandboxOptions::new().bubblewrap("/usr/bin/bwrap");
+    /// let runner = Subprocess::new(std::sync::Arc::new(SystemClock::new())).sandbox(through_bubblewrap);
+    /// # let _ = runner;
+    /// ```
+    #[must_use]
+    pub fn bubblewrap(mut self, program: impl Into<PathBuf>) -> Self {
+        self.bubblewrap = Some(program.into());
+        self
     }
 }

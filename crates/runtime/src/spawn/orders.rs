@@ -30,10 +30,16 @@ use std::{
 /// The port of the listener in a run's own network namespace.
 pub(crate) const PORT: u16 = 8899;
 
-/// What a run gets besides its job.
-pub(super) struct Grants {
+/// What a run is locked in by.
+pub(super) struct Locks {
     pub(super) filter: Arc<Vec<libc::sock_filter>>,
     pub(super) landlock: Landlock,
+}
+
+/// What a run gets besides its job.
+pub(super) struct Grants {
+    /// None for a program that locks the run in itself.
+    pub(super) locks: Option<Locks>,
     /// `Sandboxed`: its network namespace.
     pub(super) network: Option<Lease>,
     /// `Confined`: the files that it may reach.
@@ -68,7 +74,12 @@ pub(super) struct Streams {
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) messages: Option<OwnedFd>,
+    /// From descriptor [`FIRST_MORE`] on.
+    pub(super) more: Vec<OwnedFd>,
 }
+
+/// The first descriptor behind the standard streams and the messages.
+pub(super) const FIRST_MORE: u8 = 4;
 
 /// The host's ends.
 #[derive(Debug)]
@@ -150,10 +161,52 @@ impl Orders {
         };
         Ok((orders, ends))
     }
+
+    /// Orders to execute a program that makes the sandbox. `words`: what it is called with, its name included; it has no
+    /// environment. `more`: descriptors that it gets, from [`FIRST_MORE`] on.
+    pub(super) fn through(
+        program: &Path,
+        words: &[&OsStr],
+        job: &Job,
+        more: Vec<OwnedFd>,
+        grants: Grants,
+    ) -> Result<(Self, Ends), Trouble> {
+        let argv = words.iter().map(|word| text(Step::Execute, word));
+        let (mut streams, ends) = streams(job.stdin, job.messages)?;
+        // None may lie where another one is put.
+        let above = i32::from(FIRST_MORE) + i32::try_from(more.len()).unwrap_or(i32::MAX / 2);
+        for fd in more {
+            streams
+                .more
+                .push(step(Step::Pipes, rustix::io::fcntl_dupfd_cloexec(fd, above))?);
+        }
+        for stream in [&mut streams.stdin, &mut streams.stdout, &mut streams.stderr] {
+            *stream = step(Step::Pipes, rustix::io::fcntl_dupfd_cloexec(&*stream, above))?;
+        }
+        if let Some(messages) = &mut streams.messages {
+            *messages = step(Step::Pipes, rustix::io::fcntl_dupfd_cloexec(&*messages, above))?;
+        }
+        let orders = Self {
+            kind: Kind::Bubblewrap,
+            program: text(Step::Bubblewrap, program.as_os_str())?,
+            argv: argv.collect::<Result<_, _>>()?,
+            envp: Vec::new(),
+            dir: self::words("/")?,
+            entries: Vec::new(),
+            binds: Vec::new(),
+            streams,
+            limits: vec![(Resource::Core, 0)],
+            tmpfs: CString::default(),
+            listen: false,
+            map: CString::default(),
+            grants,
+        };
+        Ok((orders, ends))
+    }
 }
 
 /// A file takes a page at least; more files than pages are no use.
-fn inodes(disk: u64) -> u64 {
+pub(super) fn inodes(disk: u64) -> u64 {
     (disk / 4096).clamp(64, 65_536)
 }
 
@@ -169,7 +222,7 @@ fn words(value: &str) -> Result<CString, Trouble> {
 }
 
 /// Adds a folder or file, and the folders that lead to it.
-fn add(input: &Input, made: &mut BTreeSet<Vec<u8>>, entries: &mut Vec<Entry>) -> Result<(), Trouble> {
+pub(super) fn add(input: &Input, made: &mut BTreeSet<Vec<u8>>, entries: &mut Vec<Entry>) -> Result<(), Trouble> {
     let invalid = Trouble {
         step: Step::Inputs,
         errno: Errno::INVAL,
@@ -239,7 +292,7 @@ fn bind(source: &Path, target: &Path, made: &mut BTreeSet<Vec<u8>>, entries: &mu
     })
 }
 
-fn limits(limits: &Limits, kind: Kind, grounds: Option<&Grounds>) -> Vec<(Resource, u64)> {
+pub(super) fn limits(limits: &Limits, kind: Kind, grounds: Option<&Grounds>) -> Vec<(Resource, u64)> {
     let seconds = limits.cpu_ms.div_ceil(1000).max(1);
     let mut all = vec![
         (Resource::Core, 0),
@@ -310,6 +363,7 @@ fn streams(stdin: Stdin, messages: bool) -> Result<(Streams, Ends), Trouble> {
         stdout: high(out)?,
         stderr: high(err)?,
         messages: message,
+        more: Vec::new(),
     };
     let ends = Ends {
         stdin: in_end,

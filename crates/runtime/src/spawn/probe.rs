@@ -11,6 +11,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What the trial prints, one line each: what it is called, how it is looked at, and what must come out.
 type Check = (&'static str, &'static str, &'static str);
 
+/// Its own name: nobody but Landlock refuses that.
+const LANDLOCK: Check = (
+    "landlock",
+    "(echo x > /proc/$$/comm) 2>/dev/null && echo free || echo held",
+    "held",
+);
+
+const PROCESSES: Check = ("private-proc", "ls /proc | grep -c -v -e '^[0-9]*$' -e self", "0");
+
 /// What both levels promise.
 const COMMON: &[Check] = &[
     (
@@ -24,12 +33,6 @@ const COMMON: &[Check] = &[
         "1",
     ),
     ("seccomp", "sed -n 's/^Seccomp:.//p' /proc/self/status", "2"),
-    // Its own name: nobody but Landlock refuses that.
-    (
-        "landlock",
-        "(echo x > /proc/$$/comm) 2>/dev/null && echo free || echo held",
-        "held",
-    ),
     ("resource-limits", "ulimit -n; ulimit -c", "64\n0"),
     (
         "closed-descriptors",
@@ -41,6 +44,21 @@ const COMMON: &[Check] = &[
         "env | grep -v ^PWD= | grep -v ^_= | tr '\\n' ' '",
         "PATH=/usr/bin:/bin ",
     ),
+];
+
+/// What bubblewrap does instead of [`LANDLOCK`] and [`PROCESSES`].
+const BUBBLEWRAP: &[Check] = &[(
+    "masked-proc",
+    "for f in /proc/*; do case $f in /proc/[0-9]*|*self|*/mounts|*/net) ;; *) (ls -A $f/ || cat $f) 2>/dev/null | head -c 1;; esac; \
+     done | wc -c",
+    "0",
+)];
+
+/// What a host gives up that has bubblewrap start its runs.
+const GIVEN_UP: &[&str] = &[
+    "landlock, the second lock behind the mount namespace",
+    "a limit on the number of files in /w by the kernel; it is looked at several times a second",
+    "egress `allow`; scripts reach the broker, at a socket",
 ];
 
 const SANDBOXED: &[Check] = &[
@@ -67,7 +85,6 @@ const SANDBOXED: &[Check] = &[
         "head -c 4194304 /dev/zero 2>/dev/null > /w/tmp/x; [ $(wc -c < /w/tmp/x) -le 1048576 ] && echo held; rm /w/tmp/x",
         "held",
     ),
-    ("private-proc", "ls /proc | grep -c -v -e '^[0-9]*$' -e self", "0"),
     (
         "network-namespace",
         "grep : /proc/self/net/dev | grep -c -v ' *lo:'",
@@ -94,6 +111,10 @@ impl Sandbox {
             .await;
         if sandboxed {
             mechanisms.push(self.memory_limit().to_owned());
+            if let Some(version) = self.bubblewrap().await {
+                mechanisms.push(format!("bubblewrap:{version}"));
+                missing.extend(GIVEN_UP.iter().map(|what| format!("bubblewrap: {what}")));
+            }
             return IsolationReport::new(Isolation::Sandboxed, mechanisms, missing);
         }
         mechanisms.clear();
@@ -115,14 +136,18 @@ impl Sandbox {
 
     async fn try_level(&self, level: Isolation, mechanisms: &mut Vec<String>, missing: &mut Vec<String>) -> bool {
         let checks: Vec<Check> = match level {
-            Isolation::Sandboxed => COMMON.iter().chain(SANDBOXED).copied().collect(),
-            _ => COMMON.iter().chain(CONFINED).copied().collect(),
+            Isolation::Sandboxed if self.is_bubblewrap() => [COMMON, SANDBOXED, BUBBLEWRAP].concat(),
+            Isolation::Sandboxed => [COMMON, &[LANDLOCK, PROCESSES], SANDBOXED].concat(),
+            _ => [COMMON, &[LANDLOCK], CONFINED].concat(),
         };
+        let through = level == Isolation::Sandboxed && self.is_bubblewrap();
         let before = missing.len();
         match self.trial(level, &checks).await {
             Ok(said) => {
-                let version = Landlock::probe().map_or(0, Landlock::version);
-                mechanisms.push(format!("landlock-version:{version}"));
+                if !through {
+                    let version = Landlock::probe().map_or(0, Landlock::version);
+                    mechanisms.push(format!("landlock-version:{version}"));
+                }
                 for ((name, _, expected), got) in checks.iter().zip(said) {
                     if got == *expected {
                         mechanisms.push((*name).to_owned());
@@ -156,7 +181,7 @@ impl Sandbox {
             write!(script, "{look}\nprintf '\\036\\n'\n").map_err(|e| e.to_string())?;
         }
         // Whoever holds the output keeps it open: it must be dead before the trial is over.
-        script.push_str("(setsid sleep 600 &) 2>/dev/null; exit 0\n");
+        script.push_str("(sleep 600 &); exit 0\n");
         let customer = CustomerId::new("crosspoint.probe").map_err(|e| e.to_string())?;
         let mut job = Job::new("/bin/sh").arg("-c").arg(script);
         job.env = vec![(OsString::from("PATH"), OsString::from("/usr/bin:/bin"))];
@@ -164,7 +189,7 @@ impl Sandbox {
         limits.disk = 1 << 20;
         limits.open_files = 64;
         job.limits = limits;
-        job.network = level == Isolation::Sandboxed;
+        job.network = level == Isolation::Sandboxed && !self.is_bubblewrap();
         let folder = if level == Isolation::Confined {
             let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
             job.folder = Some(folder.path().to_owned());
@@ -174,7 +199,7 @@ impl Sandbox {
             None
         };
         let mut child = self.launch(level, job, &customer).await.map_err(|error| why(&error))?;
-        if level == Isolation::Sandboxed && child.listener.is_none() {
+        if level == Isolation::Sandboxed && !self.is_bubblewrap() && child.listener.is_none() {
             return Err("no listener came out of the network namespace".to_owned());
         }
         let said = timeout(PATIENCE, read(&mut child)).await;

@@ -22,7 +22,6 @@ use rustix::{
 use std::{
     ffi::CStr,
     fs,
-    ops::Range,
     sync::{
         Arc,
         atomic::AtomicI32,
@@ -61,21 +60,15 @@ struct Namespaces {
 
 impl Ready {
     /// Makes the namespaces and the root. Blocks for some milliseconds.
-    pub(super) fn make(visible: Visible, uids: Option<Range<u32>>) -> Result<Arc<Self>, Trouble> {
-        let privileged = rustix::process::geteuid().is_root();
-        let ids = if privileged {
-            let map = io_step(Step::IdMaps, fs::read_to_string("/proc/self/uid_map"))?;
-            Some(Ids::new(uids, &extents(&map))?)
-        } else {
-            None
-        };
+    pub(super) fn make(visible: Visible, ids: Option<Arc<Ids>>) -> Result<Arc<Self>, Trouble> {
+        let privileged = ids.is_some();
         let stop = Arc::new(step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC))?);
         let number = Arc::new(AtomicI32::new(0));
         let (born, birth) = mpsc::channel();
         let (mapped, maps) = mpsc::channel();
         let (built, result) = mpsc::channel();
-        let (told, halt) = (Arc::clone(&number), Arc::clone(&stop));
-        let main = move |entered: Result<(), Trouble>| {
+        let told = Arc::clone(&number);
+        let main = move |halt: &OwnedFd, entered: Result<(), Trouble>| {
             if let Err(trouble) = entered {
                 born.send(Err(trouble)).ok();
                 return;
@@ -87,10 +80,11 @@ impl Ready {
             // What this closure holds may be the last of its kind only in the host.
             if fine {
                 let mut word = [0_u8; 8];
-                while matches!(rustix::io::read(&*halt, &mut word), Err(Errno::INTR)) {}
+                while matches!(rustix::io::read(halt, &mut word), Err(Errno::INTR)) {}
             }
         };
-        task::start("crosspoint-init", Place::New(number), Box::new(main))?;
+        // With it end all that live in its namespaces, whose own threads hear of that.
+        task::start("crosspoint-init", Place::New(number), Arc::clone(&stop), main, |_| ())?;
         let gone = |_| Trouble {
             step: Step::UserNamespace,
             errno: Errno::SRCH,
@@ -140,6 +134,8 @@ fn first(maps: &Receiver<Result<(), Trouble>>, visible: &Visible, privileged: bo
         step(Step::Identity, set_thread_groups(&[]))?;
     }
     die_with_parent()?;
+    // What loses its parent, because a spawner was killed, becomes a child of this one.
+    step(Step::Root, sys::leave_no_zombies())?;
     let followers = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     step(Step::HostView, mount_change("/", followers))?;
     let host = namespace(Step::HostView, c"/proc/self/ns/mnt")?;

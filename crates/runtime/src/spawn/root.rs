@@ -28,9 +28,9 @@ pub(super) const INNER_ID: u32 = 1000;
 /// Folders that exist for a run's own read-only folders to be shown at.
 pub(super) const LAYERS: usize = 8;
 
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
-const FILES: &[(&str, &str)] = &[
+pub(super) const FILES: &[(&str, &str)] = &[
     (
         "/etc/passwd",
         "root:x:0:0:root:/:/usr/sbin/nologin\nscript:x:1000:1000:script:/w/work:/bin/sh\n\
@@ -43,10 +43,14 @@ const FILES: &[(&str, &str)] = &[
         "/etc/resolv.conf",
         "# there is no name server here: names are resolved outside\n",
     ),
-    ("/etc/hostname", "sandbox\n"),
+    HOSTNAME,
 ];
 
-const LINKS: &[(&str, &str)] = &[
+pub(super) const HOSTNAME: (&str, &str) = ("/etc/hostname", "sandbox\n");
+
+pub(super) const FOLDERS: [&str; 8] = ["/proc", "/dev", "/w", "/app", "/layer", "/run", "/etc", "/var"];
+
+pub(super) const LINKS: &[(&str, &str)] = &[
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
     ("/dev/stdout", "/proc/self/fd/1"),
@@ -147,7 +151,7 @@ fn place(at: &Path, folder: bool) -> Result<(), Trouble> {
 
 /// What the root has of its own.
 fn fill() -> Result<(), Trouble> {
-    for folder in ["/proc", "/dev", "/w", "/app", "/layer", "/run", "/etc", "/var"] {
+    for folder in FOLDERS {
         io_step(Step::Root, fs::create_dir_all(folder))?;
     }
     for layer in 0..LAYERS {

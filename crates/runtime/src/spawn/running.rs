@@ -1,25 +1,27 @@
 //! The host's side of a run: its streams, its end, and the ways to hasten that.
 
 use super::{
+    bubblewrap::Told,
     cgroup::Group,
-    guard::{Guard, Killer, Verdict, View},
+    guard::{Guard, Guards, Killer, Verdict},
     ids::Id,
     net::Lease,
     orders::Ends,
-    spawner::Started,
+    rank::Back,
+    spawner::{Started, until},
     step::{Step, Trouble, io_step, step},
     sys::Reaped,
+    view::View,
 };
-use crosspoint_core::Limits;
+use crosspoint_core::{Code, Error, Limits, Retry};
 use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{Mode, OFlags, open, openat},
-    io::Errno,
     process::{Signal, pidfd_send_signal},
 };
 use std::{
     net::TcpListener,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::MetadataExt, process::ExitStatusExt},
     process::ExitStatus,
     sync::{
         Arc,
@@ -29,7 +31,7 @@ use std::{
 };
 use tokio::{
     net::unix::pipe::{Receiver, Sender},
-    sync::oneshot,
+    sync::{oneshot, watch},
 };
 
 /// How a run ended.
@@ -70,6 +72,8 @@ pub struct Reach {
     killer: Killer,
     /// `Sandboxed`: its own /proc, which lists its processes and no others.
     processes: Option<Arc<OwnedFd>>,
+    /// The number of its PID namespace, if it was told.
+    namespace: Option<u64>,
     killed: Arc<AtomicBool>,
 }
 
@@ -80,10 +84,14 @@ impl Reach {
         self.killer.kill();
     }
 
-    /// Whether a process of this machine belongs to the run. Known at `Confined` alone.
+    /// Whether a process of this machine belongs to the run. Known at `Confined`, and of what bubblewrap has started.
     #[must_use]
     pub(crate) fn has(&self, pid: i32) -> bool {
-        self.killer.mark.is_some_and(|mark| super::confined::carries(pid, mark))
+        if let Some(mark) = self.killer.mark {
+            return super::confined::carries(pid, mark);
+        }
+        let namespace = std::fs::metadata(format!("/proc/{pid}/ns/pid"));
+        self.namespace.is_some() && namespace.ok().map(|found| found.ino()) == self.namespace
     }
 
     /// Asks the run to end: `SIGTERM`, if its first process has a handler for it. Without one it would not notice, being
@@ -142,11 +150,16 @@ pub struct Child {
     group: Option<Arc<Group>>,
     id: Option<Id>,
     end: oneshot::Receiver<Reaped>,
+    gone: watch::Receiver<bool>,
     ended: Option<Ended>,
+    /// What bubblewrap says of it.
+    told: Option<Told>,
+    /// While it has stepped back.
+    back: Option<Box<Back>>,
 }
 
 impl Child {
-    pub(super) fn new(started: Started, ends: Ends, limits: Limits) -> Result<Self, Trouble> {
+    pub(super) fn new(started: Started, ends: Ends, limits: Limits, guards: &Guards) -> Result<Self, Trouble> {
         let receiver = |fd| io_step(Step::Pipes, Receiver::from_owned_fd(fd));
         let mut handed = started.handed.into_iter();
         let (folder, processes) = (handed.next(), handed.next());
@@ -155,7 +168,7 @@ impl Child {
             mark: started.mark,
         };
         let view = view(folder.as_ref(), processes.as_ref(), killer.mark).inspect_err(|_| killer.kill())?;
-        let guard = Guard::start(view, limits, killer.clone());
+        let guard = guards.watch(view, limits, killer.clone());
         let mut child = Self {
             stdin: None,
             stdout: None,
@@ -166,6 +179,7 @@ impl Child {
             reach: Reach {
                 killer,
                 processes: processes.map(Arc::new),
+                namespace: None,
                 killed: Arc::default(),
             },
             guard,
@@ -174,7 +188,10 @@ impl Child {
             group: started.group,
             id: started.id,
             end: started.end,
+            gone: started.gone,
             ended: None,
+            told: None,
+            back: None,
         };
         // From here on a failure drops, and thus kills, the run.
         child.stdin = ends
@@ -187,22 +204,35 @@ impl Child {
         Ok(child)
     }
 
+    /// A run that bubblewrap has started, in the PID namespace of this number.
+    pub(super) fn through(mut self, told: Told, namespace: Option<u64>) -> Self {
+        self.told = Some(told);
+        self.reach.namespace = namespace;
+        self
+    }
+
     /// Waits for the end of the run, and of all that it started. Can be dropped and called again.
     ///
     /// # Errors
-    /// [`ScriptCrashed`](crosspoint_core::Code::ScriptCrashed) if nobody can say how it ended: the spawner was killed.
+    /// [`ScriptCrashed`](Code::ScriptCrashed), to be tried again, if nobody can say how it ended: the spawner was killed, and
+    /// all of the run is dead.
     pub async fn wait(&mut self) -> crosspoint_core::Result<Ended> {
         if let Some(ended) = self.ended {
             return Ok(ended);
         }
-        let Ok(reaped) = (&mut self.end).await else {
-            let trouble = Trouble {
-                step: Step::Wait,
-                errno: Errno::SRCH,
-            };
-            return Err(trouble.error(crosspoint_core::Isolation::Confined));
+        let reaped = tokio::select! {
+            biased;
+            reaped = &mut self.end => reaped.ok(),
+            () = until(&mut self.gone) => None,
         };
-        let status = ExitStatus::from_raw(reaped.status);
+        let Some(reaped) = reaped else {
+            let message = "the spawner was killed, and its runs with it; do not kill the host's helper processes";
+            return Err(Error::new(Code::ScriptCrashed, message).with_retry(Retry::Backoff));
+        };
+        let status = match &mut self.told {
+            Some(told) => told.status(reaped.status),
+            None => ExitStatus::from_raw(reaped.status),
+        };
         let ran_out = !status.success() && self.group.as_ref().is_some_and(|group| group.ran_out());
         let peak = self.group.as_ref().map_or(0, |group| group.peak());
         let cause = match status.signal() {
@@ -218,7 +248,7 @@ impl Child {
         let ended = Ended {
             status,
             cause,
-            cpu: reaped.cpu,
+            cpu: reaped.cpu.saturating_sub(self.guard.seen.before()),
             peak_memory: if peak > 0 { peak } else { self.guard.seen.peak() },
         };
         self.ended = Some(ended);
@@ -241,6 +271,38 @@ impl Child {
     /// As [`Reach::ask`].
     pub fn ask(&mut self) -> bool {
         self.reach.ask()
+    }
+
+    /// From here on, processor time is the run's: its limit is `head_start` less than the job's, and what was used before
+    /// does not count.
+    pub(crate) fn begin(&mut self, head_start: Duration) {
+        if let Some(back) = &mut self.back {
+            back.look(&self.reach.killer);
+        }
+        self.guard
+            .begin(Duration::from_millis(self.limits.cpu_ms).saturating_sub(head_start));
+    }
+
+    /// It gets less of the processors than others, where that can be undone, until it [comes forward](Self::come_forward).
+    pub(crate) fn step_back(&mut self) {
+        self.back = Back::step(&self.reach.killer).map(Box::new);
+    }
+
+    pub(crate) fn come_forward(&mut self) {
+        if let Some(back) = self.back.take() {
+            back.end();
+        }
+    }
+
+    /// Processor time of the run and the most memory that was resident at once, as far as they can be seen by now.
+    pub(crate) fn used(&self) -> (Duration, u64) {
+        let cpu = self.guard.used().saturating_sub(self.guard.seen.before());
+        (cpu, self.guard.seen.peak())
+    }
+
+    /// Bytes of memory that it holds, exactly.
+    pub(crate) fn held(&self) -> u64 {
+        self.guard.held()
     }
 
     /// What one process may use, as the kernel counts it: whole seconds, looked at now and then.

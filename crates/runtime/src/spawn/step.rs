@@ -40,6 +40,7 @@ pub(super) enum Step {
     Landlock,
     Seccomp,
     Execute,
+    Bubblewrap,
     Wait,
     Gone,
 }
@@ -55,17 +56,19 @@ pub(super) enum About {
     Now,
 }
 
+const USER_NAMESPACES: &str = "allow unprivileged user namespaces: sysctl user.max_user_namespaces above 0, \
+    kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0 where they exist; in a \
+    container a seccomp profile that permits clone, unshare, setns, mount and pivot_root";
+
+const BUBBLEWRAP: &str = "bubblewrap 0.8 or later, without set-user-id, must lie where `SandboxOptions::bubblewrap` says, \
+    and may make user namespaces";
+
 impl Step {
     /// The name, and how to get what is missing.
     const fn text(self) -> (&'static str, &'static str) {
         match self {
             Self::Thread => ("spawner thread", "raise the limit of threads (ulimit -u, pids.max)"),
-            Self::UserNamespace => (
-                "user namespaces",
-                "allow unprivileged user namespaces: sysctl user.max_user_namespaces above 0, \
-                 kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0 where they exist; in a \
-                 container a seccomp profile that permits clone, unshare, setns, mount and pivot_root",
-            ),
+            Self::UserNamespace => ("user namespaces", USER_NAMESPACES),
             Self::IdMaps => (
                 "id maps",
                 "as root the host needs CAP_SETUID and CAP_SETGID, and the range of user ids must exist here: see \
@@ -127,6 +130,7 @@ impl Step {
                 "the program must exist inside, be executable, and lie in a folder that is visible: see \
                  `SandboxOptions::read_only`",
             ),
+            Self::Bubblewrap => ("bubblewrap", BUBBLEWRAP),
             Self::Wait => (
                 "word of the end",
                 "the spawner was killed; do not kill the host's helper processes",
@@ -138,9 +142,16 @@ impl Step {
         }
     }
 
+    /// How to get what is missing.
+    pub(super) const fn cure(self) -> &'static str {
+        self.text().1
+    }
+
     const fn about(self, errno: Errno) -> About {
         match (self, errno) {
-            (_, Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) | (Self::Gone | Self::Wait, _) => About::Now,
+            (_, Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE)
+            | (Self::Gone | Self::Wait, _)
+            | (Self::Listener, Errno::ADDRINUSE) => About::Now,
             (Self::Folder | Self::Inputs | Self::Bind | Self::WorkFolder | Self::Execute, _) => About::Job,
             _ => About::Machine,
         }

@@ -5,8 +5,8 @@
 //! sleeps in a system call of its own, all signals blocked, until the task ends, so that the storage has one user. It
 //! does not sleep by `CLONE_VFORK`: a thread suspended so counts as load and stops debuggers.
 //!
-//! A task ends when its `main` returns. It must never be killed while the host lives, since it may hold a lock of the
-//! allocator's at that moment.
+//! A task ends when its `main` returns. Nobody should kill one while the host lives, since it may hold a lock of the
+//! allocator's at that moment. If somebody does, its thread hears of it, cleans up after it, and says so.
 
 use super::{
     ready::Ready,
@@ -14,8 +14,8 @@ use super::{
     sys::{self, Stack},
 };
 use rustix::{
-    fd::AsFd,
-    process::{Signal, set_parent_process_death_signal},
+    fd::{AsFd, IntoRawFd},
+    process::{PidfdFlags, Signal, getpid, pidfd_open, set_parent_process_death_signal},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use std::{
@@ -23,13 +23,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread::Builder,
 };
 
-/// What a task does. Called with the trouble, in whatever task there is, if the right place could not be reached.
-pub(super) type Main = Box<dyn FnOnce(Result<(), Trouble>) + Send>;
+/// What a task does.
+type Main = Box<dyn FnOnce(Result<(), Trouble>) + Send>;
 
 /// Where a task lives.
 pub(super) enum Place {
@@ -52,37 +52,91 @@ struct Start {
     /// For a task that is made by a task.
     inner: Stack,
     main: Option<Main>,
+    /// A descriptor of the task that `main` runs in, told by itself.
+    task: AtomicI32,
+    /// `main` has returned.
+    finished: AtomicBool,
 }
 
 impl Start {
+    /// Tells the thread which task it is that `main` runs in.
+    fn tell(&self) {
+        let own = pidfd_open(getpid(), PidfdFlags::empty());
+        self.task
+            .store(own.map_or(-1, IntoRawFd::into_raw_fd), Ordering::Release);
+    }
+
     fn call(&mut self, result: Result<(), Trouble>) {
         if let Some(main) = self.main.take() {
             // Nothing to unwind into: the task ends here.
             drop(catch_unwind(AssertUnwindSafe(|| main(result))));
+            self.finished.store(true, Ordering::Release);
         }
     }
 }
 
+/// What a task works with, which its thread owns, so that nothing of it is lost with a task that is killed.
+struct Lent<T>(*const T);
+
+// SAFETY: it is used as a `&T`, which may go to another thread if `T` is `Sync`.
+unsafe impl<T: Sync> Send for Lent<T> {}
+
+impl<T> Lent<T> {
+    /// # Safety
+    /// What it points to lives for as long as the answer is used.
+    unsafe fn get<'a>(self) -> &'a T {
+        // SAFETY: the caller's promise.
+        unsafe { &*self.0 }
+    }
+}
+
 /// Starts a task on a thread of its own, which ends with it.
-pub(super) fn start(name: &str, place: Place, main: Main) -> Result<(), Trouble> {
+///
+/// `main` is called in the task; with the trouble, in whatever task there is, if the right place could not be reached.
+/// `killed` is called on the thread if the task has ended and `main` has not.
+pub(super) fn start<T: Send + Sync + 'static>(
+    name: &str,
+    place: Place,
+    owner: Arc<T>,
+    main: impl FnOnce(&T, Result<(), Trouble>) + Send + 'static,
+    killed: impl FnOnce(&T) + Send + 'static,
+) -> Result<(), Trouble> {
+    let lent = Lent(Arc::as_ptr(&owner));
+    let main: Main = Box::new(move |entered| {
+        // SAFETY: the thread owns it, below, until the task has ended.
+        let lent = unsafe { lent.get() };
+        main(lent, entered);
+    });
     let outer = step(Step::Thread, Stack::new(STACK))?;
     let inner = step(Step::Thread, Stack::new(STACK))?;
     let start = Start {
         place,
         inner,
         main: Some(main),
+        task: AtomicI32::new(-1),
+        finished: AtomicBool::new(false),
     };
     let builder = Builder::new().name(name.to_owned()).stack_size(4 * SMALL_STACK);
-    io_step(Step::Thread, builder.spawn(move || parent(start, outer))).map(drop)
+    let thread = move || {
+        if !parent(start, outer) {
+            killed(&owner);
+        }
+    };
+    io_step(Step::Thread, builder.spawn(thread)).map(drop)
 }
 
-/// The thread that lends its thread-local storage.
-fn parent(mut start: Start, mut stack: Stack) {
+/// The thread that lends its thread-local storage. Answers whether `main` has returned.
+#[expect(
+    clippy::mem_forget,
+    reason = "a task of which nobody knows that it is dead needs its stack"
+)]
+fn parent(mut start: Start, mut stack: Stack) -> bool {
     if let Err(errno) = sys::block_signals() {
-        return start.call(Err(Trouble {
+        start.call(Err(Trouble {
             step: Step::Thread,
             errno,
         }));
+        return true;
     }
     let (flags, failing) = match start.place {
         Place::Host | Place::Ready(_) => (SHARED, Step::Clone),
@@ -110,6 +164,18 @@ fn parent(mut start: Start, mut stack: Stack) {
         Ok(pid) => sys::await_end(pid),
         Err(errno) => start.call(Err(Trouble { step: failing, errno })),
     }
+    let task = start.task.load(Ordering::Acquire);
+    // SAFETY: the task has made the descriptor and told it to nobody else.
+    let task = (task >= 0).then(|| unsafe { sys::take_pidfd(task) });
+    if start.finished.load(Ordering::Acquire) {
+        return true;
+    }
+    match task {
+        // If `enter` was killed, the task that it has made hears of it, and may live for an instant longer.
+        Some(task) => sys::await_end_by(task.as_fd()),
+        None => std::mem::forget((start, stack)),
+    }
+    false
 }
 
 /// The first half of the way into the ready namespaces: a process enters a PID namespace only by being born in it.
@@ -145,6 +211,7 @@ extern "C" fn run_inside(arg: *mut c_void) -> c_int {
     let Place::Ready(ready) = &start.place else { return 1 };
     let entered = die_with_parent().and_then(|()| step(Step::Enter, move_into(&ready.root, LinkNameSpaceType::Mount)));
     prepare();
+    start.tell();
     start.call(entered);
     0
 }
@@ -153,6 +220,7 @@ extern "C" fn run(arg: *mut c_void) -> c_int {
     // SAFETY: `parent` passes a `Start` that lives until this task has ended, and does not touch it meanwhile.
     let start = unsafe { &mut *arg.cast::<Start>() };
     prepare();
+    start.tell();
     start.call(Ok(()));
     0
 }

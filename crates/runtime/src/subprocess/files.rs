@@ -3,7 +3,7 @@
 use super::folder::Folder;
 use crosspoint_core::{Code, Error, ErrorExt, Result};
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{AtFlags, Mode, OFlags, statat},
     io::Errno,
 };
 use std::{
@@ -18,12 +18,15 @@ use std::{
 pub(super) const RESULT: &str = "result.json";
 pub(super) const STATE_OUT: &str = "state-out.json";
 
+/// Bytes of a file that are read and understood in the time that it takes to hand it to another thread.
+const QUICK: u64 = 16 * 1024;
+
 /// The private folder after the run.
 #[derive(Debug)]
 pub(crate) enum Files {
     /// On the host, removed when this is dropped.
     Folder(Folder),
-    /// Anywhere, such as on a file system that only the run could see; it lives as long as this descriptor.
+    /// In memory, on a file system that only the run could see; it lives as long as this descriptor.
     Descriptor(OwnedFd),
 }
 
@@ -37,6 +40,17 @@ impl Files {
             Self::Folder(folder) => folder.handle(),
             Self::Descriptor(descriptor) => descriptor.as_fd(),
         }
+    }
+
+    /// Whether what the script left can be read and understood on the spot: it is in memory, and little.
+    pub(super) fn are_quick(&self) -> bool {
+        let little = |name| {
+            let about = statat(self.root(), name, AtFlags::SYMLINK_NOFOLLOW);
+            about.map_or(true, |about| {
+                u64::try_from(about.st_size).is_ok_and(|size| size <= QUICK)
+            })
+        };
+        matches!(self, Self::Descriptor(_)) && [RESULT, STATE_OUT].into_iter().all(little)
     }
 
     /// What the script left under this name: `None` if it left nothing. Only a regular file with one name is read, no

@@ -26,7 +26,7 @@ pub(super) struct Harvest {
 }
 
 impl Harvest {
-    /// Reads what was left behind. Runs on a thread that may block.
+    /// Reads what was left behind. Blocks, unless that is [quick](super::files::Files::are_quick).
     pub(super) fn conclude(self, exit: Exit, said: Option<Said>, launched: &Launched, kept: Kept) -> RunOutcome {
         let (end, state) = match exit {
             Exit::Done => {

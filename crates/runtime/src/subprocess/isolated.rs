@@ -16,13 +16,15 @@ use std::{
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
+use tokio::task::spawn_blocking;
 
 /// The private folder as a sandboxed run sees it.
 const ROOT: &str = "/w";
 
 /// Where a run at this level finds what is its own. `folder` is its folder on the host, which only `confined` has.
-pub(super) fn place(folder: Option<&Folder>, egress: &Egress) -> Place {
+pub(super) fn place(sandbox: &Sandbox, folder: Option<&Folder>, egress: &Egress) -> Place {
     let reaches = matches!(egress, Egress::Broker | Egress::Allow(_));
     match folder {
         Some(folder) => Place {
@@ -34,14 +36,23 @@ pub(super) fn place(folder: Option<&Folder>, egress: &Egress) -> Place {
         None => Place {
             root: PathBuf::from(ROOT),
             descriptor: true,
-            network: reaches.then_some(Way::Port(spawn::PORT)),
+            network: reaches.then_some(if sandbox.is_bubblewrap() {
+                Way::Socket
+            } else {
+                Way::Port(spawn::PORT)
+            }),
             desk: None,
         },
     }
 }
 
 /// Starts a plan at `sandboxed`.
-pub(super) async fn sandboxed(sandbox: &Sandbox, plan: Plan, customer: &CustomerId) -> Result<Launched> {
+pub(super) async fn sandboxed(
+    sandbox: &Sandbox,
+    folders: &Path,
+    plan: Plan,
+    customer: &CustomerId,
+) -> Result<Launched> {
     let inputs = plan.inputs.iter().map(|input| {
         let mut made = match &input.content {
             Content::Folder => spawn::Input::folder(&input.name),
@@ -53,16 +64,43 @@ pub(super) async fn sandboxed(sandbox: &Sandbox, plan: Plan, customer: &Customer
     let inputs = inputs.collect();
     let mut job = job(plan);
     job.inputs = inputs;
+    let through = sandbox.bubblewrap().await;
+    let socket = match &through {
+        Some(_) if job.network => Some(show_socket(&mut job, folders).await?),
+        _ => None,
+    };
     let mut child = sandbox.launch(Isolation::Sandboxed, job, customer).await?;
     let folder = child.folder.take();
     let folder = folder.ok_or_else(|| Error::new(Code::Internal, "a sandbox was started without its folder"))?;
-    let listener = child.listener.take().map(Listener::Tcp);
-    Ok(launched(
-        child,
-        Files::Descriptor(folder),
-        listener,
-        Isolation::Sandboxed,
-    ))
+    let listener = match socket {
+        Some((socket, _folder)) => Some(Listener::Unix(socket, own(&child))),
+        None => child.listener.take().map(Listener::Tcp),
+    };
+    let mut launched = launched(child, Files::Descriptor(folder), listener, Isolation::Sandboxed);
+    launched.through = through.map(|version| format!("bubblewrap {version}"));
+    Ok(launched)
+}
+
+/// A socket of the host's that a run finds in its folder. The folder can go when the run has been started.
+async fn show_socket(job: &mut Job, folders: &Path) -> Result<(UnixListener, Folder)> {
+    let folders = folders.to_owned();
+    let made = spawn_blocking(move || {
+        let folder = Folder::make(&folders)?;
+        let listener = listen(folder.path())?;
+        Ok((listener, folder))
+    });
+    let (listener, folder) = made.await.or_fail(Code::Internal, "the start of a script was lost")??;
+    job.network = false;
+    job.read_only
+        .push((folder.path().join(NETWORK), Path::new(ROOT).join(NETWORK)));
+    job.folder = Some(folder.path().to_owned());
+    Ok((listener, folder))
+}
+
+/// Only processes of the run may connect.
+fn own(child: &Child) -> Peers {
+    let reach = child.reach();
+    Peers::Those(Arc::new(move |pid| reach.has(pid)))
 }
 
 /// Starts a plan at `confined`, in a folder of the host.
@@ -73,9 +111,7 @@ pub(super) async fn confined(sandbox: &Sandbox, folder: Folder, plan: Plan, cust
     job.network = false;
     job.folder = Some(folder.path().to_owned());
     let child = sandbox.launch(Isolation::Confined, job, customer).await?;
-    let reach = child.reach();
-    let own = Peers::Those(Arc::new(move |pid| reach.has(pid)));
-    let listener = listener.map(|listener| Listener::Unix(listener, own));
+    let listener = listener.map(|listener| Listener::Unix(listener, own(&child)));
     Ok(launched(child, Files::of(folder), listener, Isolation::Confined))
 }
 
@@ -114,6 +150,7 @@ fn launched(mut child: Child, files: Files, listener: Option<Listener>, isolatio
         tree: Box::new(child),
         files,
         isolation,
+        through: None,
     }
 }
 
@@ -140,6 +177,30 @@ impl Tree for Child {
                 _ => Cause::Own,
             },
         })
+    }
+
+    fn begin(&mut self, head_start: Duration) {
+        Self::begin(self, head_start);
+    }
+
+    fn step_back(&mut self) {
+        Self::step_back(self);
+    }
+
+    fn come_forward(&mut self) {
+        Self::come_forward(self);
+    }
+
+    fn held(&self) -> u64 {
+        Self::held(self)
+    }
+
+    fn used(&self) -> Usage {
+        let (cpu, peak_memory) = Self::used(self);
+        let mut usage = Usage::default();
+        usage.cpu_ms = u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX);
+        usage.peak_memory = peak_memory;
+        usage
     }
 
     fn signals(&self) -> Arc<dyn Signals> {

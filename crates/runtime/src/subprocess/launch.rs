@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
+    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -135,6 +136,8 @@ pub(crate) struct Launched {
     pub(crate) files: Files,
     /// The level that was achieved.
     pub(crate) isolation: Isolation,
+    /// The tool that made the sandbox, if not we did.
+    pub(crate) through: Option<String>,
 }
 
 impl fmt::Debug for Launched {
@@ -154,6 +157,22 @@ pub(crate) trait Tree: fmt::Debug + Send {
 
     /// Kills what is left and reaps it. Called once, after [`ended`](Self::ended).
     async fn reap(&mut self) -> io::Result<Ended>;
+
+    /// From here on, processor time is the run's. What was used before is not, and the limit is `head_start` less than that
+    /// of the plan.
+    fn begin(&mut self, head_start: Duration);
+
+    /// Nobody waits for it yet: others get the processors first, as far as the level knows how.
+    fn step_back(&mut self) {}
+
+    /// From here on somebody waits for it.
+    fn come_forward(&mut self) {}
+
+    /// Bytes of memory that it holds.
+    fn held(&self) -> u64;
+
+    /// What it has consumed so far, as in [`Ended`].
+    fn used(&self) -> Usage;
 
     /// Reaches the run from elsewhere, and has no effect once it is reaped.
     fn signals(&self) -> Arc<dyn Signals>;
@@ -216,5 +235,6 @@ pub(crate) fn process(folder: Folder, plan: Plan) -> Result<Launched> {
         files: Files::of(folder),
         tree: Box::new(tree),
         isolation: Isolation::Process,
+        through: None,
     })
 }

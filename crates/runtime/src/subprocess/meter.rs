@@ -23,6 +23,8 @@ pub(super) struct Meter {
     limit: u64,
     pause: Duration,
     peak: u64,
+    /// Milliseconds of processor time that are not the run's.
+    before: u64,
     /// The run was killed for the memory it held.
     pub(super) exceeded: bool,
 }
@@ -35,6 +37,7 @@ impl Meter {
             limit,
             pause: FIRST,
             peak: 0,
+            before: 0,
             exceeded: false,
         }
     }
@@ -65,10 +68,21 @@ impl Meter {
         }
     }
 
+    /// From here on, processor time counts.
+    pub(super) fn begin(&mut self) {
+        self.before = proc::cpu_ms(self.leader);
+    }
+
+    /// Bytes of memory that are held now.
+    pub(super) fn held(&self) -> u64 {
+        let tree = proc::tree(self.leader, PROCESSES);
+        tree.iter().map(|pid| proc::proportional(*pid)).sum()
+    }
+
     /// What was consumed. To be read while the leader is not reaped.
     pub(super) fn read(&self) -> Usage {
         let mut usage = Usage::default();
-        usage.cpu_ms = proc::cpu_ms(self.leader);
+        usage.cpu_ms = proc::cpu_ms(self.leader).saturating_sub(self.before);
         usage.peak_memory = self.peak;
         usage
     }

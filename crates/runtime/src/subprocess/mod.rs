@@ -1,7 +1,7 @@
 //! Scripts, in processes of their own.
 //!
-//! [`binding`] lays out what the script sees and [`start`] plans a run; [`launch`] is the seam to the level it runs at, of
-//! which [`process`] is one, with [`folder`], [`group`], [`meter`] and [`system`] beneath it. [`supervise`] watches the
+//! [`binding`] lays out what the script sees and [`start`] plans a run in its [`setting`]; [`warm`] keeps interpreters that
+//! wait for one. [`launch`] is the seam to the level it runs at, of which [`process`] is one, with [`folder`], [`group`], [`meter`] and [`system`] beneath it. [`supervise`] watches the
 //! run, stops it and reaps it; [`output`] reads what it prints, [`framed`] what it says, [`files`] what it leaves behind;
 //! [`exit`] says what its end means and [`harvest`] makes the outcome.
 
@@ -17,11 +17,14 @@ mod isolated;
 mod launch;
 mod meter;
 mod output;
+mod pace;
 mod process;
 mod program;
+mod setting;
 mod start;
 mod supervise;
 mod system;
+mod warm;
 
 use crate::egress::SystemResolver;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -33,6 +36,8 @@ use crosspoint_core::{
 };
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 use tokio::sync::OnceCell;
+pub(crate) use warm::is_module;
+pub use warm::{WarmOptions, WarmStats};
 
 /// Runs scripts in processes of their own, at [`Isolation::Process`], [`Isolation::Confined`] or
 /// [`Isolation::Sandboxed`], whichever the script asks for. It speaks the plain and the framed binding of `crosspoint/1`.
@@ -45,7 +50,8 @@ use tokio::sync::OnceCell;
 ///
 /// - **Sandboxed**: namespaces of its own, a root of which only `/w` can be written and is in memory, no network but the
 ///   way out that its [`Egress`] grants, no capabilities, a filter on system calls. Nothing of the host or of other
-///   customers has a name. When it ends or is stopped, everything that it started is killed.
+///   customers has a name. When it ends or is stopped, everything that it started is killed. Made by this library, or by
+///   bubblewrap where the host wants that ([`SandboxOptions::bubblewrap`]).
 /// - **Confined**: where namespaces are forbidden, as in many containers: Landlock and the filter. It reads the system's
 ///   programs and its own folder, and has no network but a socket to the broker. It sees the list of processes. Where the
 ///   host is an ordinary user, it has that user's rights in what Landlock does not know: it can change the modes and times
@@ -78,6 +84,7 @@ pub struct Subprocess {
     folders: PathBuf,
     report: Arc<OnceCell<IsolationReport>>,
     ground: Ground,
+    pool: warm::Pool,
 }
 
 /// What all runs stand on.
@@ -106,6 +113,7 @@ impl Subprocess {
                 resolve: Arc::new(SystemResolver::new()),
                 internal: EgressPolicy::new(),
             },
+            pool: warm::Pool::new(WarmOptions::new()),
         }
     }
 
@@ -115,7 +123,36 @@ impl Subprocess {
     pub fn sandbox(mut self, options: SandboxOptions) -> Self {
         self.ground.sandbox = Sandbox::new(options);
         self.report = Arc::default();
+        self.pool = warm::Pool::new(self.pool.options());
         self
+    }
+
+    /// Keeps so many interpreters ready for scripts that ask for it ([`Script::warm`]); the defaults suit most hosts.
+    ///
+    /// ```
+    /// use crosspoint_core::SystemClock;
+    /// use crosspoint_runtime::{Subprocess, WarmOptions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let runner = Subprocess::new(std::sync::Arc::new(SystemClock::new())).warm(WarmOptions::new().total(16));
+    /// assert_eq!(runner.warm_stats().ready, 0, "none is ready before a script was used");
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn warm(mut self, options: WarmOptions) -> Self {
+        self.pool = warm::Pool::new(options);
+        self
+    }
+
+    /// How many interpreters are ready, and how often one was when it was needed.
+    #[must_use]
+    pub fn warm_stats(&self) -> WarmStats {
+        self.pool.stats()
+    }
+
+    /// Waits until the pool of ready interpreters is as wished. For tests and benches.
+    #[doc(hidden)]
+    pub async fn warm_until(&self, wished: impl FnMut(&WarmStats) -> bool + Send) {
+        self.pool.until(wished).await;
     }
 
     /// Lets scripts whose egress names these hosts reach them although their addresses are not public: services in the
@@ -152,18 +189,13 @@ impl Subprocess {
         ))
     }
 
-    /// What a script may reach at a level. Less than everything can be enforced from `confined` on, single hosts at
+    /// What a script reaches at a level, if that can be enforced. Less than everything can be enforced from `confined` on, single hosts at
     /// `sandboxed` alone, and who wants everything is content with `process`.
-    fn egress(script: &Script, most: Option<&Egress>, level: Isolation) -> Result<Egress> {
+    fn egress(script: &Script, level: Isolation, egress: Egress) -> Result<Egress> {
         if script.spoken() == Protocol::Http && level > Isolation::Process {
             let message = "the http binding is for scripts that can reach the host; above `process` use `framed`";
             return Err(Error::new(Code::SetupInvalid, message).with("isolation", level));
         }
-        let asked = script.reachable(level);
-        let egress = match most {
-            Some(most) => asked.within(most),
-            None => asked,
-        };
         let needed = match (&egress, level) {
             (Egress::Open, Isolation::Confined | Isolation::Sandboxed) => {
                 let message = "a script with egress `open` runs at isolation `process`: nothing above it has a network";
@@ -181,6 +213,18 @@ impl Subprocess {
             egress.as_str()
         );
         Err(crate::isolation_unavailable(needed, level, &missing))
+    }
+
+    /// What bubblewrap makes has no loopback of ours, and clients of a proxy know no sockets.
+    fn within_reach(&self, level: Isolation, egress: &Egress) -> Result<()> {
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        if level == Isolation::Sandboxed && matches!(egress, Egress::Allow(_)) && self.ground.sandbox.is_bubblewrap() {
+            let message =
+                "egress `allow` is not to be had through bubblewrap; use `broker`, or this library's own sandbox";
+            return Err(Error::new(Code::IsolationUnavailable, message).with("asked", level));
+        }
+        let _ = (level, egress);
+        Ok(())
     }
 
     /// A script runs at the level that it asks for or that the host demands, and at no other.
@@ -247,7 +291,8 @@ impl Runner for Subprocess {
         let script = Self::script(work)?;
         let level = Self::level(script, require);
         self.check(level).await?;
-        Self::egress(script, None, level)?;
+        self.within_reach(level, &Self::egress(script, level, script.reachable(level))?)?;
+        warm::check(script)?;
         self.program(script).map(drop)
     }
 
@@ -255,19 +300,22 @@ impl Runner for Subprocess {
         let script = Arc::clone(Self::script(&spec.work)?);
         let level = Self::level(&script, spec.require);
         self.check(level).await?;
-        let egress = Self::egress(&script, spec.egress.as_ref(), level)?;
-        let program = self.program(&script)?;
-        let start = start::Start {
-            spec,
+        let egress = Self::egress(&script, level, spec.reachable(&script, level))?;
+        self.within_reach(level, &egress)?;
+        let pool = warm::check(&script)?.then(|| self.pool.clone());
+        let setting = setting::Setting {
+            program: self.program(&script)?,
             script,
-            program,
+            customer: spec.customer.clone(),
+            limits: spec.limits,
+            level,
+            egress,
             clock: Arc::clone(&self.clock),
             base: Arc::clone(&self.base),
             folders: self.folders.clone(),
-            level,
-            egress,
             ground: self.ground.clone(),
         };
+        let start = start::Start { spec, setting, pool };
         Ok(Box::new(Box::pin(start.run()).await?))
     }
 }

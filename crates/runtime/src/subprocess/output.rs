@@ -1,5 +1,6 @@
 //! What a script prints: read to the end whatever it is, kept up to a limit, with the secrets taken out.
 
+use super::pace::Pace;
 use crate::redact::Redactor;
 use crosspoint_core::{Audience, Clock, Level, LogEntry};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,10 @@ pub(super) const LINE: usize = 256 * 1024;
 
 /// Lines that are kept, so that a flood of empty ones costs no more than a flood of long ones.
 const LINES: usize = 10_000;
+
+/// What is read at once, and by whom so much is there each time.
+const CHUNK: usize = 16 * 1024;
+const LARGE_CHUNK: usize = 64 * 1024;
 
 /// Ends a piece of a line that was split.
 const SPLIT: &str = " [the line goes on]";
@@ -64,14 +69,16 @@ impl Output {
         self.redactor.text(text);
     }
 
-    fn line(&self, line: &[u8], split: bool) {
+    /// Answers whether the line was kept.
+    fn line(&self, line: &[u8], split: bool) -> bool {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if !self.admits(line.len()) {
-            return;
+            return false;
         }
         let mut message = String::from_utf8_lossy(line).into_owned();
         self.redact(&mut message);
         self.push(Level::Info, Audience::Developer, message, split);
+        true
     }
 
     /// A line that the script has written as a message.
@@ -102,6 +109,17 @@ impl Output {
         true
     }
 
+    /// Whether no line, however short, would be kept any more.
+    fn is_full(&self) -> bool {
+        let kept = self.kept();
+        kept.bytes >= self.limit || kept.log.len() >= LINES
+    }
+
+    fn count_dropped(&self, bytes: usize) {
+        let mut kept = self.kept();
+        kept.dropped = kept.dropped.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
     fn push(&self, level: Level, audience: Audience, mut message: String, split: bool) {
         if message.contains('\0') {
             // Some databases have no text with a NUL in it.
@@ -118,15 +136,30 @@ impl Output {
     pub(super) async fn drain(self, pipe: Option<impl AsyncRead + Unpin>, remember: usize) {
         let Some(mut pipe) = pipe else { return };
         let mut lines = Lines::new(self, remember);
-        let mut chunk = vec![0; 16 * 1024];
+        let mut chunk = vec![0; CHUNK];
+        let mut pace = Pace::new();
         loop {
-            match pipe.read(&mut chunk).await {
+            let read = match pipe.read(&mut chunk).await {
                 Ok(0) | Err(_) => break,
-                Ok(n) => lines.push(chunk.get(..n).unwrap_or_default()),
+                Ok(read) => read,
+            };
+            lines.push(chunk.get(..read).unwrap_or_default());
+            if read == chunk.len() {
+                chunk.resize(LARGE_CHUNK, 0);
             }
+            pace.took(read).await;
         }
         lines.end();
     }
+}
+
+/// Where the first line ends. Long pieces without an end are passed over many bytes at a time.
+fn newline(bytes: &[u8]) -> Option<usize> {
+    const STRIDE: usize = 256;
+    let mut strides = bytes.chunks(STRIDE);
+    let stride = strides.position(|stride| stride.contains(&b'\n'))? * STRIDE;
+    let within = bytes.get(stride..)?.iter().position(|b| *b == b'\n')?;
+    Some(stride + within)
 }
 
 /// Cuts a stream into lines, never through a secret.
@@ -138,6 +171,10 @@ struct Lines {
     whole: Vec<u8>,
     remember: usize,
     too_long: bool,
+    /// A piece of the line was dropped, and all that follows of it is.
+    rest_dropped: bool,
+    /// Nothing more is kept but the last line.
+    full: bool,
 }
 
 impl Lines {
@@ -149,11 +186,17 @@ impl Lines {
             whole: Vec::new(),
             remember,
             too_long: false,
+            rest_dropped: false,
+            full: false,
         }
     }
 
     fn push(&mut self, mut bytes: &[u8]) {
-        while let Some(at) = bytes.iter().position(|b| *b == b'\n') {
+        if self.full || self.output.is_full() {
+            self.full = true;
+            return self.skip(bytes);
+        }
+        while let Some(at) = newline(bytes) {
             let (line, rest) = bytes.split_at(at);
             self.extend(line);
             self.end_line();
@@ -162,7 +205,37 @@ impl Lines {
         self.extend(bytes);
     }
 
-    fn extend(&mut self, bytes: &[u8]) {
+    /// Counts, and looks for the last line alone: backwards, so that a flood costs little.
+    fn skip(&mut self, bytes: &[u8]) {
+        let begun = std::mem::take(&mut self.buffer);
+        self.output.count_dropped(begun.len() + bytes.len());
+        if self.remember == 0 {
+            return;
+        }
+        let is_newline = |b: &u8| *b == b'\n';
+        let end = newline(bytes).and_then(|_| bytes.iter().rposition(is_newline));
+        let Some(end) = end else {
+            return self.hold(bytes);
+        };
+        let (lines, rest) = bytes.split_at(end);
+        let last = lines.iter().rposition(|b| !b.is_ascii_whitespace());
+        let (before, after) = lines.split_at(last.unwrap_or(0));
+        let start = last.and_then(|_| before.iter().rposition(is_newline));
+        let to = before.len() + newline(after).unwrap_or(after.len());
+        if let Some(start) = start {
+            // The line so far has ended, and is not the last one.
+            self.whole.clear();
+            self.too_long = false;
+            self.hold(lines.get(start + 1..to).unwrap_or_default());
+        } else {
+            self.hold(lines.get(..to).unwrap_or_default());
+        }
+        self.end_whole();
+        self.hold(rest.get(1..).unwrap_or_default());
+    }
+
+    /// Keeps what may be the last line.
+    fn hold(&mut self, bytes: &[u8]) {
         if self.remember > 0 && !self.too_long {
             self.whole.extend_from_slice(bytes);
             if self.whole.len() > self.remember {
@@ -170,18 +243,9 @@ impl Lines {
                 self.whole = Vec::new();
             }
         }
-        self.buffer.extend_from_slice(bytes);
-        while self.buffer.len() > self.cap + self.output.redactor.longest() {
-            let cut = self.output.redactor.cut(&self.buffer, self.cap);
-            let rest = self.buffer.split_off(cut);
-            let piece = std::mem::replace(&mut self.buffer, rest);
-            self.output.line(&piece, true);
-        }
     }
 
-    fn end_line(&mut self) {
-        self.output.line(&self.buffer, false);
-        self.buffer.clear();
+    fn end_whole(&mut self) {
         let whole = std::mem::take(&mut self.whole);
         let too_long = std::mem::take(&mut self.too_long);
         if too_long || !whole.trim_ascii().is_empty() {
@@ -189,8 +253,39 @@ impl Lines {
         }
     }
 
+    fn extend(&mut self, bytes: &[u8]) {
+        self.hold(bytes);
+        if self.rest_dropped {
+            return self.output.count_dropped(bytes.len());
+        }
+        self.buffer.extend_from_slice(bytes);
+        while self.buffer.len() > self.cap + self.output.redactor.longest() {
+            let cut = self.output.redactor.cut(&self.buffer, self.cap);
+            let rest = self.buffer.split_off(cut);
+            let piece = std::mem::replace(&mut self.buffer, rest);
+            if !self.output.line(&piece, true) {
+                // Nor is there room for what follows of the line, whatever it is.
+                let rest = std::mem::take(&mut self.buffer);
+                self.output.count_dropped(rest.len());
+                self.rest_dropped = true;
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        if std::mem::take(&mut self.rest_dropped) {
+            self.output.count_dropped(1);
+        } else {
+            self.output.line(&self.buffer, false);
+            self.buffer.clear();
+        }
+        self.end_whole();
+    }
+
     fn end(&mut self) {
-        if !self.buffer.is_empty() || !self.whole.is_empty() || self.too_long {
+        if self.full {
+            self.end_whole();
+        } else if self.rest_dropped || !self.buffer.is_empty() || !self.whole.is_empty() || self.too_long {
             self.end_line();
         }
     }
@@ -198,8 +293,13 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::pace::{SHARE, TICK},
+        *,
+    };
     use crosspoint_core::{SecretString, SystemClock};
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     fn read(input: &[u8], secrets: &[&str], limit: u64) -> Kept {
         let named = secrets.iter().map(|s| ((*s).to_owned(), SecretString::from(*s)));
@@ -230,6 +330,62 @@ mod tests {
         assert_eq!(texts(&kept), ["12345", "1"]);
         assert_eq!(kept.dropped, 4);
         assert_eq!(read(&vec![b'\n'; LINES + 5], &[], u64::MAX).dropped, 5);
+    }
+
+    #[test]
+    fn the_last_line_is_known_however_much_came_before() {
+        let flood = "x\n".repeat(LINES);
+        let cases = [
+            ("first\nlast", Some("last")),
+            ("the line\n \r\n\n  ", Some("the line")),
+            ("", Some("x")),
+            ("\n\n\n", Some("x")),
+            ("a line of more than one read\n \n a\nb \n", Some("b ")),
+        ];
+        for (end, last) in cases {
+            let kept = read(format!("{flood}{end}").as_bytes(), &[], u64::MAX);
+            assert_eq!(kept.last.as_deref(), last.map(str::as_bytes), "{end:?}");
+            assert_eq!(kept.log.len(), LINES);
+            assert!(kept.dropped >= end.len() as u64, "{end:?}: {}", kept.dropped);
+        }
+        let long = format!("{flood}{}\n", "y".repeat(1001));
+        assert_eq!(
+            read(long.as_bytes(), &[], u64::MAX).last,
+            None,
+            "too long to be remembered"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_read_a_share_at_a_time_and_to_the_end() {
+        let output = Output::new(Redactor::default(), Arc::new(SystemClock::new()), 100);
+        let flood = vec![b'\n'; 10 * SHARE];
+        let began = Instant::now();
+        output.clone().drain(Some(flood.as_slice()), 0).await;
+        // Reads are not cut where a share ends; the clock of tests goes by whole milliseconds.
+        assert!(
+            (TICK * 9..=TICK * 11).contains(&began.elapsed()),
+            "{:?}",
+            began.elapsed()
+        );
+        assert_eq!(output.take().dropped, 10 * SHARE as u64 - 100);
+        let (began, usual) = (Instant::now(), vec![b'x'; SHARE - 1]);
+        output.drain(Some(usual.as_slice()), 0).await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "who writes little does not wait");
+    }
+
+    #[test]
+    fn a_line_without_end_is_dropped_from_where_there_is_no_room() {
+        let mut input = vec![b'x'; 3 * LINE];
+        input.extend_from_slice(b"\nshort\n");
+        let kept = read(&input, &[], LINE as u64 + 100);
+        assert_eq!(kept.log.len(), 2, "a piece, and what fits after the line");
+        assert_eq!(kept.log[1].message, "short");
+        assert!(
+            (2 * LINE as u64..2 * LINE as u64 + 10).contains(&kept.dropped),
+            "{}",
+            kept.dropped
+        );
     }
 
     #[test]

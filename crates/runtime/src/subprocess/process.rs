@@ -11,9 +11,9 @@ use super::{
     system::{ExitWatch, limit},
 };
 use async_trait::async_trait;
-use crosspoint_core::{Code, Error, Result};
+use crosspoint_core::{Code, Error, Result, Usage};
 use rustix::process::{Pid, Signal};
-use std::{io, process::Stdio, sync::Arc};
+use std::{io, process::Stdio, sync::Arc, time::Duration};
 use tokio::process::{Child, Command};
 
 /// A process group.
@@ -99,6 +99,18 @@ impl Tree for ProcessTree {
             Cause::Own
         };
         Ok(Ended { status, usage, cause })
+    }
+
+    fn begin(&mut self, _: Duration) {
+        self.meter.begin();
+    }
+
+    fn held(&self) -> u64 {
+        self.meter.held()
+    }
+
+    fn used(&self) -> Usage {
+        self.meter.read()
     }
 
     fn signals(&self) -> Arc<dyn Signals> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::egress::Server;
 use async_trait::async_trait;
-use crosspoint_core::{Code, Error, Isolation, Level, Limits, RunEnd, RunHandle, RunOutcome, StopReason};
+use crosspoint_core::{Code, Error, Isolation, Level, Limits, Retry, RunEnd, RunHandle, RunOutcome, StopReason};
 use std::{io, time::Duration};
 use tokio::{
     sync::watch,
@@ -65,10 +65,16 @@ impl Running {
             harvest,
             ..
         } = self;
-        let concluded = spawn_blocking(move || harvest.conclude(exit, said, &launched, output.take()));
-        let mut outcome = match concluded.await {
-            Ok(outcome) => outcome,
-            Err(error) => lost(error),
+        let mut outcome = if launched.files.are_quick() {
+            let outcome = harvest.conclude(exit, said, &launched, output.take());
+            // Its network first, for the next run. To free the memory of its files may take long.
+            drop(launched.tree);
+            let files = launched.files;
+            spawn_blocking(move || drop(files));
+            outcome
+        } else {
+            let concluded = spawn_blocking(move || harvest.conclude(exit, said, &launched, output.take()));
+            concluded.await.unwrap_or_else(lost)
         };
         outcome.log.append(&mut egress_log);
         (outcome.setup, outcome.run, outcome.isolation, outcome.usage) = (setup, run, isolation, usage);
@@ -110,7 +116,9 @@ impl Running {
         let ended = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                return Exit::Failed(Error::new(Code::Internal, "nobody knows how the script ended").caused_by(error));
+                let message = "the host lost sight of the script, which is dead";
+                let lost = Error::new(Code::ScriptCrashed, message).with_retry(Retry::Backoff);
+                return Exit::Failed(lost.caused_by(error));
             }
         };
         match ended.cause {

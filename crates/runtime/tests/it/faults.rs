@@ -127,6 +127,9 @@ impl Installations for Down {
         }
         self.inner.get(scope, id).await
     }
+    async fn as_of(&self, scope: Scope<'_>, id: InstallationId, revision: u64) -> Result<Option<Installation>> {
+        self.inner.as_of(scope, id, revision).await
+    }
     async fn list(&self, scope: Scope<'_>, page: Page) -> Result<Paged<Installation>> {
         self.inner.list(scope, page).await
     }

@@ -10,7 +10,6 @@ use crosspoint_core::{
     Audience, Checkpoint, Code, Error, ExecutionStatus, Level, Limits, Protocol, Result, Retry, RunEnd, RunHandle,
     RunMode, RunOutcome, RunSpec, Runner, Script, StopReason, SystemClock,
 };
-use crosspoint_runtime::Subprocess;
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
@@ -34,7 +33,7 @@ pub(crate) async fn start_with(script: Script, change: impl FnOnce(&mut RunSpec)
     let clock = Arc::new(SystemClock::new());
     let mut spec = spec(script, &*clock);
     change(&mut spec);
-    Subprocess::new(clock).start(spec).await
+    crate::machine::runner(clock).start(spec).await
 }
 
 pub(crate) async fn outcome_with(script: Script, change: impl FnOnce(&mut RunSpec)) -> RunOutcome {

@@ -2,7 +2,8 @@
 
 use crate::{
     framed::{Shelf, outcome_with, start_with},
-    scripts::{failure, has, sh, succeeded, texts},
+    machine::has,
+    scripts::{failure, sh, succeeded, texts},
 };
 use crosspoint_core::{Code, Protocol, Retry, RunEnd, Script, StopReason};
 use serde_json::{Value, json};

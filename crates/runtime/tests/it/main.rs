@@ -14,16 +14,23 @@ mod abuse;
 mod artifacts;
 mod attention;
 mod bounds;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod bubblewrap;
 mod checkpoints;
 mod connections;
 mod control;
 mod faults;
+mod fields;
 mod flows;
 mod framed;
 mod http;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod levels;
+mod looks;
+mod machine;
 mod polls;
+mod progress;
+mod replays;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod sandbox;
 mod schedules;
@@ -32,4 +39,6 @@ mod sdk;
 mod stops;
 mod timetable;
 mod trust;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod warm;
 mod world;

@@ -1,9 +1,9 @@
 //! Polls: the cursor and what it started are one.
 
-use crate::world::World;
+use crate::{scripts::sh, world::World};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Code, Error, Flow, FlowContext, Installation, Integration, NoConfig, Poll, Polled, Result, Retry,
+    Code, Error, ExecutionStatus, Flow, FlowContext, Installation, Integration, NoConfig, Poll, Polled, Result, Retry,
 };
 use serde_json::json;
 use std::{
@@ -138,4 +138,27 @@ async fn a_long_backlog_is_read_page_by_page_and_by_further_polls() {
     let mut booked = provider.0.lock().unwrap().booked.clone();
     booked.sort_unstable();
     assert_eq!(booked, (1..=250).collect::<Vec<_>>());
+}
+
+/// The poll is the host's own code; what handles the items need not be.
+#[tokio::test]
+async fn a_script_gets_what_a_poll_finds_one_item_at_a_time() {
+    let provider = Provider::default();
+    provider.0.lock().unwrap().orders = vec![1, 2, 3];
+    let script = sh("cp \"$XP_INPUT_FILE\" \"$XP_RESULT_FILE\"");
+    let demo = Integration::new("demo", "1.0.0").poll_script("book", Duration::from_secs(60), provider, script);
+    let world = World::new([demo.into()]);
+    let installation = world.install("demo", json!({})).await;
+    poll(&world, &installation).await;
+    poll(&world, &installation).await;
+    let mut handled = Vec::new();
+    for execution in world.executions(&installation).await {
+        assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+        if execution.flow == "book" {
+            handled.push(world.reply(execution.id).await);
+        }
+    }
+    handled.sort_by_key(serde_json::Value::as_u64);
+    assert_eq!(handled, [json!(1), json!(2), json!(3)]);
+    assert_eq!(world.state(&installation, "book-poll").await, json!(3));
 }

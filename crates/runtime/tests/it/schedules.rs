@@ -1,11 +1,11 @@
 //! The scheduler, on simulated time.
 
-use crate::world::{World, fleet};
+use crate::world::{ACME, World, fleet, scope};
 use async_trait::async_trait;
 use crosspoint_core::{
-    Clock, Code, Event, Execution, ExecutionStatus, Flow, FlowContext, Installation, InstallationState, Integration,
-    Missed, NoConfig, Overlap, Result, SaveInstallation, Schedule, ScheduleSpec, StopSource, Tick, Timestamp,
-    Timetable, Trigger, TriggerKind,
+    Clock, Code, Control, Event, Execution, ExecutionStatus, Flow, FlowContext, Installation, InstallationState,
+    Integration, Missed, NoConfig, Overlap, Result, SaveInstallation, Schedule, ScheduleSpec, StopSource, Tick,
+    Timestamp, Timetable, Trigger, TriggerKind,
 };
 use crosspoint_runtime::CronTimetable;
 use crosspoint_testkit::VirtualClock;
@@ -124,6 +124,41 @@ async fn a_month_of_hours_is_fired_once_each_by_many_schedulers() {
     let ticks = setup.note.0.lock().unwrap().clone();
     let unique: HashSet<_> = ticks.iter().collect();
     assert_eq!((ticks.len(), unique.len()), (3 * 31 * 24, 31 * 24));
+}
+
+/// March 2026, in which New York's clocks go forward on the 8th and Berlin's on the 29th. Schedulers come and go every
+/// week, two or three at once.
+#[tokio::test(start_paused = true)]
+async fn a_month_with_a_change_of_clocks_is_fired_once_each() {
+    let cron = |text: &str, zone: &str| ScheduleSpec::cron(text).timezone(zone);
+    let kinds = [
+        // On the day without 02:30 it runs right after the gap: one a day.
+        (cron("30 2 * * *", "Europe/Berlin"), 31),
+        (cron("30 2 * * *", "America/New_York"), 31),
+        // Through the gap, since it is an interval: two an hour that really passes.
+        (cron("*/30 * * * *", "Europe/Berlin"), 31 * 48),
+        // The 1st is a Sunday.
+        (cron("0 9 * * 1-5", "Europe/Berlin"), 22),
+        (cron("15 6 1,15,30 * *", "Asia/Kolkata"), 3),
+        (ScheduleSpec::every(Duration::from_secs(90 * 60)), 31 * 16),
+    ];
+    for (spec, expected) in kinds {
+        let setup = setup();
+        tokio::time::advance(DAY * (31 + 28)).await;
+        let installation = setup.install(spec.clone().overlap(Overlap::Allow)).await;
+        let week = DAY * 7;
+        setup.schedulers(2, week).await;
+        setup.schedulers(3, week).await;
+        setup.schedulers(2, week).await;
+        // One that begins with April counts, as the one that began March does not.
+        setup.schedulers(3, DAY * 10 + Duration::from_secs(1)).await;
+        let next = setup.next(&installation).await.unwrap();
+        assert!(next >= "2026-04-01T00:00:00Z".parse().unwrap(), "{spec:?}: {next}");
+        setup.world.work().await;
+        let ticks = setup.note.0.lock().unwrap().clone();
+        let unique: HashSet<_> = ticks.iter().collect();
+        assert_eq!((ticks.len(), unique.len()), (expected, expected), "{spec:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -404,4 +439,107 @@ async fn an_event_with_an_id_counts_once() {
     let foreign = world.runtime.emit_value(&other, "order-7", "order.created", &order);
     assert!(foreign.await.unwrap().is_empty());
     assert_eq!(world.executions(&installation).await.len(), 1);
+}
+
+/// When the simulated time begins.
+const START: &str = "2026-01-01T00:00:00Z";
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Setup {
+    async fn rest(&self, installation: &Installation, paused: bool) -> Schedule {
+        let acme = scope(ACME);
+        let pause = self
+            .world
+            .runtime
+            .pause_schedule(&acme, installation.id, "note", paused);
+        pause.await.unwrap()
+    }
+
+    /// The hours of the first day that were fired.
+    async fn hours(&self, installation: &Installation) -> Vec<i64> {
+        self.world.work().await;
+        let mut hours = Vec::new();
+        for execution in self.world.executions(installation).await {
+            let since = execution.created.as_millis() - START.parse::<Timestamp>().unwrap().as_millis();
+            hours.push(since / 3_600_000);
+        }
+        hours
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_schedule_fires_nothing_and_makes_up_for_nothing() {
+    for missed in [Missed::FireOnce, Missed::FireAll { max: 9 }, Missed::Skip] {
+        let setup = setup();
+        let spec = ScheduleSpec::cron("0 * * * *").overlap(Overlap::Allow).missed(missed);
+        let (rests, goes) = (setup.install(spec.clone()).await, setup.install(spec).await);
+        setup.schedulers(4, HOUR * 3 + Duration::from_secs(1)).await;
+        let since = setup.clock.now();
+        let paused = setup.rest(&rests, true).await;
+        assert_eq!((paused.paused, paused.next), (Some(since), None));
+        setup.schedulers(4, HOUR * 5).await;
+        assert_eq!(setup.rest(&rests, true).await, paused, "it rests already");
+        let resumed = setup.rest(&rests, false).await;
+        let next = START.parse::<Timestamp>().unwrap().plus(HOUR * 9);
+        assert_eq!((resumed.paused, resumed.next), (None, Some(next)));
+        assert_eq!(setup.rest(&rests, false).await, resumed, "it goes already");
+        setup.schedulers(4, HOUR).await;
+        assert_eq!(setup.hours(&rests).await, [1, 2, 3, 9], "{missed:?}");
+        assert_eq!(setup.hours(&goes).await, [1, 2, 3, 4, 5, 6, 7, 8, 9], "{missed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_is_paused_under_running_schedulers() {
+    let setup = setup();
+    let spec = ScheduleSpec::cron("0 * * * *").overlap(Overlap::Allow);
+    let rests = setup.install(spec).await;
+    let at_half = async {
+        tokio::time::sleep(HOUR * 5 / 2).await;
+        setup.rest(&rests, true).await;
+        tokio::time::sleep(HOUR * 2).await;
+        setup.rest(&rests, false).await;
+    };
+    tokio::join!(setup.schedulers(4, HOUR * 13 / 2), at_half);
+    assert_eq!(setup.hours(&rests).await, [1, 2, 5, 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_due_when_a_pause_began_is_not_made_up_for_either() {
+    let setup = setup();
+    let spec = ScheduleSpec::cron("0 * * * *").missed(Missed::FireAll { max: 9 });
+    let rests = setup.install(spec).await;
+    // Nobody schedules for three hours.
+    tokio::time::sleep(HOUR * 3 + Duration::from_secs(1)).await;
+    setup.rest(&rests, true).await;
+    setup.rest(&rests, false).await;
+    setup.schedulers(2, HOUR).await;
+    assert_eq!(setup.hours(&rests).await, [4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_of_an_installation_that_rests_goes_on_with_it() {
+    let setup = setup();
+    let mut installation = setup.install(ScheduleSpec::cron("0 * * * *")).await;
+    setup.rest(&installation, true).await;
+    installation = setup.world.installation(installation.id).await;
+    installation.state = InstallationState::Paused;
+    setup.world.save(SaveInstallation::new(installation.clone())).await;
+    let resumed = setup.rest(&installation, false).await;
+    assert_eq!(
+        (resumed.paused, resumed.next),
+        (None, None),
+        "it is not what keeps it back"
+    );
+    let (stranger, acme) = (scope("stranger"), scope(ACME));
+    let foreign = setup
+        .world
+        .runtime
+        .pause_schedule(&stranger, installation.id, "note", true);
+    assert_eq!(foreign.await.unwrap_err().code(), Code::NotFound);
+    let unknown = setup
+        .world
+        .runtime
+        .pause_schedule(&acme, installation.id, "nothing", true);
+    assert_eq!(unknown.await.unwrap_err().code(), Code::NotFound);
 }

@@ -1,7 +1,10 @@
 //! Scripts in processes of their own, on the machine's own time. Where a test waits, it waits for an event that the
 //! script makes: a file, an exit, a line of log.
 
-use crate::world::{CANARY, World, seal};
+use crate::{
+    machine::has,
+    world::{CANARY, World, seal},
+};
 use crosspoint_core::{
     AnyIntegration, Audience, Code, ConnectionId, Execution, ExecutionStatus, FlowOptions, Installation,
     InstallationState, Integration, Isolation, Jitter, Limits, Result, Retry, RetryPolicy, RunEnd, RunHandle,
@@ -98,8 +101,10 @@ pub(crate) fn succeeded(outcome: &RunOutcome) -> &Value {
     }
 }
 
+/// What it wrote and said. Which tool made its sandbox is not its own word.
 pub(crate) fn texts(outcome: &RunOutcome) -> Vec<&str> {
-    outcome.log.iter().map(|line| line.message.as_str()).collect()
+    let lines = outcome.log.iter().map(|line| line.message.as_str());
+    lines.filter(|line| !line.starts_with("sandboxed by ")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -441,20 +446,6 @@ async fn pandiums_state_comes_from_a_success_and_is_an_object() {
     }
     let silent = outcome(sh("true").env_prefix("PAN")).await;
     assert_eq!((succeeded(&silent), &silent.state), (&Value::Null, &None));
-}
-
-/// Whether a test that needs a program can run; missing ones are a failure where everything has to be there.
-pub(crate) fn has(program: &str) -> bool {
-    let found = std::process::Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|o| o.status.success());
-    let required = std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|v| v == "1");
-    assert!(found || !required, "{program} is missing");
-    if !found {
-        eprintln!("skipped: {program} is missing");
-    }
-    found
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,8 @@
 //! The SDKs of `sdk/`, run by the supervisor over every binding and at every level.
 
 use crate::{
-    levels::{self, levels},
-    scripts::{demo, has, install},
+    machine::{self, has},
+    scripts::{demo, install},
     world::{CANARY, World},
 };
 use crosspoint_core::{Audience, ExecutionStatus, Isolation, Protocol, Script};
@@ -45,7 +45,7 @@ fn sdk(path: &str) -> String {
 /// Runs a script that counts its successes, over every binding.
 async fn counts(script: Script) {
     let process = [Protocol::Plain, Protocol::Framed, Protocol::Http].map(|p| (Isolation::Process, p));
-    let levels = levels().await.into_iter();
+    let levels = machine::levels(Isolation::Confined).await.into_iter();
     let above = levels.flat_map(|level| [(level, Protocol::Plain), (level, Protocol::Framed)]);
     for (level, protocol) in process.into_iter().chain(above) {
         Box::pin(count(script.clone().isolation(level), protocol)).await;
@@ -97,8 +97,8 @@ async fn count(script: Script, protocol: Protocol) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python() {
-    if has(levels::PYTHON) {
-        let script = Script::command(levels::PYTHON, ["-c", PYTHON]).dir(sdk("python"));
+    if has(machine::PYTHON) {
+        let script = Script::command(machine::PYTHON, ["-c", PYTHON]).dir(sdk("python"));
         Box::pin(counts(script)).await;
     }
 }
@@ -133,7 +133,7 @@ await main(async (run) => {
 
 /// At `confined` the broker is at a socket, at `sandboxed` at a port; the provider of the tests echoes what it gets.
 async fn calls(script: Script) {
-    for level in levels().await {
+    for level in machine::levels(Isolation::Confined).await {
         for protocol in [Protocol::Plain, Protocol::Framed] {
             let script = script.clone().isolation(level).protocol(protocol);
             let world = World::new([demo(script)]);
@@ -152,8 +152,8 @@ async fn calls(script: Script) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_reaches_its_connections() {
-    if has(levels::PYTHON) {
-        let script = Script::command(levels::PYTHON, ["-c", PYTHON_CALLS]).dir(sdk("python"));
+    if has(machine::PYTHON) {
+        let script = Script::command(machine::PYTHON, ["-c", PYTHON_CALLS]).dir(sdk("python"));
         Box::pin(calls(script)).await;
     }
 }

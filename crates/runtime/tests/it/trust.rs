@@ -1,49 +1,13 @@
 //! How far code is trusted: by who wrote it, and for whom it runs.
 
-use crate::world::{World, acme};
-use async_trait::async_trait;
-use crosspoint_core::{
-    Egress, ExecutionStatus, Integration, Isolation, IsolationReport, Limits, Result, RunEnd, RunHandle, RunOutcome,
-    RunSpec, Runner, Script, StopReason, SystemClock, Trigger, Work,
+use crate::{
+    looks::Looks,
+    world::{World, acme},
 };
+use crosspoint_core::{Egress, ExecutionStatus, Integration, Isolation, Limits, Runner, Script, SystemClock, Trigger};
 use crosspoint_runtime::{Trust, TrustClass};
 use serde_json::{Value, json};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-/// Runs nothing, and remembers what it was asked for.
-#[derive(Debug, Default)]
-struct Looks(Mutex<Vec<RunSpec>>);
-
-#[derive(Debug)]
-struct Done;
-
-#[async_trait]
-impl Runner for Looks {
-    fn name(&self) -> &'static str {
-        "looks"
-    }
-    async fn probe(&self) -> IsolationReport {
-        IsolationReport::new(Isolation::Machine, Vec::new(), Vec::new())
-    }
-    async fn prepare(&self, _: &Work, _: Isolation) -> Result<()> {
-        Ok(())
-    }
-    async fn start(&self, spec: RunSpec) -> Result<Box<dyn RunHandle>> {
-        self.0.lock().unwrap().push(spec);
-        Ok(Box::new(Done))
-    }
-}
-
-#[async_trait]
-impl RunHandle for Done {
-    async fn wait(&mut self) -> RunOutcome {
-        RunOutcome::new(RunEnd::Succeeded(Value::Null), Isolation::Machine)
-    }
-    async fn cancel(&mut self, _: StopReason, _: Duration) {}
-}
+use std::sync::Arc;
 
 fn most() -> Limits {
     let mut limits = Limits::default();

@@ -9,7 +9,7 @@ use crosspoint_core::{
     Sealed, SecretBox, SecretBytes, StopSource, Store, Submit, Submitted, SystemClock, TargetId, Transport, Vault,
     WorkerId,
 };
-use crosspoint_runtime::{FlowHandler, Parts, Runtime};
+use crosspoint_runtime::{FlowHandler, Parts, Runners, Runtime};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
@@ -174,7 +174,10 @@ impl World {
             registry.add_integration(integration).unwrap();
         }
         let parts = Parts::new(Arc::new(registry), store.clone(), Arc::new(Keys), Arc::new(OpenVault));
-        let handler = FlowHandler::new(change(parts.clock(Arc::clone(&clock))));
+        let runners =
+            Runners::new(Arc::clone(&clock)).with_scripts(Arc::new(crate::machine::runner(Arc::clone(&clock))));
+        let parts = parts.clock(Arc::clone(&clock)).runners(Arc::new(runners));
+        let handler = FlowHandler::new(change(parts));
         let runtime = Runtime::new(&handler, Arc::new(Queue(store.clone())));
         Self {
             store,
@@ -278,7 +281,7 @@ impl World {
     /// Calls a flow, works, and answers how it went.
     pub(crate) async fn run(&self, installation: &Installation, flow: &str, input: Value) -> (Execution, Value) {
         let id = self.call(installation, flow, input).await;
-        self.work().await;
+        Box::pin(self.work()).await;
         (self.execution(id).await, self.reply(id).await)
     }
 

@@ -49,6 +49,10 @@ impl Ledger {
             .query_map((before.as_millis(), limit), |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         drop(statement);
+        // As long as there are more of them, one of those may have run with it.
+        if i64::try_from(ended.len()).unwrap_or(i64::MAX) < limit {
+            self.purge_past(before.as_millis(), limit)?;
+        }
         if ended.is_empty() {
             return Ok(0);
         }

@@ -1,7 +1,8 @@
 //! Storing calls.
 
 use super::{
-    Ledger, bounds,
+    Ledger, Note, bounds,
+    fresh::{NewRow, Newcomer},
     row::{bounds as bound, state},
 };
 use crate::{fail::Fail, sql};
@@ -92,36 +93,46 @@ impl Ledger {
         let not_before = bounds::not_before(&parcel.envelope, self.admit(&parcel.envelope, now)?);
         let room = bounds::full(&bounds).is_none();
         let entry = self.entry(&parcel, lane, okey, (not_before, room), now)?;
-        let leased = i64::from(entry.lease.is_some());
-        self.db.prepare_cached(sql::QUEUE_ADD)?.execute(rusqlite::params![
-            seq,
-            entry.lane,
-            flow,
-            -i64::from(meta.priority),
-            entry.state,
-            entry.due,
-            leased,
-            leased,
-            i64::from(parcel.envelope.max_attempts),
-            parcel.envelope.repeatable,
-            leased,
-            okey,
-            entry.since,
-            entry.lease.map(|_| now),
-            parcel.envelope.expires.map(Timestamp::as_millis),
-            parcel.envelope.hold_until.map(Timestamp::as_millis),
-            i64::try_from(parcel.request.len()).unwrap_or(i64::MAX),
-            match (bounds.is_empty(), entry.lease.is_some()) {
-                (true, _) => bound::NONE,
-                (false, false) => bound::SOME,
-                (false, true) => bound::RUNS,
+        let leased = entry.lease.is_some();
+        let Parcel {
+            envelope,
+            head,
+            request,
+            ..
+        } = parcel;
+        let pin = envelope.flow.as_ref().and_then(|flow| flow.revision);
+        self.arrive(Newcomer {
+            row: NewRow {
+                seq,
+                lane: entry.lane,
+                flow,
+                prio: -i64::from(envelope.invocation.meta.priority),
+                state: entry.state,
+                due: entry.due,
+                begun: leased,
+                max_attempts: i64::from(envelope.max_attempts),
+                repeatable: envelope.repeatable,
+                okey,
+                since: entry.since,
+                started: entry.lease.map(|_| now),
+                expires: envelope.expires.map(Timestamp::as_millis),
+                hold: envelope.hold_until.map(Timestamp::as_millis),
+                size: i64::try_from(request.len()).unwrap_or(i64::MAX),
+                bounds: match (bounds.is_empty(), leased) {
+                    (true, _) => bound::NONE,
+                    (false, false) => bound::SOME,
+                    (false, true) => bound::RUNS,
+                },
+                note: pin.and_then(|pin| Note::default().ran(Some(pin)).write()),
+                pin: pin.map(u64::cast_signed),
             },
-        ])?;
-        self.bind(seq, &bounds, entry.lease.is_some())?;
+            id: *envelope.id().as_bytes(),
+            head,
+            request,
+        })?;
+        self.bind(seq, &bounds, leased)?;
         self.entered(&entry)?;
-        let lease = entry
-            .lease
-            .map(|until| Box::new(lease_of(parcel.envelope, seq, now, until)));
+        let lease = entry.lease.map(|until| Box::new(lease_of(envelope, seq, now, until)));
         Ok(Enqueued::New(lease))
     }
 

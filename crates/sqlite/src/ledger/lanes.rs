@@ -44,7 +44,19 @@ struct Lane {
     target: i64,
     pass: i64,
     active: bool,
+    /// Whether it is active in the file.
+    written_active: bool,
     changed: bool,
+}
+
+impl Lane {
+    /// A lane that has slept before the group and sleeps again is not worth a page: when it wakes it begins at its pass or
+    /// at virtual time, whichever is later, so what gets lost with this process, or when another one writes, is what it is
+    /// ahead of virtual time, and that is one turn at most.
+    fn need_not_be_written(&self, vtime: Option<i64>) -> bool {
+        let turn_ahead = vtime.map(|vtime| vtime.saturating_add(STRIDE));
+        !self.active && !self.written_active && turn_ahead.is_some_and(|most| self.pass <= most)
+    }
 }
 
 /// How single customers are treated in a lease.
@@ -64,6 +76,10 @@ impl Terms {
 }
 
 impl Lanes {
+    fn is_changed(&self, lane: i64) -> bool {
+        self.lanes.get(&lane).is_some_and(|lane| lane.changed)
+    }
+
     /// Forgets what another process may have changed.
     pub(super) fn doubt(&mut self) {
         self.targets.clear();
@@ -195,6 +211,7 @@ impl Ledger {
                     target: row.get::<_, i64>(0)? * id.signum(),
                     pass: row.get(1)?,
                     active: row.get(2)?,
+                    written_active: row.get(2)?,
                     changed: false,
                 })
             })?;
@@ -238,7 +255,8 @@ impl Ledger {
             return self.set_lane(lane, pass.max(vtime), true);
         }
         // Only a lane that is passed over falls behind. If it has emptied meanwhile, no lease has noticed.
-        if pass < vtime && !self.db.prepare_cached(sql::LANE_SECOND)?.exists([lane])? {
+        let alone = || Ok::<_, Fail>(!self.db.prepare_cached(sql::LANE_SECOND)?.exists([lane])?);
+        if pass < vtime && self.fresh.of(lane) < 2 && alone()? {
             self.set_lane(lane, vtime, true)?;
         }
         Ok(())
@@ -259,12 +277,16 @@ impl Ledger {
         Ok((lane.target, lane.pass, lane.active))
     }
 
+    pub(super) fn lane_is_active(&mut self, lane: i64) -> Result<bool, Fail> {
+        Ok(self.lane_state(lane)?.2)
+    }
+
     /// Whether rows of this lane wait for a worker.
     pub(super) fn lane_waits(&mut self, lane: i64) -> Result<bool, Fail> {
-        if !self.lane_state(lane)?.2 {
+        if !self.lane_is_active(lane)? {
             return Ok(false);
         }
-        let ready = self.db.prepare_cached(sql::LANE_READY)?.exists([lane])?;
+        let ready = self.fresh.of(lane) > 0 || self.db.prepare_cached(sql::LANE_READY)?.exists([lane])?;
         if !ready {
             self.deactivate(lane)?;
         }
@@ -302,14 +324,27 @@ impl Ledger {
 
     /// Whose turns the next `n` are, by lane.
     pub(super) fn turns(&mut self, target: i64, n: usize, terms: &Terms) -> Result<Vec<i64>, Fail> {
-        self.flush_lanes()?;
-        let limit = i64::try_from(n.saturating_add(terms.skipped)).unwrap_or(i64::MAX);
-        let text = if target < 0 { sql::HELD_NEXT } else { sql::LANES_NEXT };
-        let mut statement = self.db.prepare_cached(text)?;
-        let found = statement.query_map((target.saturating_abs(), limit), |row| {
-            Ok(Reverse((row.get::<_, i64>(1)?, row.get::<_, i64>(0)?)))
-        })?;
-        let mut heap: BinaryHeap<Reverse<(i64, i64)>> = found.collect::<rusqlite::Result<_>>()?;
+        let all = self.target(target)?.active;
+        // What this transaction has changed is not written yet.
+        let changed = self.lanes.changed.iter();
+        let changed = changed.filter_map(|id| Some((*id, self.lanes.lanes.get(id)?)));
+        let awake = changed.filter(|(_, lane)| lane.active && lane.target == target);
+        let mut heap: BinaryHeap<Reverse<(i64, i64)>> = awake
+            .map(|(id, lane)| Reverse((lane.pass, id.saturating_abs())))
+            .collect();
+        if heap.len() < all {
+            let n_read = n.saturating_add(terms.skipped).saturating_add(self.lanes.changed.len());
+            let limit = i64::try_from(n_read).unwrap_or(i64::MAX);
+            let text = if target < 0 { sql::HELD_NEXT } else { sql::LANES_NEXT };
+            let mut statement = self.db.prepare_cached(text)?;
+            let found = statement.query_map((target.saturating_abs(), limit), |row| Ok((row.get(1)?, row.get(0)?)))?;
+            for lane in found {
+                let (pass, lane): (i64, i64) = lane?;
+                if !self.lanes.is_changed(lane * target.signum()) {
+                    heap.push(Reverse((pass, lane)));
+                }
+            }
+        }
         if terms.skipped > 0 {
             heap.retain(|Reverse((_, lane))| terms.cost(*lane).is_some());
         }
@@ -335,6 +370,11 @@ impl Ledger {
         for id in std::mem::take(&mut self.lanes.changed) {
             if let Some(lane) = self.lanes.lanes.get_mut(&id) {
                 lane.changed = false;
+                let time = self.lanes.targets.get(&lane.target).map(|target| target.vtime);
+                if lane.need_not_be_written(time) {
+                    continue;
+                }
+                lane.written_active = lane.active;
                 let row = (id.saturating_abs(), lane.pass, lane.active);
                 let text = if id < 0 { sql::HELD_SET } else { sql::LANE_SET };
                 self.db.prepare_cached(text)?.execute(row)?;

@@ -2,6 +2,7 @@
 
 use super::{
     DoneState, Ledger, Note, Row,
+    fresh::{NewRow, Newcomer},
     lanes::{STRIDE, Terms},
     row::{bounds, close_number, close_reason, state},
 };
@@ -74,9 +75,49 @@ struct Ready {
     hold: Option<i64>,
     flow: bool,
     bounds: i64,
+    /// If it is not in the queue yet.
+    new: Option<NewRow>,
 }
 
+/// What is leased and still to be written; the row, if it is new.
+type Granting = (RawLease, Option<NewRow>);
+
 impl Ready {
+    fn fresh(newcomer: Newcomer) -> Self {
+        let Newcomer { row, id, head, request } = newcomer;
+        Self {
+            lease: RawLease {
+                seq: row.seq,
+                fence: 0,
+                attempt: 0,
+                close: 0,
+                since: row.since,
+                until: 0,
+                begun: false,
+                id,
+                head,
+                request,
+                note: None,
+            },
+            expires: row.expires,
+            hold: row.hold,
+            flow: row.flow.is_some(),
+            bounds: row.bounds,
+            new: Some(row),
+        }
+    }
+
+    /// Whether it is in the held line and not worth hurrying for any more.
+    fn is_hopeless(&self, lane: i64, request: &LeaseRequest, now: i64) -> bool {
+        let hopeless = Timestamp::from_millis(now).plus(request.hopeless).as_millis();
+        lane < 0 && self.hold.is_none_or(|hold| hold <= hopeless)
+    }
+
+    /// Whether it is leased without a look at any other row.
+    fn is_plain(&self, lane: i64, request: &LeaseRequest, now: i64) -> bool {
+        self.expires.is_none() && self.bounds == bounds::NONE && !self.is_hopeless(lane, request, now)
+    }
+
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             lease: RawLease {
@@ -96,6 +137,7 @@ impl Ready {
             hold: row.get(10)?,
             flow: row.get::<_, Option<i64>>(6)?.is_some(),
             bounds: row.get(12)?,
+            new: None,
         })
     }
 }
@@ -149,12 +191,8 @@ impl Ledger {
             let mut rows: HashMap<i64, VecDeque<Ready>> = HashMap::with_capacity(wanted.len());
             let mut dry = Vec::new();
             for (lane, wanted) in wanted {
-                let ready = if line < 0 && request.newest_first {
-                    self.newest(lane, wanted)?
-                } else {
-                    self.ready(lane, wanted)?
-                };
-                if ready.len() < wanted {
+                let (ready, all) = self.next_ready(lane, wanted, line < 0 && request.newest_first)?;
+                if all {
                     dry.push(lane);
                 }
                 rows.insert(lane, ready);
@@ -163,17 +201,40 @@ impl Ledger {
             for lane in dry {
                 self.ran_dry(lane)?;
             }
+            let mut granted = Vec::with_capacity(turns.len());
             for lane in turns {
-                if let Some(row) = rows.get_mut(&lane).and_then(VecDeque::pop_front) {
+                if let Some(mut row) = rows.get_mut(&lane).and_then(VecDeque::pop_front) {
+                    if !row.is_plain(lane, request, now) {
+                        self.write_leases(&mut granted, leases, now)?;
+                        if let Some(new) = row.new.take() {
+                            self.add_all([&new])?;
+                        }
+                    }
                     let cost = terms.cost(lane).unwrap_or(STRIDE);
                     match self.grant(lane, cost, row, request, now)? {
-                        Some(lease) => leases.push(lease),
+                        Some(lease) => granted.push(lease),
                         None => moved += 1,
                     }
                 }
             }
+            self.write_leases(&mut granted, leases, now)?;
         }
         Ok(false)
+    }
+
+    /// Up to so many ready rows of a lane, and whether they are known to be all that it has.
+    fn next_ready(&mut self, lane: i64, limit: usize, newest_first: bool) -> Result<(VecDeque<Ready>, bool), Fail> {
+        if self.fresh.of(lane) > 0 {
+            let fresh = self.fresh.take(lane, limit, newest_first);
+            return Ok((fresh.into_iter().map(Ready::fresh).collect(), self.fresh.of(lane) == 0));
+        }
+        let ready = if newest_first {
+            self.newest(lane, limit)?
+        } else {
+            self.ready(lane, limit)?
+        };
+        let all = ready.len() < limit;
+        Ok((ready, all))
     }
 
     fn ready(&self, lane: i64, limit: usize) -> Result<VecDeque<Ready>, Fail> {
@@ -201,7 +262,7 @@ impl Ledger {
         Ok(ready)
     }
 
-    /// Leases a row, unless it has expired, is not worth hurrying for any more, or finds a bound full.
+    /// Leases a row, which is still to be written, unless it has expired, is not worth hurrying for any more, or finds a bound full.
     fn grant(
         &mut self,
         lane: i64,
@@ -209,13 +270,12 @@ impl Ledger {
         ready: Ready,
         request: &LeaseRequest,
         now: i64,
-    ) -> Result<Option<RawLease>, Fail> {
-        let mut lease = ready.lease;
-        let hopeless = Timestamp::from_millis(now).plus(request.hopeless).as_millis();
-        if lane < 0 && ready.hold.is_none_or(|hold| hold <= hopeless) {
-            self.sideline(lease.seq, lane)?;
+    ) -> Result<Option<Granting>, Fail> {
+        if ready.is_hopeless(lane, request, now) {
+            self.sideline(ready.lease.seq, lane)?;
             return Ok(None);
         }
+        let mut lease = ready.lease;
         if lease.close == 0 && ready.expires.is_some_and(|at| at <= now) {
             if !ready.flow {
                 self.expire(lease.seq, now)?;
@@ -232,18 +292,42 @@ impl Ledger {
         }
         lease.begun = request.begin;
         lease.until = self.until(now, request.terms.length);
-        self.db.prepare_cached(sql::LEASE_SET)?.execute((
-            lease.seq,
-            lease.until,
-            lease.fence,
-            lease.attempt,
-            lease.begun,
-            lease.close,
-            now,
-        ))?;
         self.timer(lease.until);
         self.charge_turn(lane, cost)?;
-        Ok(Some(lease))
+        Ok(Some((lease, ready.new)))
+    }
+
+    /// Writes what was granted, which goes to the leases. Until then these rows look ready.
+    fn write_leases(&self, granted: &mut Vec<Granting>, leases: &mut Vec<RawLease>, now: i64) -> Result<(), Fail> {
+        let mut set = self.db.prepare_cached(sql::LEASE_SET)?;
+        // New rows go to the end of the queue, one after the other.
+        let mut new: Vec<NewRow> = Vec::new();
+        for (lease, row) in granted.drain(..) {
+            let RawLease {
+                seq,
+                until,
+                fence,
+                attempt,
+                begun,
+                close,
+                ..
+            } = lease;
+            match row {
+                Some(row) => new.push(NewRow {
+                    state: state::LEASED,
+                    due: Some(until),
+                    begun,
+                    started: Some(now),
+                    ..row
+                }),
+                None => {
+                    set.execute((seq, until, fence, attempt, begun, close, now))?;
+                }
+            }
+            leases.push(lease);
+        }
+        new.sort_unstable_by_key(|row| row.seq);
+        self.add_all(&new)
     }
 
     /// Nobody began it in time.

@@ -6,9 +6,11 @@
 mod admin;
 mod bounds;
 mod enqueue;
+mod fresh;
 mod lanes;
 mod lease;
 mod moves;
+mod past;
 mod platform;
 mod row;
 mod settle;
@@ -16,11 +18,13 @@ mod timers;
 
 pub(crate) use enqueue::Parcel;
 pub(crate) use lease::RawLease;
+pub(crate) use past::first;
 pub(crate) use row::{DoneState, Note, Row, state};
 pub(crate) use settle::{RawFinish, RawSettle};
 
 use crate::fail::{Fail, store_error};
 use crosspoint_core::{Clock, Result, Timestamp};
+use fresh::Fresh;
 use lanes::Lanes;
 use rusqlite::Connection;
 use std::{sync::Arc, time::Duration};
@@ -30,6 +34,7 @@ pub(crate) struct Ledger {
     pub(crate) db: Connection,
     clock: Arc<dyn Clock>,
     lanes: Lanes,
+    fresh: Fresh,
     /// The next sequence number, once known.
     next_seq: Option<i64>,
     /// `data_version` as of the last transaction.
@@ -49,6 +54,7 @@ impl Ledger {
             db,
             clock,
             lanes: Lanes::default(),
+            fresh: Fresh::default(),
             next_seq: None,
             version: 0,
             due: i64::MAX,
@@ -85,7 +91,7 @@ impl Ledger {
 
     /// Makes everything since [`Ledger::start`] durable.
     pub(crate) fn commit(&mut self) -> Result<()> {
-        match self.flush_lanes() {
+        match self.land().and_then(|()| self.flush_lanes()) {
             Ok(()) => {}
             Err(Fail::Refused(error) | Fail::Group(error)) => return Err(error),
         }
@@ -117,6 +123,7 @@ impl Ledger {
             tracing::error!(%error, "a transaction could not be rolled back");
         }
         self.next_seq = None;
+        self.fresh.clear();
         self.lanes = Lanes::default();
         self.due = self.next_due(i64::MIN).unwrap_or(i64::MIN);
     }

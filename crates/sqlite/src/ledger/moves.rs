@@ -32,6 +32,9 @@ impl Ledger {
                 _ => (state::READY, home, None),
             },
         };
+        if place == state::READY {
+            self.land_lane(lane)?;
+        }
         self.db.prepare_cached(sql::QUEUE_MOVE)?.execute((
             row.seq,
             place,
@@ -54,6 +57,7 @@ impl Ledger {
     /// Takes a ready row out of the held line: nobody waits for it any more, or not long enough. It keeps its age.
     pub(super) fn sideline(&mut self, seq: i64, lane: i64) -> Result<(), Fail> {
         let home = lane.saturating_abs();
+        self.land_lane(home)?;
         self.db.prepare_cached(sql::QUEUE_ASIDE)?.execute((seq, home))?;
         self.activate(home)
     }
@@ -85,6 +89,11 @@ impl Ledger {
             row.note.as_deref(),
             reply,
         ))?;
+        if let Some(flow) = row.flow
+            && let Some(revision) = Note::read(row.note.as_deref()).revision()
+        {
+            self.refer(flow, revision, now)?;
+        }
         self.unbind(row, now)?;
         if let Some(okey) = row.okey {
             self.next_in_order(okey, now)?;

@@ -1,12 +1,17 @@
 //! Installations, connections, customers, data keys, schedules: the writes.
 
 use super::{Ledger, Parcel};
-use crate::{fail::Fail, repos::json, sql};
+use crate::{
+    fail::Fail,
+    repos::{json, schedule},
+    sql,
+};
 use crosspoint_core::{
     Connection, ConnectionId, Customer, CustomerId, DataKey, Fire, Health, Installation, InstallationId,
     SaveInstallation, Saved, Schedule, Sealed, Timestamp,
 };
 use rusqlite::{OptionalExtension, params};
+use std::collections::BTreeMap;
 
 impl Ledger {
     /// Creates or changes an installation, if it still is at the revision it was read at.
@@ -22,11 +27,11 @@ impl Ledger {
             None => None,
         };
         let starts = Parcel::all_queued(save.starts);
-        let known = self.installation_owner(new.id)?;
-        let fresh = match &known {
-            None if new.revision == 0 => true,
-            Some((owner, revision)) if *owner == new.customer.as_str() && *revision == new.revision.cast_signed() => {
-                false
+        let known = self.standing(new.id)?;
+        let since = match &known {
+            None if new.revision == 0 => None,
+            Some(old) if old.customer == new.customer.as_str() && old.revision == new.revision.cast_signed() => {
+                Some(self.keep(old, &new, (&config, &connections))?)
             }
             _ => return Ok(Saved::Stale),
         };
@@ -36,7 +41,20 @@ impl Ledger {
             self.now(),
         );
         let state = new.state.as_str();
-        if fresh {
+        if let Some(since) = since {
+            self.db.prepare_cached(sql::INSTALLATION_SET)?.execute(params![
+                id,
+                new.integration,
+                new.version,
+                state,
+                attention,
+                config,
+                connections,
+                next,
+                now,
+                since
+            ])?;
+        } else {
             self.db.prepare_cached(sql::INSTALLATION_ADD)?.execute(params![
                 id,
                 new.customer.as_str(),
@@ -50,26 +68,10 @@ impl Ledger {
                 new.created.as_millis(),
                 now
             ])?;
-        } else {
-            self.db.prepare_cached(sql::INSTALLATION_SET)?.execute(params![
-                id,
-                new.integration,
-                new.version,
-                state,
-                attention,
-                config,
-                connections,
-                next,
-                now
-            ])?;
         }
         self.replace_secrets(&new)?;
         if let Some(schedules) = schedules {
-            self.db.prepare_cached(sql::SCHEDULES_DELETE)?.execute([id])?;
-            for (flow, spec, at) in schedules {
-                let row = (id, flow, new.customer.as_str(), spec, at);
-                self.db.prepare_cached(sql::SCHEDULE_ADD)?.execute(row)?;
-            }
+            self.replace_schedules(new.id, new.customer.as_str(), schedules)?;
         }
         self.enqueue_all(starts)?;
         Ok(Saved::Applied)
@@ -85,11 +87,50 @@ impl Ledger {
         Ok(())
     }
 
-    fn installation_owner(&self, id: InstallationId) -> Result<Option<(String, i64)>, Fail> {
-        let mut statement = self.db.prepare_cached(sql::INSTALLATION_OWNER)?;
-        Ok(statement
-            .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?)
+    /// Replaces the schedules of an installation. What rests goes on resting.
+    fn replace_schedules(&self, id: InstallationId, customer: &str, schedules: Vec<Spec>) -> Result<(), Fail> {
+        let id = id.as_bytes();
+        let mut statement = self.db.prepare_cached(sql::SCHEDULES_PAUSED)?;
+        let resting: BTreeMap<String, i64> = statement
+            .query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        self.db.prepare_cached(sql::SCHEDULES_DELETE)?.execute([id])?;
+        for (flow, spec, next, paused) in schedules {
+            let paused = resting.get(&flow).copied().or(paused);
+            let row = (id, flow, customer, spec, next.filter(|_| paused.is_none()), paused);
+            self.db.prepare_cached(sql::SCHEDULE_ADD)?.execute(row)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a schedule rest, or go on.
+    pub(crate) fn pause_schedule(
+        &self,
+        owner: Option<&CustomerId>,
+        installation: InstallationId,
+        flow: &str,
+        (paused, next): (Option<Timestamp>, Option<Timestamp>),
+    ) -> Result<Option<Schedule>, Fail> {
+        let key = (installation.as_bytes(), flow);
+        let mut statement = self.db.prepare_cached(sql::SCHEDULE_ONE)?;
+        let found = statement.query_row(key, |row| Ok(schedule(row))).optional()?;
+        let Some(mut found) = found.transpose().map_err(Fail::Group)? else {
+            return Ok(None);
+        };
+        if owner.is_some_and(|owner| *owner != found.customer) {
+            return Ok(None);
+        }
+        (found.paused, found.next) = match paused {
+            Some(since) => (Some(found.paused.unwrap_or(since)), None),
+            None => (None, next),
+        };
+        let (since, next) = (
+            found.paused.map(Timestamp::as_millis),
+            found.next.map(Timestamp::as_millis),
+        );
+        let row = (installation.as_bytes(), flow, since, next);
+        self.db.prepare_cached(sql::SCHEDULE_PAUSE)?.execute(row)?;
+        Ok(Some(found))
     }
 
     /// Removes an installation with its schedules, secrets and its flows' state.
@@ -99,9 +140,10 @@ impl Ledger {
         id: InstallationId,
         revision: u64,
     ) -> Result<Saved, Fail> {
-        match self.installation_owner(id)? {
-            Some((customer, known))
-                if owner.is_none_or(|owner| owner.as_str() == customer) && known == revision.cast_signed() => {}
+        match self.standing(id)? {
+            Some(old)
+                if owner.is_none_or(|owner| owner.as_str() == old.customer)
+                    && old.revision == revision.cast_signed() => {}
             _ => return Ok(Saved::Stale),
         }
         let mut flows = self.db.prepare_cached(sql::FLOWS_OF_INSTALLATION)?;
@@ -114,6 +156,7 @@ impl Ledger {
         for text in [sql::SCHEDULES_DELETE, sql::SECRETS_DELETE, sql::INSTALLATION_DELETE] {
             self.db.prepare_cached(text)?.execute([id.as_bytes()])?;
         }
+        self.forget_all(id)?;
         Ok(Saved::Applied)
     }
 
@@ -230,12 +273,19 @@ const fn saved(rows: usize) -> Saved {
     if rows == 0 { Saved::Stale } else { Saved::Applied }
 }
 
-type Spec = (String, String, Option<i64>);
+/// Flow, schedule as JSON, next tick, and since when it is paused.
+type Spec = (String, String, Option<i64>, Option<i64>);
 
 fn specs(schedules: Vec<Schedule>) -> Result<Vec<Spec>, Fail> {
     let specs = schedules.into_iter().map(|schedule| {
         let spec = json(&schedule.spec)?;
-        Ok((schedule.flow, spec, schedule.next.map(Timestamp::as_millis)))
+        let (next, paused) = (schedule.next, schedule.paused);
+        Ok((
+            schedule.flow,
+            spec,
+            next.map(Timestamp::as_millis),
+            paused.map(Timestamp::as_millis),
+        ))
     });
     specs.collect()
 }

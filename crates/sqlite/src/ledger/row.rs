@@ -176,6 +176,9 @@ pub(crate) struct Note {
     /// How many attempts had begun when their worker was lost.
     #[serde(rename = "l", skip_serializing_if = "is_zero")]
     lost: u32,
+    /// The revision of the installation that it ran with.
+    #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -212,6 +215,15 @@ impl Note {
     pub(crate) const fn lost_once_more(mut self) -> Self {
         self.lost = self.lost.saturating_add(1);
         self
+    }
+
+    pub(crate) fn ran(mut self, revision: Option<u64>) -> Self {
+        self.revision = revision.or(self.revision);
+        self
+    }
+
+    pub(crate) const fn revision(&self) -> Option<u64> {
+        self.revision
     }
 
     pub(crate) const fn lost(&self) -> u32 {

@@ -1,6 +1,6 @@
 //! Under a lease: heartbeats, ends, and everything that an attempt of a flow leaves behind.
 
-use super::{DoneState, Ledger, Note, Parcel, Row, lease::is_leased, row::state};
+use super::{DoneState, Ledger, Note, Parcel, Row, lease::is_leased};
 use crate::{fail::Fail, repos::word, sql};
 use bytes::Bytes;
 use crosspoint_core::{
@@ -39,6 +39,10 @@ impl RawSettle {
             _ => End::Unknown,
         };
         Self { lease, end }
+    }
+
+    const fn completes(&self) -> bool {
+        matches!(self.end, End::Complete(_))
     }
 }
 
@@ -102,32 +106,67 @@ impl Ledger {
     }
 
     /// Ends leases.
-    pub(crate) fn settle_all(&mut self, settles: Vec<RawSettle>) -> Result<Vec<Settled>, Fail> {
-        settles.into_iter().map(|settle| self.settle(settle)).collect()
+    pub(crate) fn settle_all(&mut self, settles: &[RawSettle]) -> Result<Vec<Settled>, Fail> {
+        let mut answers = Vec::with_capacity(settles.len());
+        for alike in settles.chunk_by(|one, next| one.completes() && next.completes()) {
+            for (settle, done) in alike.iter().zip(self.complete_all(alike)?) {
+                answers.push(if done { Settled::Applied } else { self.settle(settle)? });
+            }
+        }
+        Ok(answers)
     }
 
-    fn settle(&mut self, settle: RawSettle) -> Result<Settled, Fail> {
+    /// Completes those that nothing waits behind, which are most. Answers for each whether it has.
+    fn complete_all(&self, settles: &[RawSettle]) -> Result<Vec<bool>, Fail> {
+        let now = self.now();
+        let mut add = self.db.prepare_cached(sql::COMPLETE)?;
+        let mut delete = self.db.prepare_cached(sql::QUEUE_DELETE)?;
+        let complete = |settle: &RawSettle| {
+            let End::Complete(reply) = &settle.end else {
+                return Ok(false);
+            };
+            let (seq, fence) = names(settle.lease);
+            let done = add.execute((seq, fence, now, reply))? > 0;
+            if done {
+                delete.execute([seq])?;
+            }
+            Ok(done)
+        };
+        settles.iter().map(complete).collect()
+    }
+
+    fn settle(&mut self, settle: &RawSettle) -> Result<Settled, Fail> {
         let now = self.now();
         let (seq, fence) = names(settle.lease);
-        if let End::Complete(reply) = &settle.end {
-            return self.complete(settle.lease, reply, now);
-        }
         let Some(mut row) = self.leased(seq, fence)? else {
-            return Ok(Settled::Stale);
+            return self.settled(settle);
         };
-        match settle.end {
+        match &settle.end {
+            // A flow's end is written by `finish`.
+            End::Complete(_) if row.flow.is_some() => return Ok(Settled::Stale),
+            End::Complete(reply) => self.end(&row, DoneState::Completed, Some(reply), now)?,
             End::Retry(at, failure) => {
-                row.note = note_failure(&row, &failure);
+                row.note = note_failure(&row, failure);
                 self.retry(row, at.as_millis(), now)?;
             }
             End::Release => self.release(row, None, now)?,
             End::Dead(failure) => {
-                row.note = note_failure(&row, &failure);
+                row.note = note_failure(&row, failure);
                 self.give_up(row, DoneState::Dead, now)?;
             }
-            End::Unknown | End::Complete(_) => self.give_up(row, DoneState::Unknown, now)?,
+            End::Unknown => self.give_up(row, DoneState::Unknown, now)?,
         }
         Ok(Settled::Applied)
+    }
+
+    /// What becomes of a settle whose lease is not there. A flow's reply was written by `finish` under the same fence: the
+    /// envelope went with it.
+    fn settled(&self, settle: &RawSettle) -> Result<Settled, Fail> {
+        let fence = names(settle.lease).1;
+        Ok(match self.finished_flow(settle.lease)? {
+            Some((finished, _)) if finished == fence && settle.completes() => Settled::Applied,
+            _ => Settled::Stale,
+        })
     }
 
     fn give_up(&mut self, row: Row, how: DoneState, now: i64) -> Result<(), Fail> {
@@ -140,44 +179,6 @@ impl Ledger {
             CloseReason::Exhausted
         };
         self.close(row, why, now)
-    }
-
-    fn complete(&mut self, lease: LeaseRef, reply: &[u8], now: i64) -> Result<Settled, Fail> {
-        let (seq, fence) = names(lease);
-        let mut statement = self.db.prepare_cached(sql::COMPLETE)?;
-        let row = statement
-            .query_row((seq, fence), |row| {
-                Ok(Row {
-                    seq,
-                    lane: 0,
-                    flow: None,
-                    state: state::LEASED,
-                    fence,
-                    attempt: row.get(0)?,
-                    max_attempts: 0,
-                    repeatable: false,
-                    begun: true,
-                    stop: false,
-                    close: 0,
-                    okey: row.get(2)?,
-                    since: 0,
-                    started: row.get(1)?,
-                    note: row.get(3)?,
-                    hold: None,
-                    bounds: row.get(4)?,
-                })
-            })
-            .optional()?;
-        drop(statement);
-        if let Some(row) = row {
-            self.ended(&row, DoneState::Completed, Some(reply), now)?;
-            return Ok(Settled::Applied);
-        }
-        // A flow's reply was written by `finish` under the same fence: the envelope went with it.
-        Ok(match self.finished_flow(lease)? {
-            Some((finished, _)) if finished == fence => Settled::Applied,
-            _ => Settled::Stale,
-        })
     }
 
     /// The fence under which a flow ended, and its reply.
@@ -217,7 +218,7 @@ impl Ledger {
         }
         self.log(seq, &raw.finish.log)?;
         let note = Note::read(row.note.as_deref()).took(&raw.finish.timings, raw.finish.isolation);
-        let note = note.used(&raw.finish.usage);
+        let note = note.used(&raw.finish.usage).ran(raw.finish.revision);
         match raw.finish.outcome {
             Outcome::Ended { status, failure, .. } => {
                 row.note = note.failed(failure.as_ref()).write();
@@ -263,6 +264,16 @@ impl Ledger {
             Some(version) => Checkpointed::Applied { version },
             None => Checkpointed::StateConflict,
         })
+    }
+
+    /// Keeps how far a leased flow is.
+    pub(crate) fn report(&self, lease: LeaseRef, progress: &str) -> Result<bool, Fail> {
+        let (seq, fence) = names(lease);
+        Ok(self
+            .db
+            .prepare_cached(sql::PROGRESS_SET)?
+            .execute((seq, fence, progress))?
+            > 0)
     }
 
     fn log(&self, seq: i64, lines: &[LogEntry]) -> Result<(), Fail> {

@@ -42,7 +42,7 @@ impl DispatchStore for Sqlite {
         };
         let stored = self
             .writer()
-            .write_or(Inbox::Work, move |ledger| ledger.enqueue_all(parcels), left);
+            .write_or(Inbox::Calls, move |ledger| ledger.enqueue_all(parcels), left);
         stored.await
     }
 
@@ -81,8 +81,11 @@ impl DispatchStore for Sqlite {
     }
 
     async fn settle(&self, settles: Vec<Settle>) -> Result<Vec<Settled>> {
-        let settles = settles.into_iter().map(RawSettle::new).collect();
-        self.write(move |ledger| ledger.settle_all(settles)).await
+        let settles: Vec<_> = settles.into_iter().map(RawSettle::new).collect();
+        let settled = self
+            .writer()
+            .write(Inbox::Calls, move |ledger| ledger.settle_all(&settles));
+        settled.await
     }
 
     async fn get(&self, scope: Scope<'_>, id: InvocationId) -> Result<Option<CallStatus>> {

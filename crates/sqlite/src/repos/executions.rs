@@ -1,6 +1,6 @@
 //! `Executions`, `BusinessLog` and `FlowState`.
 
-use super::{Seen, covers, cursor, from_json, from_word, one_more, owner, paged, word};
+use super::{Seen, covers, cursor, from_json, from_word, json, one_more, owner, paged, word};
 use crate::{
     Sqlite,
     fail::{damaged, store_error},
@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crosspoint_core::{
     Audience, Begun, BusinessLog, Cancel, Checkpointed, CustomerId, Envelope, Execution, ExecutionFilter, Executions,
-    Finish, Finished, FleetScope, FlowState, InstallationId, InvocationId, LeaseRef, LogEntry, Page, Paged, Result,
-    Scope, StateSnapshot, Timestamp, wire,
+    Finish, Finished, FleetScope, FlowState, InstallationId, InvocationId, LeaseRef, LogEntry, Page, Paged, Progress,
+    Result, Scope, StateSnapshot, Timestamp, wire,
 };
 use rusqlite::{Connection, OptionalExtension};
 
@@ -163,6 +163,11 @@ fn newest(db: &Connection, active: bool, mut behind: i64, page: &Page) -> Result
 
 #[async_trait]
 impl BusinessLog for Sqlite {
+    async fn report(&self, _: &FleetScope, lease: LeaseRef, progress: Progress) -> Result<bool> {
+        let text = json(&progress)?;
+        self.write(move |ledger| ledger.report(lease, &text)).await
+    }
+
     async fn lines(
         &self,
         scope: Scope<'_>,
@@ -213,24 +218,26 @@ fn lines(db: &Connection, seq: i64, audience: Audience, behind: i64, page: &Page
 #[async_trait]
 impl FlowState for Sqlite {
     async fn state(&self, scope: Scope<'_>, installation: InstallationId, flow: &str) -> Result<StateSnapshot> {
-        let (owner, flow) = (owner(scope), flow.to_owned());
-        self.read(move |db| {
+        let name = flow.to_owned();
+        let one = move |db: &Connection| {
             let mut statement = db.prepare_cached(sql::STATE_GET).map_err(store_error)?;
             let found: Option<(String, i64, String)> = statement
-                .query_row((installation.as_bytes(), &flow), |row| {
+                .query_row((installation.as_bytes(), &name), |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                 })
                 .optional()
                 .map_err(store_error)?;
-            match found {
-                Some((customer, version, value)) if covers(owner.as_ref(), &customer) => {
-                    Ok(StateSnapshot::new(version.cast_unsigned(), from_json(&value)?))
-                }
-                _ => Ok(StateSnapshot::default()),
-            }
-        })
-        .await
+            let Some((customer, version, value)) = found else {
+                return Ok(None);
+            };
+            let state = StateSnapshot::new(version.cast_unsigned(), from_json(&value)?);
+            Ok(Some((customer, state)))
+        };
+        let found = self.read_one((installation, flow), one).await?;
+        let visible = found.filter(|(customer, _)| covers(owner(scope).as_ref(), customer));
+        Ok(visible.map(|(_, state)| state).unwrap_or_default())
     }
+
     async fn checkpoint(&self, _: &FleetScope, lease: LeaseRef, state: StateSnapshot) -> Result<Checkpointed> {
         let value = state.value.to_string();
         self.write(move |ledger| ledger.checkpoint(lease, state.version, &value))

@@ -5,6 +5,7 @@ mod executions;
 mod platform;
 mod seen;
 
+pub(crate) use platform::schedule;
 pub(crate) use seen::Seen;
 
 use crate::fail::damaged;

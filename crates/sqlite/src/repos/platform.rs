@@ -1,7 +1,7 @@
 //! `Customers`, `Installations`, `Connections`, `DataKeys` and `Schedules`.
 
 use super::{bad_cursor, covers, from_json, from_word, one_more, owner, paged};
-use crate::{Sqlite, fail::store_error, sql};
+use crate::{Sqlite, fail::store_error, ledger::first, sql};
 use async_trait::async_trait;
 use crosspoint_core::{
     Code, Connection, ConnectionId, Connections, Customer, CustomerId, CustomerScope, Customers, DataKey, DataKeys,
@@ -88,7 +88,8 @@ impl Customers for Sqlite {
     }
 }
 
-fn installation(db: &Db, row: &Row<'_>) -> Result<Installation> {
+/// All of it but its secrets.
+fn bare(row: &Row<'_>) -> Result<Installation> {
     let id = InstallationId::from_slice(&get::<Vec<u8>>(row, 0)?)?;
     let (integration, version) = (get::<String>(row, 2)?, get::<String>(row, 3)?);
     let mut found = Installation::new(id, customer_id(row, 1)?, integration, version, time(row, 9)?);
@@ -101,12 +102,67 @@ fn installation(db: &Db, row: &Row<'_>) -> Result<Installation> {
     found.connections = from_json(&get::<String>(row, 7)?)?;
     found.revision = get::<i64>(row, 8)?.cast_unsigned();
     found.updated = time(row, 10)?;
-    let secrets = all(db, sql::SECRETS_OF, [id.as_bytes()], |row| {
-        let (generation, sealed) = (get::<i64>(row, 1)?.cast_unsigned(), Sealed::from_bytes(get(row, 2)?));
-        Ok((get::<String>(row, 0)?, (generation, sealed)))
-    })?;
+    Ok(found)
+}
+
+/// From a row of a list.
+fn installation(db: &Db, row: &Row<'_>) -> Result<Installation> {
+    let mut found = bare(row)?;
+    let secrets = all(db, sql::SECRETS_OF, [found.id.as_bytes()], |row| secret(row, 0))?;
     found.secrets = secrets.into_iter().collect();
     Ok(found)
+}
+
+/// One installation, in one statement: a row for each of its secrets, or one without.
+fn one(db: &Db, id: InstallationId) -> Result<Option<Installation>> {
+    let mut statement = db.prepare_cached(sql::INSTALLATION).map_err(store_error)?;
+    let mut rows = statement.query([id.as_bytes()]).map_err(store_error)?;
+    let mut found = None;
+    while let Some(row) = rows.next().map_err(store_error)? {
+        let installation = match &mut found {
+            Some(found) => found,
+            none => none.insert(bare(row)?),
+        };
+        if get::<Option<String>>(row, 11)?.is_some() {
+            installation.secrets.extend([secret(row, 11)?]);
+        }
+    }
+    Ok(found)
+}
+
+/// Its name, its generation and how it is sealed, from this column on.
+fn secret(row: &Row<'_>, first: usize) -> Result<(String, (u64, Sealed))> {
+    let generation = get::<i64>(row, first + 1)?.cast_unsigned();
+    let sealed = Sealed::from_bytes(get(row, first + 2)?);
+    Ok((get::<String>(row, first)?, (generation, sealed)))
+}
+
+/// What an installation had at a revision, in place of what it has now.
+fn as_of(db: &Db, mut now: Installation, revision: i64) -> Result<Option<Installation>> {
+    let id = *now.id.as_bytes();
+    let spans = all(db, sql::INSTALLATION_SINCE, [&id], |row| {
+        let last = get(row, 2)?;
+        Ok(first(get(row, 0)?, get(row, 1)?, last)..=last)
+    })?;
+    if !spans.iter().any(|span| span.contains(&revision)) {
+        let had = all(db, sql::PAST, (&id, revision), |row| {
+            let (config, connections) = (get::<String>(row, 2)?, get::<String>(row, 3)?);
+            Ok((
+                get::<i64>(row, 0)?,
+                get(row, 1)?,
+                from_json(&config)?,
+                from_json(&connections)?,
+            ))
+        })?;
+        let Some((first, version, config, connections)) = had.into_iter().next() else {
+            return Ok(None);
+        };
+        (now.version, now.config, now.connections) = (version, config, connections);
+        let secrets = all(db, sql::PAST_SECRETS, (&id, first), |row| secret(row, 0))?;
+        now.secrets = secrets.into_iter().collect();
+    }
+    now.revision = revision.cast_unsigned();
+    Ok(Some(now))
 }
 
 #[async_trait]
@@ -119,12 +175,8 @@ impl Installations for Sqlite {
     }
 
     async fn get(&self, scope: Scope<'_>, id: InstallationId) -> Result<Option<Installation>> {
-        let owner = owner(scope);
-        self.read(move |db| {
-            let found = all(db, sql::INSTALLATION, [id.as_bytes()], |row| installation(db, row))?.pop();
-            Ok(found.filter(|found| covers(owner.as_ref(), found.customer.as_str())))
-        })
-        .await
+        let found = self.read_one(id, move |db| one(db, id)).await?;
+        Ok(found.filter(|found| scope.covers(&found.customer)))
     }
 
     async fn list(&self, scope: Scope<'_>, page: Page) -> Result<Paged<Installation>> {
@@ -137,6 +189,18 @@ impl Installations for Sqlite {
                 None => all(db, sql::INSTALLATIONS, (created, id, limit), record),
             }?;
             Ok(paged(found, &page, |i| format!("{}.{}", i.created.as_millis(), i.id)))
+        })
+        .await
+    }
+
+    async fn as_of(&self, scope: Scope<'_>, id: InstallationId, revision: u64) -> Result<Option<Installation>> {
+        let owner = owner(scope);
+        self.read(move |db| {
+            let found = one(db, id)?;
+            match found.filter(|found| covers(owner.as_ref(), found.customer.as_str())) {
+                Some(found) => as_of(db, found, revision.cast_signed()),
+                None => Ok(None),
+            }
         })
         .await
     }
@@ -172,12 +236,9 @@ impl Connections for Sqlite {
     }
 
     async fn get(&self, scope: Scope<'_>, id: ConnectionId) -> Result<Option<Connection>> {
-        let owner = owner(scope);
-        self.read(move |db| {
-            let found = all(db, sql::CONNECTION, [id.as_bytes()], connection)?.pop();
-            Ok(found.filter(|found| covers(owner.as_ref(), found.customer.as_str())))
-        })
-        .await
+        let one = move |db: &Db| Ok(all(db, sql::CONNECTION, [id.as_bytes()], connection)?.pop());
+        let found = self.read_one(id, one).await?;
+        Ok(found.filter(|found| scope.covers(&found.customer)))
     }
 
     async fn list(&self, scope: Scope<'_>, page: Page) -> Result<Paged<Connection>> {
@@ -235,11 +296,13 @@ impl DataKeys for Sqlite {
     }
 }
 
-fn schedule(row: &Row<'_>) -> Result<Schedule> {
+pub(crate) fn schedule(row: &Row<'_>) -> Result<Schedule> {
     let installation = InstallationId::from_slice(&get::<Vec<u8>>(row, 0)?)?;
     let (flow, spec) = (get::<String>(row, 2)?, from_json(&get::<String>(row, 3)?)?);
     let next = get::<Option<i64>>(row, 4)?.map(Timestamp::from_millis);
-    Ok(Schedule::new(installation, customer_id(row, 1)?, flow, spec, next))
+    let mut schedule = Schedule::new(installation, customer_id(row, 1)?, flow, spec, next);
+    schedule.paused = get::<Option<i64>>(row, 5)?.map(Timestamp::from_millis);
+    Ok(schedule)
 }
 
 #[async_trait]
@@ -267,5 +330,18 @@ impl Schedules for Sqlite {
 
     async fn fire(&self, _: &FleetScope, fire: Fire) -> Result<Saved> {
         self.write(move |ledger| ledger.fire(fire)).await
+    }
+
+    async fn pause(
+        &self,
+        scope: Scope<'_>,
+        installation: InstallationId,
+        flow: &str,
+        paused: Option<Timestamp>,
+        next: Option<Timestamp>,
+    ) -> Result<Option<Schedule>> {
+        let (owner, flow) = (owner(scope), flow.to_owned());
+        self.write(move |ledger| ledger.pause_schedule(owner.as_ref(), installation, &flow, (paused, next)))
+            .await
     }
 }

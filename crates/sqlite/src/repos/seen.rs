@@ -27,6 +27,7 @@ struct Queued {
     stop: bool,
     started: Option<i64>,
     note: Note,
+    progress: Option<String>,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl Seen {
                 stop: row.get(4)?,
                 started: row.get(6)?,
                 note: note(7)?,
+                progress: row.get(14)?,
             }),
         };
         let done = match row.get::<_, Option<i64>>(8)?.and_then(DoneState::from_number) {
@@ -176,6 +178,12 @@ impl Seen {
         execution.usage = self.note().map(Note::usage).unwrap_or_default();
         execution.failure = self.note().and_then(Note::failure);
         execution.origin = envelope.origin;
+        execution.revision = self.note().and_then(Note::revision).or(flow.revision);
+        let runs = self.queued.as_ref().filter(|row| row.state == state::LEASED);
+        // What a newer release says of it may not be readable here; it is worth no error.
+        execution.progress = runs
+            .and_then(|row| row.progress.as_deref())
+            .and_then(|text| serde_json::from_str(text).ok());
         Ok(Some(execution))
     }
 }

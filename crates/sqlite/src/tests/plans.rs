@@ -1,14 +1,8 @@
 //! How SQLite would run each statement: by an index, and without sorting.
 
-use crate::{connect, schema, sql};
+use super::database;
+use crate::sql;
 use rusqlite::Connection;
-
-fn fresh() -> (tempfile::TempDir, Connection) {
-    let folder = tempfile::tempdir().unwrap();
-    let db = connect::writer(&folder.path().join("app.db")).unwrap();
-    schema::migrate(&db).unwrap();
-    (folder, db)
-}
 
 fn plan(db: &Connection, text: &str) -> Vec<String> {
     let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
@@ -33,7 +27,7 @@ fn fill(db: &Connection) {
          INSERT INTO cp_flow SELECT seq, randomblob(16), 'f', 'c' || seq FROM cp_call WHERE seq <= 20;
          INSERT INTO cp_queue SELECT seq, lane, flow, 0, seq % 5, CASE WHEN seq % 5 IN (1, 2) THEN seq END, 1, 1, 5, 0, 0, 0, 0,
              CASE WHEN seq % 7 = 0 THEN seq % 30 END, seq, seq, NULL, NULL, CASE WHEN seq % 3 = 0 THEN seq END, 1,
-             seq % 3, CASE WHEN seq % 11 = 0 THEN seq % 20 END FROM cp_call WHERE seq > 1000;
+             seq % 3, CASE WHEN seq % 11 = 0 THEN seq % 20 END, CASE WHEN seq % 13 = 0 THEN seq END, NULL FROM cp_call WHERE seq > 1000;
          INSERT INTO cp_bound SELECT seq, 'k' || seq, 1 FROM cp_call WHERE seq <= 20;
          INSERT INTO cp_bounded SELECT seq, seq % 20 + 1, 3 FROM cp_queue;
          INSERT INTO cp_rate SELECT 'k' || seq, seq FROM cp_call WHERE seq <= 20;
@@ -41,7 +35,9 @@ fn fill(db: &Connection) {
          INSERT INTO cp_key SELECT seq, randomblob(16), x'00', id, seq FROM cp_call;
          INSERT INTO cp_log SELECT seq, 1, 1, 'info', 'customer', 'm' FROM cp_call;
          INSERT INTO cp_flow_state SELECT id, 1, '1' FROM cp_flow;
-         INSERT INTO cp_schedule SELECT installation, name, customer, '{}', id FROM cp_flow;",
+         INSERT INTO cp_past SELECT installation, id, id, id, '1', '{}', '{}' FROM cp_flow;
+         INSERT INTO cp_past_secret SELECT installation, first, 's', 1, x'00' FROM cp_past;
+         INSERT INTO cp_schedule SELECT installation, name, customer, '{}', id, NULL FROM cp_flow;",
     )
     .unwrap();
 }
@@ -60,7 +56,7 @@ fn check(db: &Connection, when: &str) {
 
 #[test]
 fn nothing_scans_and_nothing_sorts() {
-    let (_folder, db) = fresh();
+    let (_folder, db) = database();
     check(&db, "on an empty file");
     fill(&db);
     check(&db, "with rows");
@@ -70,7 +66,7 @@ fn nothing_scans_and_nothing_sorts() {
 
 #[test]
 fn the_check_notices_a_scan_and_a_sort() {
-    let (_folder, db) = fresh();
+    let (_folder, db) = database();
     let steps = plan(&db, "SELECT seq FROM cp_queue ORDER BY note");
     assert!(steps.iter().any(|step| step.starts_with("SCAN")), "{steps:?}");
     assert!(steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:?}");
@@ -78,7 +74,7 @@ fn the_check_notices_a_scan_and_a_sort() {
 
 #[test]
 fn leases_and_timers_use_their_partial_indexes() {
-    let (_folder, db) = fresh();
+    let (_folder, db) = database();
     for (text, index) in [
         (sql::LEASE_ROWS, "cp_queue_ready"),
         (sql::LANE_STATS, "cp_queue_ready"),

@@ -201,7 +201,7 @@ impl Desk {
         if self.heartbeats.is_empty() && self.work.is_empty() {
             self.take();
         }
-        let beat = self.heartbeats.pop_front().map(Command::Job);
+        let beat = self.heartbeats.pop_front().map(Command::Call);
         beat.or_else(|| self.work.pop_front())
     }
 
@@ -213,11 +213,16 @@ impl Desk {
         }
         let began = Instant::now();
         for _ in 0..GROUP {
-            match self.next() {
-                Some(Command::Job(job)) => {
-                    let applied = job(Ok(ledger));
+            let next = self.next();
+            let landed = match &next {
+                Some(Command::Job(_)) => ledger.land().map_err(any),
+                _ => Ok(()),
+            };
+            match next {
+                Some(Command::Job(job) | Command::Call(job)) => {
+                    let applied = job(landed.as_ref().map(|()| &mut *ledger));
                     answers.push(applied.answer);
-                    if let Some(error) = applied.spoilt {
+                    if let Some(error) = applied.spoilt.or_else(|| landed.err()) {
                         return Err(error);
                     }
                 }
@@ -248,7 +253,7 @@ impl Desk {
     fn refuse_all(&mut self, answers: &mut Vec<Answer>, error: &Error) {
         while let Some(command) = self.next() {
             match command {
-                Command::Job(job) => answers.push(job(Err(error)).answer),
+                Command::Job(job) | Command::Call(job) => answers.push(job(Err(error)).answer),
                 Command::Lease(call) => answers.push(call.refused(shared(error))),
             }
         }

@@ -45,14 +45,18 @@ struct Applied {
 
 enum Command {
     Job(Job),
+    /// One that looks at no row but those that are leased, and its own new ones.
+    Call(Job),
     Lease(LeaseCall),
 }
 
 /// Which inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Inbox {
-    /// Goes first.
+    /// Goes first; looks only at what is leased.
     Heartbeats,
+    /// The same inbox as `Work`, for what looks at no row but those that are leased, and its own new ones.
+    Calls,
     /// Everything else.
     Work,
 }
@@ -156,6 +160,7 @@ impl Writer {
         }
         match inbox {
             Inbox::Heartbeats => inboxes.heartbeats.push_back(job),
+            Inbox::Calls => inboxes.work.push_back(Command::Call(job)),
             Inbox::Work => inboxes.work.push_back(Command::Job(job)),
         }
         drop(inboxes);

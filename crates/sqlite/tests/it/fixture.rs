@@ -49,14 +49,24 @@ async fn files_of_schema_1_are_read() {
         .unwrap()
         .unwrap();
     assert_eq!(
-        (found.state, found.config),
+        (found.state, found.config.clone()),
         (InstallationState::Active, serde_json::json!({ "channel": "#orders" }))
     );
     assert_eq!(
         found.secrets.get("token"),
         Some(&(3, Sealed::from_bytes(b"sealed".to_vec())))
     );
-    assert_eq!(store.of((&acme).into(), installation).await.unwrap().len(), 1);
+    let schedules = store.of((&acme).into(), installation).await.unwrap();
+    assert_eq!((schedules.len(), schedules[0].paused), (1, None));
+    let revision = found.revision;
+    let mut changed = found.clone();
+    changed.config = serde_json::json!({ "channel": "#later" });
+    Installations::save(&store, (&acme).into(), SaveInstallation::new(changed))
+        .await
+        .unwrap();
+    let was = store.as_of((&acme).into(), installation, revision).await.unwrap();
+    let was = was.expect("a file of before keeps its past from now on");
+    assert_eq!((was.config, was.secrets), (found.config, found.secrets));
     assert_eq!(
         Connections::list(&store, (&acme).into(), Page::default())
             .await

@@ -5,7 +5,7 @@ use super::{
     executions::{finish_and_settle, success},
 };
 use crate::{Harness, harness, scope};
-use crosspoint_core::{Audience, Finish, Finished, InvocationId, Level, LogEntry, Outcome, Page};
+use crosspoint_core::{Audience, Finish, Finished, InvocationId, LeaseRef, Level, LogEntry, Outcome, Page, Progress};
 
 async fn lines(h: &Harness, id: InvocationId, audience: Audience) -> Vec<String> {
     let fleet = scope::fleet();
@@ -70,4 +70,52 @@ pub async fn a_stale_worker_leaves_no_line(h: &Harness) {
     finish.log = vec![line(h, Audience::Customer, "late")];
     assert_eq!(h.finish(finish).await, Finished::Stale);
     assert!(lines(h, id, Audience::Developer).await.is_empty());
+}
+
+/// What a run says of how far it is can be read until its attempt ends, the last of it.
+pub async fn progress_is_told_while_it_runs(h: &Harness) {
+    let id = h.queue(h.flow(T, "acme")).await;
+    let lease = h.take(T).await.reference;
+    assert_eq!(h.execution(id).await.progress, None);
+    let first = Progress::new(h.now()).done(1.5).total(8.0).text("orders \"read\"");
+    let last = Progress::new(h.now()).text("tidying up");
+    for said in [first, last] {
+        assert!(report(h, lease, said.clone()).await);
+        assert_eq!(h.execution(id).await.progress, Some(said));
+    }
+    let retry = Outcome::Retry {
+        at: h.now(),
+        failure: harness::failure("again"),
+    };
+    finish_and_settle(h, Finish::new(lease, retry)).await;
+    assert_eq!(h.execution(id).await.progress, None, "it waits");
+    let lease = h.take(T).await.reference;
+    assert_eq!(h.execution(id).await.progress, None, "another attempt");
+    assert!(report(h, lease, Progress::new(h.now()).done(1.0)).await);
+    finish_and_settle(h, Finish::new(lease, success("ok"))).await;
+    assert_eq!(h.execution(id).await.progress, None, "it ended");
+}
+
+async fn report(h: &Harness, lease: LeaseRef, progress: Progress) -> bool {
+    h.store.log.report(&scope::fleet(), lease, progress).await.unwrap()
+}
+
+/// A worker that has lost its lease says nothing more, nor does one after the end; a service has no record to say it in.
+pub async fn a_stale_worker_tells_no_progress(h: &Harness) {
+    let id = h.queue(h.flow(T, "acme")).await;
+    let lost = h.take(T).await.reference;
+    assert!(report(h, lost, Progress::new(h.now()).done(1.0)).await);
+    h.expire_leases();
+    let lease = h.take(T).await.reference;
+    assert!(!report(h, lost, Progress::new(h.now()).done(2.0)).await);
+    assert_eq!(
+        h.execution(id).await.progress,
+        None,
+        "neither what was said before the loss"
+    );
+    finish_and_settle(h, Finish::new(lease, success("ok"))).await;
+    assert!(!report(h, lease, Progress::new(h.now()).done(3.0)).await);
+    h.queue(h.service(T, "acme")).await;
+    let service = h.take(T).await.reference;
+    assert!(!report(h, service, Progress::new(h.now()).done(1.0)).await);
 }

@@ -17,6 +17,7 @@ pub mod leases;
 pub mod logs;
 pub mod order;
 pub mod pages;
+pub mod past;
 pub mod queue;
 pub mod retention;
 pub mod retries;

@@ -147,3 +147,75 @@ pub async fn a_tick_has_one_identity(h: &Harness) {
     assert_eq!(next(h, &all[0]).await, Some(now.plus(MINUTE)));
     assert_eq!(h.lease("flows", 9).await.len(), 1);
 }
+
+async fn pause(h: &Harness, of: &Schedule, paused: Option<Timestamp>, next: Option<Timestamp>) -> Option<Schedule> {
+    let (fleet, schedules) = (scope::fleet(), &h.store.schedules);
+    let answer = schedules.pause((&fleet).into(), of.installation, &of.flow, paused, next);
+    answer.await.unwrap()
+}
+
+/// One that is paused has no tick, fires none that was read before, and goes on at the time it is given.
+pub async fn a_paused_one_rests(h: &Harness) {
+    let (now, fleet) = (h.now(), scope::fleet());
+    let ticks = [("a", Some(now)), ("b", Some(now.plus(MINUTE)))];
+    let all = scheduled(h, "acme", &ticks).await;
+    let of = all.first().expect("two");
+    let mut resting = of.clone();
+    (resting.paused, resting.next) = (Some(now), None);
+    assert_eq!(pause(h, of, Some(now), Some(now)).await, Some(resting.clone()));
+    h.advance(MINUTE);
+    assert_eq!(
+        pause(h, of, Some(h.now()), None).await,
+        Some(resting.clone()),
+        "since the first time"
+    );
+    let due = h.store.schedules.due(&fleet, h.now(), 9).await.unwrap();
+    assert_eq!(due.iter().map(|one| one.flow.as_str()).collect::<Vec<_>>(), ["b"]);
+    let start = tick(h, of, now);
+    let id = start.id();
+    let late = Fire::new(of, now, Some(now.plus(MINUTE)), vec![start]);
+    assert_eq!(h.store.schedules.fire(&fleet, late).await.unwrap(), Saved::Stale);
+    assert!(h.try_status(id).await.is_none());
+
+    let again = h.now().plus(MINUTE);
+    let mut goes = of.clone();
+    goes.next = Some(again);
+    assert_eq!(pause(h, of, None, Some(again)).await, Some(goes));
+    assert_eq!(next(h, of).await, Some(again));
+
+    let mut unknown = of.clone();
+    unknown.flow = "nothing".to_owned();
+    assert_eq!(pause(h, &unknown, Some(now), None).await, None);
+    let globex = scope::customer("globex");
+    let schedules = &h.store.schedules;
+    let foreign = schedules.pause((&globex).into(), of.installation, &of.flow, Some(now), None);
+    assert_eq!(foreign.await.unwrap(), None, "somebody else's");
+    assert_eq!(next(h, of).await, Some(again));
+}
+
+/// A save that replaces the schedules leaves at rest what rests, until it is gone with its flow.
+pub async fn a_save_lets_it_rest(h: &Harness) {
+    let (now, fleet) = (h.now(), scope::fleet());
+    let all = scheduled(h, "acme", &[("a", Some(now)), ("b", Some(now))]).await;
+    let of = all.first().expect("two").clone();
+    pause(h, &of, Some(now), None).await;
+    let replace = async |flows: &[&str]| {
+        let found = h
+            .store
+            .installations
+            .get((&fleet).into(), of.installation)
+            .await
+            .unwrap();
+        let mut change = SaveInstallation::new(found.expect("saved"));
+        let fresh = flows.iter().map(|flow| schedule(&change.installation, flow, Some(now)));
+        change.schedules = Some(fresh.collect());
+        assert_eq!(save(h, change).await, Saved::Applied);
+        let mut kept = h.store.schedules.of((&fleet).into(), of.installation).await.unwrap();
+        kept.sort_by(|a, b| a.flow.cmp(&b.flow));
+        kept.into_iter().map(|one| (one.paused, one.next)).collect::<Vec<_>>()
+    };
+    let (rests, goes) = ((Some(now), None), (None, Some(now)));
+    assert_eq!(replace(&["a", "b"]).await, [rests, goes]);
+    assert_eq!(replace(&["b"]).await, [goes]);
+    assert_eq!(replace(&["a", "b"]).await, [goes, goes], "it is another schedule");
+}

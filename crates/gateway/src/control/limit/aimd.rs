@@ -30,7 +30,7 @@ const AIM: f64 = 1.2;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Aimd {
-    /// Calls at once before anything is known. Default 20.
+    /// Calls at once before anything is known. Default 28.
     #[schemars(range(min = 1))]
     pub initial: u32,
     /// Never fewer. Default 2.
@@ -56,9 +56,9 @@ pub struct Aimd {
 impl Default for Aimd {
     fn default() -> Self {
         Self {
-            initial: 20,
-            floor: 2,
-            ceiling: 1000,
+            initial: super::INITIAL,
+            floor: super::FLOOR,
+            ceiling: super::CEILING,
             up: 0.5,
             down: 0.95,
             tolerance: 0.15,

@@ -18,7 +18,7 @@ use crate::control::checks::{Checks, near};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Gradient2 {
-    /// Calls at once before anything is known. Default 20.
+    /// Calls at once before anything is known. Default 28.
     #[schemars(range(min = 1))]
     pub initial: u32,
     /// Never fewer. Default 2.
@@ -43,9 +43,9 @@ pub struct Gradient2 {
 impl Default for Gradient2 {
     fn default() -> Self {
         Self {
-            initial: 20,
-            floor: 2,
-            ceiling: 1000,
+            initial: super::INITIAL,
+            floor: super::FLOOR,
+            ceiling: super::CEILING,
             tolerance: 1.5,
             queue: 4,
             smoothing: 0.2,

@@ -29,7 +29,7 @@ const FAR_TOO_SLOW: f64 = 2.0;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Knee {
-    /// Calls at once before anything is known. Default 20.
+    /// Calls at once before anything is known. Default 28.
     #[schemars(range(min = 1))]
     pub initial: u32,
     /// Never fewer. Default 2.
@@ -49,9 +49,9 @@ pub struct Knee {
 impl Default for Knee {
     fn default() -> Self {
         Self {
-            initial: 20,
-            floor: 2,
-            ceiling: 1000,
+            initial: super::INITIAL,
+            floor: super::FLOOR,
+            ceiling: super::CEILING,
             headroom: 1.2,
             growth: 0.25,
         }

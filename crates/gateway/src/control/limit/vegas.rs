@@ -18,7 +18,7 @@ use crate::control::checks::Checks;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Vegas {
-    /// Calls at once before anything is known. Default 20.
+    /// Calls at once before anything is known. Default 28.
     #[schemars(range(min = 1))]
     pub initial: u32,
     /// Never fewer. Default 2.
@@ -35,9 +35,9 @@ pub struct Vegas {
 impl Default for Vegas {
     fn default() -> Self {
         Self {
-            initial: 20,
-            floor: 2,
-            ceiling: 1000,
+            initial: super::INITIAL,
+            floor: super::FLOOR,
+            ceiling: super::CEILING,
             probe_every: 30,
         }
     }

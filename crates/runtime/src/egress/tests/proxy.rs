@@ -1,6 +1,7 @@
 //! The proxy to the hosts of the rules.
 
 use super::*;
+use crate::numbers::sums::Sums;
 
 fn rules(rules: &[&str]) -> Vec<String> {
     rules.iter().map(|rule| (*rule).to_owned()).collect()
@@ -94,6 +95,42 @@ async fn only_hosts_of_the_rules_are_reached() {
     let log = log(server).await;
     assert_eq!(log.len(), 8, "{log:?}");
     assert_eq!(host.seen().len(), 4);
+}
+
+/// By mode and reason, and by nothing that a script can choose.
+#[tokio::test(flavor = "current_thread")]
+async fn what_goes_out_is_counted() {
+    let sums = Sums::default();
+    let _recorder = metrics::set_default_local_recorder(&sums);
+    let host = Host::start("hello").await;
+    let port = host.address.port();
+    let (server, address) = start(allow(&[host.rule("api.test")]));
+    assert_eq!(status(&connect(address, &format!("api.test:{port}")).await), 200);
+    for place in ["other.test", "secret.example", "127.0.0.1"] {
+        assert_eq!(refusal(&connect(address, &format!("{place}:{port}")).await).0, 403);
+    }
+    let (guarded, _) = guarded(&["*.test"], &[&["10.0.0.1"]]);
+    let (inner, there) = start(guarded);
+    assert_eq!(refusal(&connect(there, "api.test:443").await).0, 403);
+    let moved = server.finish().await.0;
+    inner.finish().await;
+    let broker = start(policy(Egress::Broker));
+    assert_eq!(refusal(&connect(broker.1, "api.test:443").await).0, 403);
+    broker.0.finish().await;
+    let sums = sums.take();
+    assert_eq!(sums["crosspoint_egress_connections_total allow"], 5.0);
+    assert_eq!(sums["crosspoint_egress_connections_total broker"], 1.0);
+    assert_eq!(sums["crosspoint_egress_refused_total allow allow"], 3.0);
+    assert_eq!(sums["crosspoint_egress_refused_total allow address"], 1.0);
+    assert_eq!(sums["crosspoint_egress_refused_total broker broker"], 1.0);
+    for (name, least) in [("sent", moved.sent), ("received", moved.received)] {
+        let counted = sums[&format!("crosspoint_egress_{name}_bytes_total allow")];
+        assert!(
+            least > 0 && counted >= f64::from(u32::try_from(least).unwrap()),
+            "{name}: {counted}"
+        );
+    }
+    assert_eq!(sums.len(), 9, "no label is a host's: {sums:?}");
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ pub(super) struct Layout {
     pub(super) inputs: Vec<Input>,
     /// Where the script runs, unless it says otherwise.
     pub(super) work: PathBuf,
-    place: Place,
+    pub(super) place: Place,
     prefix: String,
 }
 
@@ -119,6 +119,11 @@ fn broker(place: &Place) -> Option<String> {
         Way::Port(port) => format!("http://127.0.0.1:{port}"),
         Way::Socket => "http://localhost".to_owned(),
     })
+}
+
+/// What of a run's environment and folder is known before the run is.
+pub(super) fn beforehand(script: &Script, base: &BTreeMap<OsString, OsString>, place: Place) -> Result<Layout> {
+    Layout::new(script, base, place)
 }
 
 /// Lays out a run in its place. `base` is what every script gets: `PATH`, `LANG`, `TZ`.

@@ -9,10 +9,10 @@ use super::{
     message::{Failed, Hello, Kind, Log, Metric, Outcome, Progress, State},
     to_guest::ToGuest,
 };
-use crosspoint_core::{Code, Error, Level, Retry, RunMode, RunSpec};
+use crosspoint_core::{Audience, Code, Error, Level, MetricKind, Retry, RunMode, RunSpec, Watch};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Names of metrics that are kept.
@@ -69,6 +69,7 @@ pub(super) struct Heard {
     state_bytes: u64,
     result_bytes: u64,
     output: Output,
+    watch: Option<Arc<dyn Watch>>,
     rate: Rate,
     metrics: BTreeMap<String, f64>,
     /// Not understood, or of a kind that is not known.
@@ -90,6 +91,7 @@ impl Heard {
             state_bytes: spec.limits.state_bytes,
             result_bytes: spec.limits.result_bytes,
             output,
+            watch: spec.watch.clone(),
             rate: Rate {
                 since: Instant::now(),
                 count: 0,
@@ -114,11 +116,7 @@ impl Heard {
             "log" | "metric" | "progress" if !self.rate.admits(now) => self.dropped += 1,
             "log" => self.read(&text, Self::log),
             "metric" => self.read(&text, Self::metric),
-            "progress" => self.read(&text, |heard, progress: Progress| {
-                heard
-                    .output
-                    .entry(Level::Debug, crosspoint_core::Audience::Developer, progress.text());
-            }),
+            "progress" => self.read(&text, Self::progress),
             "hello" => self.read(&text, Self::hello),
             "state" => match serde_json::from_str(&text) {
                 Ok(message) => self.state(message),
@@ -172,15 +170,30 @@ impl Heard {
         self.output.entry(level, audience, log.text());
     }
 
+    fn progress(&mut self, progress: Progress) {
+        let text = progress.text();
+        self.output.entry(Level::Debug, Audience::Developer, text);
+        if let Some(watch) = &self.watch {
+            watch.progress(progress.at(self.output.clock().now()));
+        }
+    }
+
     fn metric(&mut self, metric: Metric) {
         let known = self.metrics.contains_key(&metric.name);
         if metric.name.len() > 200 || (!known && self.metrics.len() >= METRICS) {
             self.dropped += 1;
             return;
         }
+        let kind = match metric.kind.as_deref() {
+            Some("gauge") => MetricKind::Gauge,
+            _ => MetricKind::Counter,
+        };
+        if let Some(watch) = &self.watch {
+            watch.metric(&metric.name, kind, metric.value);
+        }
         let value = self.metrics.entry(metric.name).or_insert(0.0);
-        match metric.kind.as_deref() {
-            Some("gauge") => *value = metric.value,
+        match kind {
+            MetricKind::Gauge => *value = metric.value,
             _ => *value += metric.value,
         }
     }
@@ -332,6 +345,54 @@ mod tests {
         async fn save(&self, _: Value) -> crosspoint_core::Result<u64> {
             Ok(1)
         }
+    }
+
+    /// Remembers what it heard.
+    #[derive(Debug, Default)]
+    struct Hears(std::sync::Mutex<Vec<String>>);
+
+    impl Watch for Hears {
+        fn progress(&self, said: crosspoint_core::Progress) {
+            let told = format!("{:?} of {:?}: {:?}", said.done, said.total, said.text);
+            self.0.lock().unwrap().push(told);
+        }
+        fn metric(&self, name: &str, kind: MetricKind, value: f64) {
+            self.0.lock().unwrap().push(format!("{name} {kind:?} {value}"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_and_numbers_are_told_at_once_as_far_as_they_are_admitted() {
+        let (mut heard, _output) = heard();
+        let hears = Arc::new(Hears::default());
+        heard.watch = Some(Arc::<Hears>::clone(&hears));
+        let now = Instant::now();
+        for line in [
+            &br#"{"type":"progress","done":3,"total":8.5,"message":"orders"}"#[..],
+            br#"{"type":"progress","message":"tidying up"}"#,
+            br#"{"type":"progress","done":"3"}"#,
+            br#"{"type":"metric","name":"orders","value":2}"#,
+            br#"{"type":"metric","name":"left","kind":"gauge","value":0.5}"#,
+            br#"{"type":"metric","name":"left","value":1e999}"#,
+        ] {
+            heard.hear(line, now);
+        }
+        let told = std::mem::take(&mut *hears.0.lock().unwrap());
+        assert_eq!(
+            told,
+            [
+                "Some(3.0) of Some(8.5): Some(\"orders\")",
+                "None of None: Some(\"tidying up\")",
+                "orders Counter 2",
+                "left Gauge 0.5",
+            ]
+        );
+        for n in 0..RATE * 2 {
+            let line = format!(r#"{{"type":"metric","name":"m{n}","value":1}}"#);
+            heard.hear(line.as_bytes(), now);
+        }
+        let told = hears.0.lock().unwrap().len();
+        assert_eq!(told, METRICS - 2, "no more names than the log has");
     }
 
     fn heard() -> (Heard, Output) {

@@ -1,6 +1,6 @@
 //! The messages of a guest.
 
-use crosspoint_core::{Audience, Level};
+use crosspoint_core::{Audience, Level, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -72,6 +72,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// As it is kept.
+    pub(super) fn at(self, now: Timestamp) -> crosspoint_core::Progress {
+        let mut progress = crosspoint_core::Progress::new(now);
+        (progress.done, progress.total, progress.text) = (self.done, self.total, self.message);
+        progress
+    }
+
     pub(super) fn text(&self) -> String {
         let mut text = "Progress".to_owned();
         if let Some(done) = self.done {

@@ -15,6 +15,7 @@ mod to_guest;
 use super::{
     launch::{Reader, Writer},
     output::Output,
+    pace::Pace,
 };
 use crosspoint_core::{Checkpoint, Code, Error, Kind, Level, Result, RunSpec, StopReason};
 pub(super) use desk::Desk;
@@ -195,10 +196,14 @@ fn longest(spec: &RunSpec) -> usize {
         .saturating_add(lines::ENVELOPE)
 }
 
+/// What hearing a message costs besides its length, as bytes to read.
+const MESSAGE: usize = 512;
+
 /// Reads messages until they end.
 async fn read(shared: Arc<Shared>, mut messages: Reader, longest: usize) {
     let mut lines = Lines::new(longest);
     let mut chunk = vec![0; 64 * 1024];
+    let mut pace = Pace::new();
     loop {
         let n = match messages.read(&mut chunk).await {
             Ok(0) | Err(_) => break,
@@ -207,7 +212,9 @@ async fn read(shared: Arc<Shared>, mut messages: Reader, longest: usize) {
         let mut bytes = chunk.get(..n).unwrap_or_default();
         while let Some(line) = lines.next(&mut bytes) {
             hear(&shared, &line);
+            pace.took(MESSAGE).await;
         }
+        pace.took(n).await;
     }
     if let Some(line) = lines.last() {
         hear(&shared, &line);

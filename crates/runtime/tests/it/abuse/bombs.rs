@@ -1,8 +1,9 @@
 //! Attacks that take all there is of something.
 
-use super::{ALONE, PYTHON, isolated, levels, python, run};
+use super::{ALONE, Host, isolated, levels, python, run, shell};
 use crate::{
-    sandbox::has,
+    machine::{self, PYTHON, has},
+    sandbox::unusual,
     scripts::{failure, succeeded},
 };
 use crosspoint_core::{Code, Isolation, Limits, RunEnd, RunOutcome, Script};
@@ -181,6 +182,87 @@ for child in children: os.waitpid(child, 0)";
     }
 }
 
+/// The nice values of the processes that have a word in their command line.
+fn niceness(word: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).split('\0').any(|part| part == word) {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let nice = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(16));
+            found.extend(nice.map(|nice| nice.parse::<i32>().unwrap()));
+        }
+    }
+    found
+}
+
+/// A run with a crowd of processes that all want to run gets no more of the processors than one with a single one: the
+/// more they are, the nicer each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_steps_back() {
+    let _alone = ALONE.lock().await;
+    for level in isolated().await {
+        let host = Host::new();
+        let spin = |count: u32, word: &str| {
+            let child = format!("sh -c 'while :; do :; done' {word} &");
+            shell(
+                level,
+                &format!("n=0; while [ $n -lt {count} ]; do {child} n=$((n+1)); done; wait"),
+            )
+        };
+        let (single, few, many) = (unusual(), unusual(), unusual());
+        let mut runs = Vec::new();
+        for (count, word) in [(1, &single), (12, &few), (40, &many)] {
+            let spec = crate::scripts::limits(|limits| limits.processes = 64);
+            runs.push(host.start("acme", spin(count, word), spec).await.unwrap());
+        }
+        // Each is in its place when all its processes are there: a child inherits it, or the next look finds it.
+        let placed = |word: &str, count: usize, place: std::ops::RangeInclusive<i32>| {
+            let found = niceness(word);
+            found.len() == count && found.iter().all(|nice| place.contains(nice))
+        };
+        let mut waited = 0;
+        // 1.25 to the power of 12 is more than 12. Not all of them are seen to want to run at each look.
+        while !(placed(&few, 12, 8..=13) && placed(&many, 40, 19..=19)) {
+            waited += 1;
+            assert!(waited < 1200, "{level}: {:?}, {:?}", niceness(&few), niceness(&many));
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(niceness(&single), [0], "{level}: one alone does not step back");
+        // Who starts beside them begins on one processor, and may use all of them as soon as its program is there.
+        let all = std::thread::available_parallelism().unwrap();
+        let text = format!("until [ $(nproc) -ge {all} ]; do :; done; echo true > \"$XP_RESULT_FILE\"");
+        let patience = crate::scripts::limits(|limits| limits.wall_ms = 20_000);
+        let beside = host.run(shell(level, &text), patience).await;
+        assert_eq!(succeeded(&beside), &serde_json::json!(true), "{level}");
+    }
+}
+
+/// The kernel may give every session a share of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_for_each_session() {
+    if !has(PYTHON) {
+        return;
+    }
+    let text = "
+child = os.fork()
+if child == 0:
+    try:
+        os.setsid()
+        os._exit(1)
+    except PermissionError:
+        os._exit(0)
+result(os.waitpid(child, 0)[1] >> 8)";
+    for level in levels().await {
+        let outcome = run(bomb(level, text), |_| {}).await;
+        assert_eq!(
+            count(&outcome),
+            u64::from(level == Isolation::Process),
+            "{level}: {outcome:?}"
+        );
+    }
+}
+
 /// Not at `process`, where nothing would stop them.
 #[tokio::test(flavor = "multi_thread")]
 async fn forks_and_threads() {
@@ -229,9 +311,9 @@ got = 0
 try:
     while got < 500:
         if os.fork() == 0:
-            # Its own child outlives it, and is nobody's then.
-            if os.fork() == 0: os._exit(0)
-            os._exit(0)
+            # Its own child outlives it, and is nobody's then. Where there is no room for one, it must not tell the result.
+            try: os.fork()
+            finally: os._exit(0)
         got += 1
 except OSError:
     pass
@@ -285,12 +367,17 @@ try:
     while got < 20000:
         os.close(os.open(f\"{os.environ['TMPDIR']}/{got}\", os.O_CREAT | os.O_WRONLY))
         got += 1
+    time.sleep(2)
 except OSError:
     pass
 for n in range(got): os.remove(f\"{os.environ['TMPDIR']}/{n}\")
 result(got)";
     for level in levels().await {
         let outcome = run(bomb(level, text), |limits| limits.disk = 8 * MIB).await;
+        if machine::is_bubblewrap() {
+            assert_eq!(failure(&outcome).0, Code::ScriptCrashed, "the host looks: {outcome:?}");
+            continue;
+        }
         assert_eq!(
             count(&outcome) < 20_000,
             level == Isolation::Sandboxed,

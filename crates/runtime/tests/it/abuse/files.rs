@@ -171,8 +171,9 @@ for base, folders, names in os.walk('/sys/fs/cgroup'):
         r#"
 for path in ('/proc/sys', '/proc/kallsyms', '/proc/kcore', '/proc/kmsg', '/proc/config.gz', '/proc/keys', '/proc/timer_list', '/proc/sched_debug',
              '/proc/interrupts', '/proc/iomem', '/proc/cmdline', '/proc/mounts', '/proc/version', '/proc/modules', '/proc/diskstats'):
-    if os.path.exists(path) and os.path.realpath(path).count('/self/') == 0 and path != '/proc/mounts':
-        reached(path)
+    # What is covered up has a name and nothing more.
+    if path != '/proc/mounts':
+        tries(path, lambda: (os.listdir(path) if os.path.isdir(path) else os.open(path, os.O_RDONLY | os.O_NONBLOCK)) or None)
 "#,
     ),
 ];

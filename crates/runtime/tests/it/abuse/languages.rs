@@ -1,8 +1,8 @@
 //! Scripts in the languages of this machine, written from `docs/protocol.md` alone, sandboxed.
 
-use super::{PYTHON, levels};
+use super::levels;
 use crate::{
-    sandbox::has,
+    machine::{PYTHON, has},
     scripts::{demo, install},
     world::World,
 };

@@ -1,26 +1,13 @@
 //! That nothing of a run stays with the host.
 
 use super::{Host, levels, python, shell};
-use crate::scripts::{limits, spec};
+use crate::{
+    machine::alone,
+    scripts::{limits, spec},
+};
 use crosspoint_core::{CustomerId, Isolation, Protocol, Runner, Script, StopReason};
 use crosspoint_runtime::SandboxOptions;
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
-
-/// Whether this is the process that was started for one test alone; else starts it.
-fn alone(test: &str) -> bool {
-    if std::env::var_os("CROSSPOINT_ALONE").is_some() {
-        return true;
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--nocapture"])
-        .env("CROSSPOINT_ALONE", "1");
-    let out = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    eprint!("{}", text(&out.stderr));
-    assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
-    false
-}
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 fn entries(path: impl AsRef<Path>) -> usize {
     fs::read_dir(path).map_or(0, Iterator::count)
@@ -98,7 +85,10 @@ fn count(parent: &Path) -> BTreeMap<&'static str, usize> {
 async fn once(host: &Host, level: Isolation, n: usize, parent: &Path) {
     let script = match n % 10 {
         0 => shell(level, "exit 1"),
-        1 => shell(level, "(setsid sleep 600 >/dev/null 2>&1 &); exit 75"),
+        1 => shell(
+            level,
+            "S=$(setsid true 2>/dev/null && echo setsid); ($S sleep 600 >/dev/null 2>&1 &); exit 75",
+        ),
         2 => shell(level, "head -c 300000 /dev/zero; mkdir -p a/b/c; mkfifo f"),
         3 => Script::inline("sh", "read -r start; exit 0")
             .isolation(level)

@@ -17,7 +17,7 @@ mod speech;
 mod table;
 
 use crate::{
-    sandbox::ordinary::is_ordinary,
+    machine,
     scripts::{limits, spec},
 };
 use crosspoint_core::{
@@ -26,30 +26,13 @@ use crosspoint_core::{
 use crosspoint_runtime::Subprocess;
 use std::sync::{Arc, LazyLock};
 
-/// One that every user may run.
-pub(crate) const PYTHON: &str = "/usr/bin/python3";
-
-const ALL: [Isolation; 3] = [Isolation::Process, Isolation::Confined, Isolation::Sandboxed];
-
-/// The levels that can be tested here; that one is missing is a failure where everything has to be there.
 async fn levels() -> Vec<Isolation> {
-    let report = Host::new().runner.probe().await;
-    let required = std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|v| v == "1");
-    let there = |level: &Isolation| {
-        let there = *level <= report.level;
-        assert!(there || !required, "{level} is missing: {:?}", report.missing);
-        if !there {
-            eprintln!("skipped at {level}: {:?}", report.missing);
-        }
-        there
-    };
-    ALL.into_iter().filter(there).collect()
+    machine::levels(Isolation::Process).await
 }
 
 /// Those at which a run has limits of its own.
 async fn isolated() -> Vec<Isolation> {
-    let levels = levels().await;
-    levels.into_iter().filter(|level| *level > Isolation::Process).collect()
+    machine::levels(Isolation::Confined).await
 }
 
 /// Whether customers have users of their own, as they have where the host is root.
@@ -67,7 +50,7 @@ impl Host {
     fn new() -> Self {
         let clock = Arc::new(SystemClock::new());
         Self {
-            runner: Subprocess::new(clock.clone()),
+            runner: machine::runner(clock.clone()),
             clock,
         }
     }
@@ -94,7 +77,7 @@ fn shell(level: Isolation, text: &str) -> Script {
 }
 
 fn python(level: Isolation, text: &str) -> Script {
-    Script::inline(PYTHON, text).isolation(level)
+    Script::inline(machine::PYTHON, text).isolation(level)
 }
 
 /// Attacks that take all of something are made one after the other.
@@ -102,24 +85,5 @@ static ALONE: LazyLock<tokio::sync::Mutex<()>> = LazyLock::new(tokio::sync::Mute
 
 #[test]
 fn every_attack_is_made_by_an_ordinary_user_too() {
-    if is_ordinary() {
-        return;
-    }
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: this is an ordinary user already");
-        return;
-    }
-    let mut command = std::process::Command::new("setpriv");
-    command
-        .args(["--reuid", "54321", "--regid", "54321", "--clear-groups"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["abuse::", "--test-threads", "2"]);
-    command
-        .env("CROSSPOINT_ORDINARY", "1")
-        .env("HOME", "/nonexistent")
-        .env("TMPDIR", "/tmp")
-        .current_dir("/");
-    let out = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
+    machine::again_for_an_ordinary_user("abuse::");
 }

@@ -36,7 +36,7 @@ tries('0.0.0.0', lambda: socket.create_connection(('0.0.0.0', FACTS['tcp']), 10)
         [Open, Stops, Stops],
         r#"
 # An ordinary user's runs listen elsewhere: the suite runs for both users at once.
-base = 47100 if os.getuid() != 54321 else 47200
+base = 27100 if os.getuid() != 54321 else 27200
 for port in (base + 1, base + 2):
     tries(port, lambda: socket.create_connection(('127.0.0.1', port), 10) and 'connected')
     def udp():
@@ -161,7 +161,8 @@ if names != ['lo']:
 # Both may have it at `sandboxed`: each has a network of its own, where Landlock refuses to listen at all.
 def bind():
     one = socket.socket()
-    one.bind(('127.0.0.1', 47100 if os.getuid() != 54321 else 47200))
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind(('127.0.0.1', 27100 if os.getuid() != 54321 else 27200))
     one.listen()
     return 'listens where others would connect'
 tries('bind', bind)

@@ -1,9 +1,9 @@
 //! What scripts say and leave behind in order to do harm.
 
-use super::{Host, PYTHON, isolated, levels, python, run, shell};
+use super::{Host, isolated, levels, python, run, shell};
 use crate::{
     framed::start_with,
-    sandbox::has,
+    machine::{PYTHON, has},
     scripts::{failure, limits, spec, succeeded, texts},
 };
 use crosspoint_core::{Code, Protocol, RunEnd, Runner, Script, StopReason};

@@ -101,6 +101,18 @@ const TAKING: &[Attack] = &[
         BOMBS,
         "processor_time_in_many_processes",
     ),
+    test(
+        "more of the processors, by a crowd of processes",
+        [Open, Stops, Stops],
+        BOMBS,
+        "a_crowd_steps_back",
+    ),
+    test(
+        "more of the processors, by further sessions",
+        [Open, Stops, Stops],
+        BOMBS,
+        "a_share_for_each_session",
+    ),
     test("fork bomb", [Open, Stops, Stops], BOMBS, "forks_and_threads"),
     test("thread bomb", [Open, Stops, Stops], BOMBS, "forks_and_threads"),
     test("zombie farm", [Open, Stops, Stops], BOMBS, "a_farm_of_zombies"),
@@ -269,6 +281,28 @@ an ordinary user, and fails where this page is wrong. Renewed by `CROSSPOINT_UPD
   an ordinary user, the script has that user's rights here.
 - **varies**: it depends on what the host's user, the kernel or the container allow anyway; or the level has no such
   way out.
+
+What a neighbour notices of an attack is measured by `cargo run --release -p crosspoint-benches --example neighbour`. How
+processors are shared out, and why a run may not open a session (`setsid`), is decided in
+[0020](decisions/0020-crowds-step-back.md). While a run uses a processor without pause, others are started where the host is,
+so that they do not wait for the kernel's clock to make room elsewhere: without it, their median beside two such runs on two
+processors is three times as long as in quiet. A helper process of the host's that somebody kills is replaced: its runs end with
+an error that is tried again, none at a lower level.
+
+## Through bubblewrap
+
+A host may have bubblewrap make the sandboxes (`SandboxOptions::bubblewrap`; why, and what it costs, is decided in
+[0021](decisions/0021-bubblewrap-is-an-option.md)). The column `sandboxed` holds then too: all of this suite's attacks pass
+through it as well (`CROSSPOINT_BUBBLEWRAP=1`), and `crates/runtime/tests/it/bubblewrap.rs` makes those again that tell them apart
+in every run of the tests. What is different:
+
+- There is no Landlock behind the mount namespace: a fault of the kernel's in one of them is not caught by the other.
+- Runs have unix sockets only, as at `confined`. The broker is reached at `XP_NETWORK_SOCKET`; `Egress::Allow` is refused with
+  `isolation-unavailable`, so that the rows about the proxy do not apply.
+- An inode fill is ended by the host, which looks at each run 5 to 20 times a second, not by the kernel.
+- What of `/proc` tells of the machine is covered up by empty folders and closed files; there it has names, and nothing else.
+- A script that says itself that it ended with exit code 132, 133, 135, 136, 137, 139 or 159 is taken for one that was killed by
+  the signal that is 128 less: bubblewrap tells both in the same way.
 ";
 
 fn page() -> String {

@@ -26,7 +26,9 @@ async fn every_problem_of_the_form_is_told_at_once() {
     let broken = json!({
         "name": "Hello World", "title": "", "colour": "red",
         "connections": [{ "name": "shop" }],
-        "flows": [{ "name": "greet", "trigger": { "event": 1 }, "entry": {}, "limits": { "wall": 1 }, "isolation": "none" }]
+        "flows": [{ "name": "greet", "trigger": { "event": 1 }, "entry": {}, "limits": { "wall": 1 }, "isolation": "none",
+            "max_in_flight": 0, "rate": { "count": 0, "per_ms": 0 }
+        }]
     });
     let found = problems(&site, &broken).await;
     for pointer in [
@@ -38,6 +40,9 @@ async fn every_problem_of_the_form_is_told_at_once() {
         "/flows/0/entry/program",
         "/flows/0/limits/wall",
         "/flows/0/isolation",
+        "/flows/0/max_in_flight",
+        "/flows/0/rate/count",
+        "/flows/0/rate/per_ms",
     ] {
         assert!(
             found.iter().any(|one| one == pointer),
@@ -72,7 +77,11 @@ async fn every_problem_of_the_meaning_is_told_at_once() {
                 flow("f", json!({ "isolation": "trusted" })),
                 flow("g", json!({ "egress": { "allow": ["ok.example", "no host"] } })),
                 flow("h", json!({ "limits": { "memory": 1_u64 << 50 } })),
-                flow("i", json!({ "retry": { "max_attempts": 3, "initial_ms": 10, "cap_ms": 5 } }))
+                flow("i", json!({ "retry": { "max_attempts": 3, "initial_ms": 10, "cap_ms": 5 } })),
+                flow("j", json!({ "warm": { "imports": ["ssl", "os; import sys"] } })),
+                flow("k", json!({ "rate": { "count": 11, "per_ms": 10 } })),
+                flow("l", json!({ "max_in_flight": 2 })),
+                flow("m", json!({ "max_in_flight": 1, "rate": { "count": 10, "per_ms": 10 } }))
             ]
         }),
     );
@@ -84,6 +93,8 @@ async fn every_problem_of_the_meaning_is_told_at_once() {
             "/flows/0/entry/program",
             "/flows/1/entry/program",
             "/flows/1/name",
+            "/flows/10/rate/count",
+            "/flows/11/max_in_flight",
             "/flows/2/entry/program",
             "/flows/3/input",
             "/flows/3/trigger/schedule",
@@ -92,6 +103,8 @@ async fn every_problem_of_the_meaning_is_told_at_once() {
             "/flows/6/egress/allow/1",
             "/flows/7/limits/memory",
             "/flows/8/retry/cap_ms",
+            "/flows/9/warm",
+            "/flows/9/warm/imports/1",
             "/version",
         ]
     );
@@ -175,10 +188,12 @@ async fn all_that_is_said_arrives_at_the_flow() {
                 "additionalProperties": false
             },
             "flows": [{
-                "name": "greet", "trigger": { "event": "order.created" }, "language": "sh",
+                "name": "greet", "trigger": { "event": "order.created" }, "language": "python",
                 "entry": { "program": "greet.sh", "args": ["--fast"] }, "protocol": "framed", "env_prefix": "PAN",
+                "warm": { "imports": ["ssl", "urllib.request"] },
                 "isolation": "process", "egress": "open", "secrets": true,
                 "limits": { "wall_ms": 5000 }, "retry": { "max_attempts": 2 }, "stateful": false,
+                "max_in_flight": 5, "rate": { "count": 100, "per_ms": 60_000 },
                 "input": { "type": "object" }
             }]
         }),
@@ -200,6 +215,9 @@ async fn all_that_is_said_arrives_at_the_flow() {
         ),
         (false, 5000, 2)
     );
+    assert_eq!(flow.options.max_in_flight.map(std::num::NonZeroU32::get), Some(5));
+    let rate = flow.options.rate.map(|(count, time)| (count.get(), time.as_secs()));
+    assert_eq!(rate, Some((100, 60)));
     let Work::Script(script) = &flow.work else {
         panic!("{:?}", flow.work)
     };
@@ -207,6 +225,7 @@ async fn all_that_is_said_arrives_at_the_flow() {
         (script.prefix(), script.spoken(), script.wants_secrets()),
         ("PAN", Protocol::Framed, true)
     );
+    assert_eq!(script.warm_imports().unwrap(), ["ssl", "urllib.request"]);
     assert_eq!(script.required_isolation(), Isolation::Process);
     assert_eq!(script.reachable(Isolation::Sandboxed), Egress::Open);
 }

@@ -4,11 +4,9 @@ use super::{
     live::run,
     site::{Site, count, folder, manifest, trusting},
 };
-use crosspoint_core::{Code, Isolation, Runner, SystemClock};
-use crosspoint_runtime::{
-    Runners,
-    artifacts::{ArtifactsConfig, AuthorPolicy, Dependencies},
-};
+use crate::machine;
+use crosspoint_core::{Code, Isolation};
+use crosspoint_runtime::artifacts::{ArtifactsConfig, AuthorPolicy, Dependencies};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -32,8 +30,7 @@ fn has(programs: &[&[&str]]) -> bool {
             .output()
             .is_ok_and(|output| output.status.success());
         if !works {
-            let required = std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|v| v == "1");
-            assert!(!required, "{name} is missing, and CROSSPOINT_REQUIRE_ALL=1");
+            assert!(!machine::required(), "{name} is missing, and CROSSPOINT_REQUIRE_ALL=1");
             eprintln!("skipped: {name} is missing");
             return false;
         }
@@ -60,16 +57,9 @@ fn open_to_all(program: &str) -> bool {
     found.is_some_and(|path| path.ancestors().all(open))
 }
 
-/// Runs what was published at every isolation that this machine can enforce, each in a process of its own, so to say.
+/// Runs what was published at every level that this machine can enforce.
 async fn at_every_level(root: &Path, version: &str, program: &str, expected: &Value) {
-    let strongest = Runners::standard(Arc::new(SystemClock::new())).probe().await;
-    for level in [Isolation::Process, Isolation::Confined, Isolation::Sandboxed] {
-        if level > strongest.level {
-            let required = std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|v| v == "1");
-            assert!(!required, "{level} cannot be enforced here: {strongest:?}");
-            eprintln!("skipped at {level}: {}", strongest.missing.join("; "));
-            continue;
-        }
+    for level in machine::levels(Isolation::Process).await {
         // A confined run has another user's number, and the paths of the host.
         if level == Isolation::Confined && !open_to_all(program) {
             eprintln!("left out at {level}: {program} lies in a folder that only its owner may enter");

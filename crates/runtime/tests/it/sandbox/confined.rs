@@ -95,8 +95,8 @@ async fn a_confined_run_cannot_lose_its_mark() {
     }
     let mark = unusual();
     let script = format!(
-        "my $l = pack('QQ', 5, 5); print syscall({}, 0, 15, $l, 0), syscall({}, 15, $l); if (!fork()) {{ exec('setsid', \
-         'sleep', '{mark}') }} select(undef, undef, undef, 0.2)",
+        "my $l = pack('QQ', 5, 5); print syscall({}, 0, 15, $l, 0), syscall({}, 15, $l); if (!fork()) {{ if (!fork()) {{ exec('sleep', \
+         '{mark}') }} exit }} select(undef, undef, undef, 0.2)",
         libc::SYS_prlimit64,
         libc::SYS_setrlimit,
     );

@@ -1,11 +1,9 @@
 //! How runs end, and that nothing of them stays.
 
 use super::*;
+use crate::machine::alone;
 use crosspoint_runtime::bare::Cause;
-use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
-};
+use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
 pub(crate) const LEVELS: [Isolation; 2] = [SANDBOXED, Isolation::Confined];
 
@@ -21,10 +19,10 @@ pub(crate) async fn gone(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_grandchild_that_left_the_session_ends_with_the_run() {
+async fn a_grandchild_that_lost_its_parent_ends_with_the_run() {
     for level in LEVELS {
         let mark = unusual();
-        let script = format!("(setsid setsid sleep {mark} >/dev/null 2>&1 &) ; sleep 0.2; echo started");
+        let script = format!("((setsid sleep {mark} || sleep {mark}) >/dev/null 2>&1 &) ; sleep 0.2; echo started");
         let told = confined::run_at(level, shell(&script)).await;
         assert_eq!(told.out, "started\n", "{level}");
         assert_eq!(processes_with(&mark), 0, "{level}: not even for an instant");
@@ -36,7 +34,7 @@ async fn a_kill_takes_the_whole_tree() {
     for level in LEVELS {
         let mark = unusual();
         let script = format!(
-            "for i in 1 2 3 4 5; do setsid sleep {mark} & done; trap '' TERM; echo ready; while :; do sleep {mark}; done"
+            "for i in 1 2 3 4 5; do (sleep {mark} &) & done; trap '' TERM; echo ready; while :; do sleep {mark}; done"
         );
         let folder = confined::Folder::new();
         let mut child = sandbox()
@@ -107,12 +105,12 @@ async fn a_crash_is_told_from_an_exit() {
     }
 }
 
-fn descriptors() -> usize {
+pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// Processes that have ended and that nobody reaped, among those that this process is an ancestor of.
-fn zombies() -> Vec<String> {
+pub(crate) fn zombies() -> Vec<String> {
     let mut parents = std::collections::HashMap::new();
     let mut dead = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -199,29 +197,10 @@ async fn a_thousand_runs_leave_nothing_behind() {
     }
 }
 
-/// Whether this is the process that was started for one test alone; else starts it.
-fn alone(test: &str) -> bool {
-    if std::env::var_os("CROSSPOINT_ALONE").is_some() {
-        return true;
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--nocapture"])
-        .env("CROSSPOINT_ALONE", "1");
-    let out = command.output().unwrap();
-    assert!(
-        out.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    );
-    false
-}
-
 /// The host of the next test: starts runs, says so, and waits to be killed.
 #[tokio::test]
 async fn a_host_that_is_killed() {
-    let Ok(mark) = std::env::var("CROSSPOINT_MARK") else {
+    let Some(mark) = machine::mark() else {
         return;
     };
     let sandbox = sandbox();
@@ -230,7 +209,7 @@ async fn a_host_that_is_killed() {
     for level in LEVELS {
         for _ in 0..5 {
             let folder = confined::Folder::new();
-            let job = folder.at(level, shell(&format!("(setsid sleep {mark} &); echo up; sleep {mark}")));
+            let job = folder.at(level, shell(&format!("(sleep {mark} &); echo up; sleep {mark}")));
             let mut child = sandbox.launch(level, job, &customer("acme")).await.unwrap();
             child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).await.unwrap();
             children.push(child);
@@ -244,19 +223,7 @@ async fn a_host_that_is_killed() {
 #[tokio::test]
 async fn no_run_outlives_its_host() {
     let mark = unusual();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "sandbox::ends::a_host_that_is_killed", "--nocapture"]);
-    let mut host = command
-        .env("CROSSPOINT_MARK", &mark)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(host.stdout.take().unwrap()).lines();
-    let up = format!("up {mark}");
-    assert!(
-        lines.map_while(Result::ok).any(|line| line.ends_with(&up)),
-        "the host started its runs"
-    );
+    let mut host = machine::host("sandbox::ends::a_host_that_is_killed", &mark);
     assert!(processes_with(&mark) >= 10);
     host.kill().unwrap();
     host.wait().unwrap();
@@ -265,8 +232,12 @@ async fn no_run_outlives_its_host() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_at_once_all_run_and_the_host_can_still_be_dumped() {
+    // The mark belongs to the process.
+    if !alone("sandbox::ends::many_at_once_all_run_and_the_host_can_still_be_dumped") {
+        return;
+    }
     let sandbox = sandbox();
-    let before = rustix::process::dumpable_behavior().unwrap();
+    let before = dumpable_behavior().unwrap();
     for level in LEVELS {
         let runs: Vec<_> = (0..8)
             .map(|caller| {
@@ -288,5 +259,26 @@ async fn many_at_once_all_run_and_the_host_can_still_be_dumped() {
             run.await.unwrap();
         }
     }
-    assert_eq!(rustix::process::dumpable_behavior().unwrap(), before);
+    assert_eq!(dumpable_behavior().unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_made_beside_a_start_of_another_leaves_the_host_as_it_was() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: an ordinary user's runs do not change their user");
+        return;
+    }
+    if !alone("sandbox::ends::a_sandbox_that_is_made_beside_a_start_of_another_leaves_the_host_as_it_was") {
+        return;
+    }
+    let run = async |sandbox: Sandbox| {
+        let job = Job::new("/bin/true");
+        let mut child = sandbox.launch(SANDBOXED, job, &customer("acme")).await.unwrap();
+        assert!(child.wait().await.unwrap().status.success());
+    };
+    run(sandbox()).await;
+    // What a spawner does to the host's memory for an instant.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).unwrap();
+    run(sandbox()).await;
+    assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
 }

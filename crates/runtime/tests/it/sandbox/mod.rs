@@ -4,11 +4,13 @@ mod confined;
 mod ends;
 mod files;
 mod inside;
+mod killed;
 mod limits;
 mod network;
-pub(crate) mod ordinary;
+mod ordinary;
 mod probe;
 
+use crate::machine::{self, has};
 use crosspoint_core::{CustomerId, Isolation};
 use crosspoint_runtime::bare::{Child, Ended, Job, Sandbox, SandboxOptions};
 use std::{
@@ -97,16 +99,4 @@ pub(crate) async fn told(job: Job) -> String {
     let told = run(&sandbox(), SANDBOXED, job).await;
     assert!(told.ended.status.success(), "{told:?}");
     told.out
-}
-
-/// Whether a test that needs a program can run; missing ones are a failure where everything has to be there.
-pub(crate) fn has(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| std::fs::metadata(folder.join(program)).is_ok());
-    let required = std::env::var_os("CROSSPOINT_REQUIRE_ALL").is_some_and(|v| v == "1");
-    assert!(found || !required || ordinary::is_ordinary(), "{program} is missing");
-    if !found {
-        eprintln!("skipped: {program} is missing");
-    }
-    found
 }

@@ -1,21 +1,23 @@
-//! The spawner: a task that starts runs, is their parent, and reaps them.
+//! What a spawner's task does.
 
-use super::{
+use super::{GONE, Request, Spawner, Started};
+use crate::spawn::{
     cgroup::Group,
     child::{self, Brief},
     confined::{self, Marked},
+    desk::Asleep,
     filter::Kind,
-    net::Lease,
+    hogs::Hogs,
     orders::{Orders, high},
     ready::Ready,
     step::{Step, Trouble, step},
     sweeper::Sweeper,
     sys::{self, Reaped, Stack},
-    task::{self, Place, die_with_parent, move_into},
+    task::{die_with_parent, move_into},
 };
 use rustix::{
     buffer::spare_capacity,
-    event::{EventfdFlags, Timespec, epoll, eventfd},
+    event::{Timespec, epoll},
     fd::{AsFd, OwnedFd},
     fs::{CWD, FileType, Gid, Uid},
     io::{Errno, IoSliceMut},
@@ -34,117 +36,14 @@ use rustix::{
     },
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     ffi::{CString, c_char, c_int},
     mem::MaybeUninit,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 const CHILD_STACK: usize = 128 * 1024;
-
-/// What was started.
-pub(super) struct Started {
-    pub(super) pidfd: Arc<OwnedFd>,
-    /// By which its processes are found, if it has no namespace for them.
-    pub(super) mark: Option<u64>,
-    /// The run's folder, its view of its processes, its listener.
-    pub(super) handed: Vec<OwnedFd>,
-    pub(super) network: Option<Lease>,
-    pub(super) group: Option<Arc<Group>>,
-    pub(super) id: Option<super::ids::Id>,
-    /// Its end, once it was reaped.
-    pub(super) end: oneshot::Receiver<Reaped>,
-}
-
-struct Request {
-    orders: Box<Orders>,
-    reply: oneshot::Sender<Result<Started, Trouble>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    requests: VecDeque<Request>,
-    closed: bool,
-    /// Why nothing can be started here.
-    dead: Option<Trouble>,
-}
-
-/// The host's side of a spawner.
-pub(super) struct Spawner {
-    queue: Mutex<Queue>,
-    wake: OwnedFd,
-    /// Requests that were not answered yet.
-    pub(super) load: AtomicUsize,
-}
-
-impl Spawner {
-    pub(super) fn start(name: &str, ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>) -> Result<Arc<Self>, Trouble> {
-        let wake = step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
-        let spawner = Arc::new(Self {
-            queue: Mutex::default(),
-            wake,
-            load: AtomicUsize::new(0),
-        });
-        let mine = Arc::clone(&spawner);
-        let place = ready.clone().map_or(Place::Host, Place::Ready);
-        let main = move |entered: Result<(), Trouble>| {
-            let work = entered.and_then(|()| Work::new(ready, sweeper));
-            let end = match work {
-                Ok(mut work) => work.run(&mine),
-                Err(trouble) => trouble,
-            };
-            mine.end(end);
-        };
-        task::start(name, place, Box::new(main))?;
-        Ok(spawner)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wake(&self) {
-        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
-    }
-
-    /// Starts a run.
-    pub(super) async fn request(&self, orders: Box<Orders>) -> Result<Started, Trouble> {
-        let (reply, answer) = oneshot::channel();
-        {
-            let mut queue = self.lock();
-            if let Some(trouble) = queue.dead {
-                return Err(trouble);
-            }
-            self.load.fetch_add(1, Ordering::Relaxed);
-            queue.requests.push_back(Request { orders, reply });
-        }
-        self.wake();
-        answer.await.unwrap_or(Err(GONE))
-    }
-
-    /// Ends the task, after the end of all its runs.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.wake();
-    }
-
-    fn end(&self, why: Trouble) {
-        let mut queue = self.lock();
-        queue.dead = Some(why);
-        for request in queue.requests.drain(..) {
-            request.reply.send(Err(why)).ok();
-        }
-    }
-}
-
-const GONE: Trouble = Trouble {
-    step: Step::Gone,
-    errno: Errno::SRCH,
-};
 
 /// A run whose end is awaited.
 struct Running {
@@ -160,7 +59,7 @@ struct Running {
 }
 
 /// The task's side.
-struct Work {
+pub(super) struct Work {
     ready: Option<Arc<Ready>>,
     sweeper: Arc<Sweeper>,
     stack: Stack,
@@ -171,16 +70,31 @@ struct Work {
     dumpable: DumpableBehavior,
     running: HashMap<u64, Running>,
     next: u64,
+    asleep: Asleep,
+    gone: watch::Receiver<bool>,
+    hogs: Hogs,
+}
+
+/// Whether the host's memory may be dumped, as it was before the first spawner of the process: later, what is read may be
+/// the moment in which another one's child changes its user.
+fn hosts_mark() -> Result<DumpableBehavior, Errno> {
+    static MARK: OnceLock<DumpableBehavior> = OnceLock::new();
+    match MARK.get() {
+        Some(mark) => Ok(*mark),
+        None => dumpable_behavior().map(|now| *MARK.get_or_init(|| now)),
+    }
 }
 
 const WAKE: u64 = 0;
 const LOOK_AROUND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 impl Work {
-    fn new(ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>) -> Result<Self, Trouble> {
-        match &ready {
-            Some(_) => die_with_parent()?,
-            None => confined::outlive_host()?,
+    pub(super) fn new(ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>, spawner: &Spawner) -> Result<Self, Trouble> {
+        if ready.is_some() {
+            die_with_parent()?;
+        } else {
+            confined::outlive_host()?;
+            spawner.marks.store(confined::marks(), Ordering::Release);
         }
         let root = rustix::process::geteuid().is_root();
         if root && ready.as_ref().is_none_or(|ready| ready.ids.is_some()) {
@@ -199,13 +113,25 @@ impl Work {
             letterbox,
             own: high(step(Step::ParentWatch, pidfd_open(getpid(), PidfdFlags::empty()))?)?,
             ends: step(Step::Pipes, epoll::create(epoll::CreateFlags::CLOEXEC))?,
-            dumpable: step(Step::Identity, dumpable_behavior())?,
+            dumpable: step(Step::Identity, hosts_mark())?,
             running: HashMap::new(),
             next: WAKE,
+            asleep: spawner.desk.asleep.clone(),
+            gone: spawner.gone.subscribe(),
+            hogs: spawner.hogs.clone(),
         })
     }
 
-    fn run(&mut self, spawner: &Spawner) -> Trouble {
+    /// On the task's thread, after its death: all its runs are told to die with it. Returns when they have.
+    pub(super) fn stop(&mut self) {
+        set_dumpable_behavior(self.dumpable).ok();
+        for running in self.running.values() {
+            rustix::process::pidfd_send_signal(&*running.pidfd, Signal::KILL).ok();
+            sys::await_end_by(running.pidfd.as_fd());
+        }
+    }
+
+    pub(super) fn run(&mut self, spawner: &Spawner) -> Trouble {
         let flags = epoll::EventFlags::IN;
         if let Err(errno) = epoll::add(&self.ends, &spawner.wake, epoll::EventData::new_u64(WAKE), flags) {
             return Trouble {
@@ -218,7 +144,10 @@ impl Work {
             events.clear();
             // What was adopted ends unseen.
             let patience = (self.ready.is_none() && !self.running.is_empty()).then_some(LOOK_AROUND);
-            match epoll::wait(&self.ends, spare_capacity(&mut events), patience.as_ref()) {
+            let waited = self
+                .asleep
+                .during(|| epoll::wait(&self.ends, spare_capacity(&mut events), patience.as_ref()));
+            match waited {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => {
                     return Trouble {
@@ -249,6 +178,7 @@ impl Work {
             match request {
                 Some(Request { mut orders, reply }) => {
                     let started = self.start(&mut orders, more);
+                    drop(orders);
                     spawner.load.fetch_sub(1, Ordering::Relaxed);
                     if let Err(Ok(orphan)) = reply.send(started) {
                         // Nobody wants it any more. Its end is awaited as any other's.
@@ -321,7 +251,7 @@ impl Work {
             step(Step::Enter, move_into(network.namespace(), LinkNameSpaceType::Network))?;
         }
         self.next += 1;
-        let mark = (orders.kind == Kind::Confined).then(|| confined::mark(self.next));
+        let mark = (orders.kind != Kind::Sandboxed).then(|| confined::mark(self.next));
         orders.limits.extend(mark.map(|mark| (Resource::Rttime, mark)));
         let (pid, pidfd) = self.clone_child(orders)?;
         let pidfd = Arc::new(pidfd);
@@ -362,6 +292,7 @@ impl Work {
             group,
             id: orders.grants.id.take(),
             end: ended,
+            gone: self.gone.clone(),
         })
     }
 
@@ -394,17 +325,21 @@ impl Work {
             spawner: self.own.as_fd(),
             trouble: None,
         };
+        let stay = self.hogs.stay();
         let result = self.become_customer(orders).and_then(|()| {
-            let mut pidfd = -1;
             let arg: *mut Brief<'_> = &raw mut brief;
+            let mut born = -1;
             // SAFETY: this task sleeps by CLONE_VFORK until the child has left its memory; `brief` and what it refers
             // to live in this frame; the stack is this task's own and has one child at a time; signals are blocked
             // since the thread that made this task blocked them.
-            let pid = unsafe { sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), &mut pidfd) };
+            let pid = unsafe { sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), &mut born) };
             let pid = step(Step::Clone, pid)?;
             // SAFETY: `clone` succeeded and wrote the descriptor, which nobody has seen yet.
-            Ok((pid, unsafe { sys::take_pidfd(pidfd) }))
+            Ok((pid, unsafe { sys::take_pidfd(born) }))
         });
+        if let (Some(stay), Ok((pid, _))) = (stay, &result) {
+            stay.release(*pid);
+        }
         let restored = self.become_host(orders);
         let (pid, pidfd) = result?;
         if let Some(trouble) = brief.trouble.or_else(|| restored.err()) {
@@ -425,7 +360,7 @@ impl Work {
     /// The customer owns the run's user namespace and may map itself in it. Changes this task alone, and lets it and its
     /// child open their own files in /proc, which the kernel forbids after each change of user.
     fn become_customer(&self, orders: &Orders) -> Result<(), Trouble> {
-        if orders.kind == Kind::Confined || !self.touches(orders) {
+        if orders.kind != Kind::Sandboxed || !self.touches(orders) {
             return Ok(());
         }
         if let Some(id) = &orders.grants.id {
@@ -482,7 +417,7 @@ const fn flags(kind: Kind) -> c_int {
                 | libc::CLONE_NEWIPC
                 | libc::CLONE_NEWCGROUP
         }
-        Kind::Confined => common,
+        Kind::Confined | Kind::Bubblewrap => common,
     }
 }
 

@@ -1,0 +1,188 @@
+//! The spawner: a task that starts runs, is their parent, and reaps them. Here is the host's side of it; the task's own is
+//! [`work`].
+
+mod work;
+
+use super::{
+    cgroup::Group,
+    confined::{self, Marked},
+    desk::Desk,
+    hogs::Hogs,
+    net::Lease,
+    orders::Orders,
+    ready::Ready,
+    step::{Step, Trouble, step},
+    sweeper::Sweeper,
+    sys::Reaped,
+    task::{self, Place},
+};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    fd::OwnedFd,
+    io::Errno,
+};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+use tokio::sync::{oneshot, watch};
+use work::Work;
+
+/// What was started.
+pub(super) struct Started {
+    pub(super) pidfd: Arc<OwnedFd>,
+    /// By which its processes are found, if it has no namespace for them.
+    pub(super) mark: Option<u64>,
+    /// The run's folder, its view of its processes, its listener.
+    pub(super) handed: Vec<OwnedFd>,
+    pub(super) network: Option<Lease>,
+    pub(super) group: Option<Arc<Group>>,
+    pub(super) id: Option<super::ids::Id>,
+    /// Its end, once it was reaped.
+    pub(super) end: oneshot::Receiver<Reaped>,
+    /// True once nobody is left to tell its end, and it is dead.
+    pub(super) gone: watch::Receiver<bool>,
+}
+
+struct Request {
+    orders: Box<Orders>,
+    reply: oneshot::Sender<Result<Started, Trouble>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<Request>,
+    closed: bool,
+    /// Why nothing can be started here.
+    dead: Option<Trouble>,
+}
+
+/// The host's side of a spawner.
+pub(super) struct Spawner {
+    queue: Mutex<Queue>,
+    wake: OwnedFd,
+    /// Requests that were not answered yet.
+    pub(super) load: AtomicUsize,
+    desk: Desk<Work>,
+    /// What the marks of its runs have in common, if they carry any.
+    marks: AtomicU64,
+    killed: AtomicBool,
+    gone: watch::Sender<bool>,
+    hogs: Hogs,
+}
+
+impl Spawner {
+    pub(super) fn start(
+        name: &str,
+        ready: Option<Arc<Ready>>,
+        sweeper: Arc<Sweeper>,
+        hogs: Hogs,
+    ) -> Result<Arc<Self>, Trouble> {
+        let wake = step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
+        let spawner = Arc::new(Self {
+            queue: Mutex::default(),
+            wake,
+            load: AtomicUsize::new(0),
+            desk: Desk::default(),
+            marks: AtomicU64::new(0),
+            killed: AtomicBool::new(false),
+            gone: watch::Sender::new(false),
+            hogs,
+        });
+        let place = ready.clone().map_or(Place::Host, Place::Ready);
+        let main = move |spawner: &Self, entered: Result<(), Trouble>| {
+            let work = entered.and_then(|()| Work::new(ready, sweeper, spawner));
+            let end = match work {
+                Ok(work) => spawner.desk.work(work, |work| work.run(spawner)),
+                Err(trouble) => trouble,
+            };
+            spawner.end(end);
+        };
+        task::start(name, place, Arc::clone(&spawner), main, Self::clean_up)?;
+        Ok(spawner)
+    }
+
+    /// Whether somebody has killed the task.
+    pub(super) fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// The task was killed. Takes no lock that it may have held.
+    fn clean_up(&self) {
+        self.killed.store(true, Ordering::Release);
+        // SAFETY: this is called after the task's death.
+        let mut work = unsafe { self.desk.left() };
+        if let Some(work) = &mut work {
+            work.stop();
+        }
+        let marks = self.marks.load(Ordering::Acquire);
+        if marks != 0 {
+            confined::kill(Marked::Spawner(marks));
+        }
+        // Nobody hears of an end before all of it is dead.
+        drop(work);
+        self.gone.send_replace(true);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+    }
+
+    /// Starts a run.
+    pub(super) async fn request(&self, orders: Box<Orders>) -> Result<Started, Trouble> {
+        let (reply, answer) = oneshot::channel();
+        let mut gone = self.gone.subscribe();
+        if self.was_killed() {
+            return Err(GONE);
+        }
+        {
+            let mut queue = self.lock();
+            if let Some(trouble) = queue.dead {
+                return Err(trouble);
+            }
+            self.load.fetch_add(1, Ordering::Relaxed);
+            queue.requests.push_back(Request { orders, reply });
+        }
+        self.wake();
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or(Err(GONE)),
+            () = until(&mut gone) => Err(GONE),
+        }
+    }
+
+    /// Ends the task, after the end of all its runs.
+    pub(super) fn close(&self) {
+        if !self.was_killed() {
+            self.lock().closed = true;
+            self.wake();
+        }
+    }
+
+    fn end(&self, why: Trouble) {
+        let mut queue = self.lock();
+        queue.dead = Some(why);
+        for request in queue.requests.drain(..) {
+            request.reply.send(Err(why)).ok();
+        }
+    }
+}
+
+const GONE: Trouble = Trouble {
+    step: Step::Gone,
+    errno: Errno::SRCH,
+};
+
+/// Waits until a spawner was killed; for ever, if that does not come.
+pub(super) async fn until(gone: &mut watch::Receiver<bool>) {
+    if gone.wait_for(|gone| *gone).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,197 @@
+//! Where a run is seen from outside: its processes, and its files in memory.
+
+use super::confined::{self, Marked};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{Dir, Mode, OFlags, fstatfs, openat},
+};
+use std::{fs::File, io::Read, time::Duration};
+
+/// Where a run's processes and files are seen.
+#[derive(Debug)]
+pub(super) struct View {
+    /// A /proc.
+    pub(super) processes: OwnedFd,
+    /// The tmpfs.
+    pub(super) files: Option<OwnedFd>,
+    /// Which of its processes, if not all.
+    pub(super) mark: Option<u64>,
+}
+
+/// What lies in a tmpfs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lying {
+    pub(super) bytes: u64,
+    /// How many files and folders.
+    pub(super) inodes: u64,
+}
+
+/// What one look at all processes of a run has found.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Census {
+    /// Resident memory in bytes, shared pages counted for each process that has them.
+    pub(super) resident: u64,
+    /// Processor time of all that live, and of those that they waited for, in ticks of the clock.
+    pub(super) ticks: u64,
+    /// Processes.
+    pub(super) processes: u32,
+    /// Threads that run or want to.
+    pub(super) runnable: u32,
+    /// Threads that are not the first ones of their processes, which `runnable` does not know of.
+    pub(super) further: u32,
+    /// The nice value of the one that is least nice.
+    pub(super) nice: Option<i32>,
+}
+
+impl Census {
+    /// Adds what a process's `stat` says.
+    fn add(&mut self, stat: &str, page: u64) {
+        // The name stands in parentheses and may hold anything, more of them too.
+        let Some((_, rest)) = stat.rsplit_once(") ") else {
+            return;
+        };
+        let mut fields = rest.split(' ');
+        let state = fields.next().unwrap_or_default();
+        let mut numbers = fields.map(|field| field.parse::<i64>().unwrap_or(0));
+        let mut skip_to = |skipped: usize| numbers.nth(skipped).unwrap_or(0);
+        let user = skip_to(10);
+        let times = user + skip_to(0) + skip_to(0) + skip_to(0);
+        let (nice, threads, resident) = (skip_to(1), skip_to(0), skip_to(3));
+        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        self.ticks += count(times);
+        self.resident += count(resident) * page;
+        self.processes += 1;
+        // The first thread of a process may have ended long before the others.
+        if matches!(state, "Z" | "X") && threads <= 1 {
+            return;
+        }
+        self.runnable += u32::from(state == "R");
+        self.further += u32::try_from(threads - 1).unwrap_or(0);
+        let nice = i32::try_from(nice).unwrap_or(0);
+        self.nice = Some(self.nice.map_or(nice, |least| least.min(nice)));
+    }
+}
+
+impl View {
+    /// Calls `each` with the number of each process, as this view has it, and a reader of its files.
+    fn for_each(&self, mut each: impl FnMut(&str, &dyn Fn(&str) -> Option<String>)) {
+        let processes = self.processes.as_fd();
+        let mut visit = |pid: &str| each(pid, &|name| read(processes, &format!("{pid}/{name}")));
+        if let Some(mark) = self.mark {
+            confined::for_each(Marked::Run(mark), |pid| visit(&pid.as_raw_nonzero().to_string())).ok();
+            return;
+        }
+        let Ok(entries) = Dir::read_from(&self.processes) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if let Ok(name) = entry.file_name().to_str()
+                && name.bytes().all(|b| b.is_ascii_digit())
+            {
+                visit(name);
+            }
+        }
+    }
+
+    /// Looks at all processes: 10 us for each. Calls `crowd` as soon as it has found so many that want to run.
+    pub(super) fn census(&self, most: u32, mut crowd: impl FnMut()) -> Census {
+        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let mut census = Census::default();
+        self.for_each(|_, file| {
+            if let Some(stat) = file("stat") {
+                let before = census.runnable;
+                census.add(&stat, page);
+                if before < most && census.runnable >= most {
+                    crowd();
+                }
+            }
+        });
+        census
+    }
+
+    /// Threads that run or want to, those of each process included: 10 us for each.
+    pub(super) fn runnable(&self) -> u32 {
+        let mut runnable = 0;
+        self.for_each(|pid, _| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let Ok(threads) = openat(&self.processes, format!("{pid}/task"), flags, Mode::empty()) else {
+                return;
+            };
+            let Ok(entries) = Dir::read_from(&threads) else { return };
+            for entry in entries.flatten() {
+                let Ok(name) = entry.file_name().to_str() else { continue };
+                let stat = read(threads.as_fd(), &format!("{name}/stat")).unwrap_or_default();
+                let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+                runnable += u32::from(state.is_some_and(|rest| rest.starts_with('R')));
+            }
+        });
+        runnable
+    }
+
+    /// Processor time of the first threads of all processes that live; finer than the ticks of a census.
+    pub(super) fn on_processor(&self) -> Duration {
+        let mut nanos = 0_u64;
+        self.for_each(|_, file| {
+            let spent = file("schedstat").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+            nanos = nanos.saturating_add(spent.unwrap_or(0));
+        });
+        Duration::from_nanos(nanos)
+    }
+
+    /// What lies in the tmpfs.
+    pub(super) fn files(&self) -> Lying {
+        let files = self.files.as_ref().and_then(|files| fstatfs(files).ok());
+        files.map_or_else(Lying::default, |found| Lying {
+            bytes: found.f_blocks.saturating_sub(found.f_bfree) * u64::try_from(found.f_bsize).unwrap_or(0),
+            inodes: found.f_files.saturating_sub(found.f_ffree),
+        })
+    }
+
+    /// Memory that its processes have of their own, in bytes, shared pages counted once: 200 us and more for each.
+    pub(super) fn own_memory(&self) -> u64 {
+        let mut own = 0;
+        self.for_each(|_, file| {
+            let Some(text) = file("smaps_rollup") else { return };
+            for line in text.lines() {
+                let part = line
+                    .strip_prefix("Pss_Anon:")
+                    .or_else(|| line.strip_prefix("Pss_Shmem:"));
+                let kib = part.and_then(|part| part.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+                own += kib.unwrap_or(0) * 1024;
+            }
+        });
+        own
+    }
+}
+
+fn read(folder: BorrowedFd<'_>, name: &str) -> Option<String> {
+    let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = String::new();
+    File::from(file).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_census_counts_what_the_kernel_writes() {
+        let mut census = Census::default();
+        let first = "12 (a ) R) R 1 12 12 0 -1 4194560 1 2 3 4 50 7 2 1 20 0 3 0 900 1000 25 18446744073709551615 1";
+        let second = "13 (b) S 12 12 12 0 -1 4194560 1 2 3 4 10 0 0 0 25 5 1 0 900 1000 5 18446744073709551615 1";
+        let dead = "14 (c) Z 12 12 12 0 -1 4194560 1 2 3 4 1 0 0 0 -20 -20 1 0 900 0 0 18446744073709551615 1";
+        for stat in [first, second, dead, "nonsense"] {
+            census.add(stat, 4096);
+        }
+        let expected = Census {
+            resident: 30 * 4096,
+            ticks: 71,
+            processes: 3,
+            runnable: 1,
+            further: 2,
+            nice: Some(0),
+        };
+        assert_eq!(census, expected);
+    }
+}

@@ -1,0 +1,205 @@
+//! Somebody kills the host's helper tasks: nothing waits for ever, and the next runs find new ones.
+
+use super::{
+    ends::{LEVELS, descriptors, gone, zombies},
+    *,
+};
+use crate::machine::alone;
+use crosspoint_core::{Code, Retry};
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::HashMap;
+
+/// Helper tasks of this process whose name starts so, the newest last. At depth 1 are its own children, at 2 theirs: those in
+/// the ready namespaces, whose parents have led there. Below them are runs, which have the name for as long as they are
+/// being started.
+fn helpers(name: &str, at: usize) -> Vec<Pid> {
+    let mut found: HashMap<i32, (i32, String)> = HashMap::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let Some((head, rest)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        let (pid, comm) = head.split_once(" (").unwrap();
+        let (state, rest) = rest.split_once(' ').unwrap();
+        let parent = rest.split(' ').next().unwrap();
+        if state != "Z" {
+            found.insert(pid.parse().unwrap(), (parent.parse().unwrap(), comm.to_owned()));
+        }
+    }
+    let own = i32::try_from(std::process::id()).unwrap();
+    let depth = |mut pid: i32| {
+        let mut depth = 0;
+        while pid != own {
+            pid = found.get(&pid)?.0;
+            depth += 1;
+        }
+        Some(depth)
+    };
+    let mut named: Vec<_> = found
+        .iter()
+        .filter(|(pid, (_, comm))| comm.starts_with(name) && depth(**pid) == Some(at))
+        .map(|(pid, _)| *pid)
+        .collect();
+    named.sort_unstable();
+    named.into_iter().filter_map(Pid::from_raw).collect()
+}
+
+async fn kill(pid: Pid) {
+    kill_process(pid, Signal::KILL).unwrap();
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let dead = |stat: &str| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'));
+    while !dead(&std::fs::read_to_string(&path).unwrap_or_default()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Whether a run works; one that was being started when its spawner was killed may be tried again.
+async fn works(sandbox: &Sandbox, level: Isolation, folder: &confined::Folder) -> bool {
+    match sandbox
+        .launch(level, folder.at(level, shell("echo fine")), &customer("acme"))
+        .await
+    {
+        Ok(mut child) => {
+            let mut stdout = child.stdout.take().unwrap();
+            let reading = tokio::spawn(async move {
+                let mut out = String::new();
+                stdout.read_to_string(&mut out).await.unwrap();
+                out
+            });
+            match child.wait().await {
+                Ok(ended) => {
+                    let out = reading.await.unwrap();
+                    assert!(ended.status.success() && out == "fine\n", "{ended:?}: {out}");
+                    true
+                }
+                Err(error) => {
+                    // A spawner that was killed in the middle of something has left the other end open for good.
+                    reading.abort();
+                    assert_eq!(error.retry(), Retry::Backoff, "{error:?}");
+                    false
+                }
+            }
+        }
+        Err(error) => {
+            assert_eq!(
+                (error.code(), error.retry()),
+                (Code::ScriptNotStarted, Retry::Backoff),
+                "{error:?}"
+            );
+            false
+        }
+    }
+}
+
+/// Each kind of helper is killed while it has nothing to do but to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_helper_is_replaced_and_leaves_nothing() {
+    if !alone("sandbox::killed::a_killed_helper_is_replaced_and_leaves_nothing") {
+        return;
+    }
+    for level in LEVELS {
+        let sandbox = Sandbox::new(SandboxOptions::new().networks(2));
+        let folder = confined::Folder::new();
+        // A spawner in namespaces, the one that led it there, and so on.
+        let victims: &[(&str, usize)] = match level {
+            SANDBOXED => &[
+                ("crosspoint-sp", 2),
+                ("crosspoint-sp", 1),
+                ("crosspoint-net", 2),
+                ("crosspoint-net", 1),
+                ("crosspoint-init", 1),
+            ],
+            _ => &[("crosspoint-sp", 1)],
+        };
+        let mut before = None;
+        for _ in 0..5 {
+            for (name, depth) in victims {
+                let mark = unusual();
+                let script = format!("echo up; (sleep {mark} &); sleep {mark}");
+                let job = || folder.at(level, shell(&script));
+                let mut child = match sandbox.launch(level, job(), &customer("acme")).await {
+                    // It may have found the last victim before its death was heard of.
+                    Err(error) if error.retry() == Retry::Backoff => {
+                        sandbox.launch(level, job(), &customer("acme")).await.unwrap()
+                    }
+                    launched => launched.unwrap(),
+                };
+                child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).await.unwrap();
+                // Either spawner may have started it.
+                let count = if *name == "crosspoint-sp" { 2 } else { 1 };
+                let all = helpers(name, *depth);
+                assert!(all.len() >= count, "{level}, {name}: {all:?}");
+                for one in all.iter().rev().take(count) {
+                    kill(*one).await;
+                }
+                if *name == "crosspoint-net" {
+                    // What runs goes on.
+                    child.kill();
+                    child.wait().await.unwrap();
+                } else {
+                    let end = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
+                    assert!(
+                        end.expect("its end is told").is_err(),
+                        "{level}, {name}: nobody knows how"
+                    );
+                }
+                drop(child);
+                assert!(gone(&mark).await, "{level}, {name}: a run outlived it");
+                let mut again = 0;
+                while !works(&sandbox, level, &folder).await {
+                    again += 1;
+                    assert!(again < 100, "{level}, {name}: nothing works any more");
+                }
+            }
+            // What is left is closed beside all else. A spawner, of which there are one or two, has five.
+            let mut now = descriptors();
+            for _ in 0..400 {
+                if before.is_some_and(|first| now <= first + 8) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(if before.is_none() { 2 } else { 25 })).await;
+                now = descriptors();
+            }
+            let first = *before.get_or_insert(now);
+            assert!(now <= first + 8, "{level}: {first} descriptors became {now}");
+        }
+        assert_eq!(zombies(), Vec::<String>::new(), "{level}");
+    }
+}
+
+/// Whatever a spawner is at when it is killed, nobody waits for ever, and what could not be started may be tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spawner_that_is_killed_under_load_stops_nobody() {
+    if !alone("sandbox::killed::a_spawner_that_is_killed_under_load_stops_nobody") {
+        return;
+    }
+    for level in LEVELS {
+        let sandbox = sandbox();
+        let all = async {
+            let mut runs = tokio::task::JoinSet::new();
+            for _ in 0..8 {
+                let sandbox = sandbox.clone();
+                runs.spawn(async move {
+                    let folder = confined::Folder::new();
+                    let mut fine = 0;
+                    while fine < 40 {
+                        fine += u32::from(works(&sandbox, level, &folder).await);
+                    }
+                });
+            }
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                let depth = if level == SANDBOXED { 2 } else { 1 };
+                if let Some(pid) = helpers("crosspoint-sp", depth).last() {
+                    kill_process(*pid, Signal::KILL).ok();
+                }
+            }
+            while let Some(run) = runs.join_next().await {
+                run.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(300), all)
+            .await
+            .expect("nobody waits for ever");
+    }
+}
