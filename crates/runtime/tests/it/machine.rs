@@ -3,7 +3,7 @@
 use crosspoint_core::{Clock, Isolation, IsolationReport, Runner, SystemClock};
 use crosspoint_runtime::Subprocess;
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Child, Command, Output, Stdio},
     sync::Arc,
 };
@@ -91,7 +91,15 @@ fn succeeds(mut command: Command) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     eprint!("{}", text(&stderr));
-    assert!(status.success(), "{}{}", text(&stdout), text(&stderr));
+    if !status.success() {
+        // At once and past the harness, which shows what a test said when all of them have ended: a log may be cut by then.
+        let said = text(&stdout);
+        let failures = said
+            .split_once("\nfailures:\n")
+            .map_or(&*said, |(_, failures)| failures);
+        let _ = std::io::stderr().write_all(failures.as_bytes());
+        panic!("{said}{}", text(&stderr));
+    }
 }
 
 /// Whether this is the process that was started for one test alone; else starts it.

@@ -109,7 +109,7 @@ for family, kind, protocol in ((2, 3, 1), (2, 3, 255), (10, 3, 58), (17, 3, 3), 
 port = format(FACTS['tcp'], '04X')
 for name in ('tcp', 'udp', 'unix'):
     try:
-        text = open('/proc/self/net/' + name).read()
+        text = open('/proc/self/net/' + name, errors='replace').read()
     except OSError:
         continue
     if f':{port} ' in text or FACTS['mark'] in text:

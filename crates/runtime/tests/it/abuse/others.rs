@@ -78,6 +78,8 @@ def trace():
     parent = os.getppid()
     answer = ask(SYS['ptrace'], 16, parent, 0, 0)
     if answer == 0:
+        # It can be let go once it has stopped, and would stay so if it were left.
+        os.waitpid(parent, 0x40000000)
         ask(SYS['ptrace'], 17, parent, 0, 0)
         return 7
 if in_child(trace) == 7 << 8:
@@ -168,7 +170,7 @@ for name in (FACTS['mark'], FACTS['mark'] + '-host'):
         r#"
 # It lies in the other run's folder; where it does, the kernel tells everybody.
 own = os.environ.get('XP_NETWORK_SOCKET', '')
-for line in open('/proc/self/net/unix').read().splitlines()[1:]:
+for line in open('/proc/self/net/unix', errors='replace').read().splitlines()[1:]:
     path = line.split()[-1]
     if not path.startswith('/') or path == own or os.path.basename(path) != os.path.basename(own):
         continue

@@ -128,10 +128,10 @@ async fn neighbours(host: &Host, target: &Target, level: Isolation) -> Vec<Box<d
         runs.push(host.start(customer, script, limits(|_| {})).await.unwrap());
     }
     // Nobody tells of a run's first line; that its process is there and asleep is what can be seen of it.
-    for _ in 0..400 {
-        if up(target) >= 2 {
-            break;
-        }
+    let mut waited = 0;
+    while up(target) < 2 {
+        waited += 1;
+        assert!(waited < 6000, "{level}: the neighbours are not up after a minute");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     runs
@@ -149,19 +149,19 @@ fn up(target: &Target) -> usize {
     processes.filter(marked).count()
 }
 
-/// What the script says it reached; `None` if it did not live to say so.
-async fn reached(host: &Host, script: Script) -> Option<Vec<String>> {
+/// What the script says it reached, or how it ended if it did not live to say so.
+async fn reached(host: &Host, script: Script) -> Result<Vec<String>, String> {
     let limits = limits(|limits| limits.wall_ms = 60_000);
     let outcome = host.run(script, limits).await;
     if let RunEnd::Succeeded(_) = outcome.end {
         let reached = succeeded(&outcome).as_array().expect("a list").iter();
-        return Some(reached.map(|one| one.as_str().unwrap().to_owned()).collect());
+        return Ok(reached.map(|one| one.as_str().unwrap().to_owned()).collect());
     }
-    eprintln!("{:?} {:?}", outcome.end, crate::scripts::texts(&outcome));
-    None
+    Err(format!("{:?} {:?}", outcome.end, crate::scripts::texts(&outcome)))
 }
 
-fn judge(attack: &Attack, level: Isolation, reached: Option<&[String]>, wrong: &mut Vec<String>) {
+/// What is not as the table says.
+fn judge(attack: &Attack, level: Isolation, reached: &Result<Vec<String>, String>) -> Option<String> {
     let holds = match attack.at(level) {
         Holds::OwnUser if own_users() => Holds::Stops,
         Holds::OwnUser => Holds::Open,
@@ -169,13 +169,13 @@ fn judge(attack: &Attack, level: Isolation, reached: Option<&[String]>, wrong: &
     };
     let name = attack.name;
     match (holds, reached) {
-        (Holds::Varies, _) => {}
-        (_, None) => wrong.push(format!("{level}: {name}: the script of the attack failed")),
-        (Holds::Stops, Some(reached)) if !reached.is_empty() => {
-            wrong.push(format!("{level}: {name}: ESCAPED: {reached:?}"));
+        (Holds::Varies, _) => None,
+        (_, Err(end)) => Some(format!("{level}: {name}: the script of the attack failed: {end}")),
+        (Holds::Stops, Ok(reached)) if !reached.is_empty() => Some(format!("{level}: {name}: ESCAPED: {reached:?}")),
+        (Holds::Open, Ok(reached)) if reached.is_empty() => {
+            Some(format!("{level}: {name}: was stopped; the table says it is not"))
         }
-        (Holds::Open, Some([])) => wrong.push(format!("{level}: {name}: was stopped; the table says it is not")),
-        _ => {}
+        _ => None,
     }
 }
 
@@ -197,7 +197,7 @@ async fn each_level_stops_what_the_table_says() {
             }
             let reached = reached(&host, target.script(level, port(), text)).await;
             eprintln!("{level}: {}: {reached:?}", attack.name);
-            judge(attack, level, reached.as_deref(), &mut wrong);
+            wrong.extend(judge(attack, level, &reached));
             if level == Isolation::Sandboxed || own_users() && level == Isolation::Confined {
                 assert!(target.untouched(), "{level}: {}: the host's files changed", attack.name);
             }

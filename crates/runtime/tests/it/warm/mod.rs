@@ -133,7 +133,7 @@ async fn gone(pids: Vec<i32>) {
             };
             let mut polled = [event::PollFd::new(&pidfd, event::PollFlags::IN)];
             let most = event::Timespec { tv_sec: 60, tv_nsec: 0 };
-            event::poll(&mut polled, Some(&most)).unwrap() == 1
+            rustix::io::retry_on_intr(|| event::poll(&mut polled, Some(&most))).unwrap() == 1
         });
         assert!(waited.await.unwrap(), "{pid} lives on");
     }
