@@ -87,7 +87,7 @@ export default {
   'error.provider-error': 'Der Anbieter meldet einen Fehler.', 'error.provider-rejected': 'Der Anbieter lehnt die Anfrage ab.', 'error.provider-unreachable': 'Der Anbieter ist nicht erreichbar.',
   'error.response-too-large': 'Die Antwort des Anbieters ist zu groß.', 'error.egress-refused': 'Diese Adresse darf nicht aufgerufen werden.',
   'error.flow-failed': 'Die Integration meldet einen Fehler.', 'error.flow-panicked': 'Die Integration ist unerwartet gescheitert.', 'error.script-failed': 'Die Integration meldet einen Fehler.', 'error.script-crashed': 'Die Integration ist unerwartet gescheitert.',
-  'error.script-not-started': 'Die Integration konnte nicht gestartet werden.', 'error.script-output-invalid': 'Das Ergebnis der Integration ist nicht brauchbar.', 'error.attempts-exhausted': 'Alle Versuche sind fehlgeschlagen.', 'error.expired': 'Es konnte nicht rechtzeitig laufen.',
+  'error.script-not-started': 'Die Integration konnte nicht gestartet werden.', 'error.script-output-invalid': 'Das Ergebnis der Integration ist nicht brauchbar.', 'error.attempts-exhausted': 'Alle Versuche sind fehlgeschlagen.', 'error.workers-lost': 'Es wurde bei uns unterbrochen.', 'error.expired': 'Es konnte nicht rechtzeitig laufen.',
   'error.version-missing': 'Die installierte Version ist zurzeit nicht verfügbar.', 'error.isolation-unavailable': 'Sie kann hier nicht sicher ausgeführt werden.', 'error.store-unavailable': 'Der Server erreicht seine Daten nicht. Versuchen Sie es gleich noch einmal.',
   'error.no-connection': 'Wählen Sie zuerst eine Verbindung.', 'error.internal': 'Bei uns ist etwas schiefgegangen.',
 };

@@ -87,7 +87,7 @@ export default {
   'error.provider-error': 'The provider answered with an error.', 'error.provider-rejected': 'The provider refused the request.', 'error.provider-unreachable': 'The provider cannot be reached.',
   'error.response-too-large': 'The provider’s answer is too large.', 'error.egress-refused': 'This address may not be called.',
   'error.flow-failed': 'The integration reported an error.', 'error.flow-panicked': 'The integration failed unexpectedly.', 'error.script-failed': 'The integration reported an error.', 'error.script-crashed': 'The integration failed unexpectedly.',
-  'error.script-not-started': 'The integration could not be started.', 'error.script-output-invalid': 'The integration gave a result that cannot be used.', 'error.attempts-exhausted': 'All attempts failed.', 'error.expired': 'It could not run in time.',
+  'error.script-not-started': 'The integration could not be started.', 'error.script-output-invalid': 'The integration gave a result that cannot be used.', 'error.attempts-exhausted': 'All attempts failed.', 'error.workers-lost': 'It was interrupted on our side.', 'error.expired': 'It could not run in time.',
   'error.version-missing': 'The installed version is not available at the moment.', 'error.isolation-unavailable': 'It cannot be run safely here.', 'error.store-unavailable': 'The server cannot reach its data. Try again in a moment.',
   'error.no-connection': 'Choose a connection first.', 'error.internal': 'Something went wrong on our side.',
 };

@@ -178,6 +178,8 @@ codes! {
     ScriptNotStarted = "script-not-started", Execution, Never, 500;
     /// The script wrote a result or state that is not valid.
     ScriptOutputInvalid = "script-output-invalid", Execution, Never, 500;
+    /// The workers that ran it were lost before it ended.
+    WorkersLost = "workers-lost", Execution, Never, 500;
     /// All attempts were used up.
     AttemptsExhausted = "attempts-exhausted", Execution, Never, 500;
     /// The work expired before it could run.

@@ -391,7 +391,7 @@ impl Queue {
         row.lost = row.lost.saturating_add(u32::from(row.begun && row.close.is_none()));
         if row.is_flow() || row.envelope.repeatable || !row.begun {
             if row.close.is_none() && row.failure.is_none() {
-                self.fail(seq, Failure::new(Code::LeaseStale, "the worker was lost"));
+                self.fail(seq, Failure::new(Code::WorkersLost, "the worker was lost"));
             }
             self.retry(seq, now, now);
         } else {

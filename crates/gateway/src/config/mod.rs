@@ -81,7 +81,7 @@ pub struct Config {
     #[schemars(with = "u64")]
     pub retry_after: Duration,
     /// After so many lost leases a queued call is suspected of taking its workers down: it is not begun again but becomes a
-    /// dead letter with the code `lease-stale`, though attempts are left. The store counts a lease as lost when nobody
+    /// dead letter with the code `workers-lost`, though attempts are left. The store counts a lease as lost when nobody
     /// extended it in time after the work had begun; it cannot tell a worker that died from one that was cut off from the
     /// store for that long. Calls that may not be repeated end as `outcome-unknown` at the first loss anyway. Flows are
     /// not concerned: their attempts are the limit. Default 2; `u32::MAX` leaves it to the attempts.

@@ -16,7 +16,7 @@ use crate::{
     worker::leases::Held,
 };
 use crosspoint_core::{
-    CallState, CloseReason, Code, Delivery, Error, Failure, InvocationId, Lease, Reply, Result, Retry, Settle, Settled,
+    CallState, CloseReason, Code, Delivery, Error, Failure, InvocationId, Lease, Reply, Result, Settle, Settled,
     StopReason, Timestamp,
 };
 use futures_util::FutureExt;
@@ -144,7 +144,7 @@ impl Attempt {
             drop(permit);
             tracing::error!(times, "the call is not begun again: its worker was lost each time");
             let message = format!("its worker was lost {times} times while it ran; it is not begun again by itself");
-            let ending = Ending::Ended(Err(Error::new(Code::LeaseStale, message).with_retry(Retry::Never)));
+            let ending = Ending::Ended(Err(Error::new(Code::WorkersLost, message)));
             return conclude(&self.inner, &self.target, &self.holding, &self.job(), ending).await;
         }
         if served.settles == Settles::Gateway && lease.attempt == 1 {

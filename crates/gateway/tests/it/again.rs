@@ -306,9 +306,9 @@ async fn a_call_that_takes_its_worker_down_becomes_a_dead_letter() {
     call.repeatable = true;
     let id = call.id();
     let error = bench.queued(call).await.unwrap_err();
-    assert_eq!(error.code(), Code::LeaseStale, "the worker was lost");
+    assert_eq!(error.code(), Code::WorkersLost);
     let (state, attempt, code) = bench.stored(id).await;
-    assert_eq!((state, code), (CallState::Dead, Some(Code::LeaseStale)));
+    assert_eq!((state, code), (CallState::Dead, Some(Code::WorkersLost)));
     assert!(attempt < TargetConfig::default().retry.max_attempts, "not for ever");
     sleep(Duration::from_secs(600)).await;
     assert_eq!(bench.calls(), 2, "begun twice, and then left alone");

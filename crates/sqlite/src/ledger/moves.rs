@@ -169,7 +169,7 @@ impl Ledger {
                 note = note.lost_once_more();
             }
             if note.failure().is_none() {
-                let failure = Failure::new(Code::LeaseStale, "the worker was lost");
+                let failure = Failure::new(Code::WorkersLost, "the worker was lost");
                 note = note.failed(Some(&failure));
             }
             row.note = note.write();

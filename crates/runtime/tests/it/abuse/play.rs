@@ -160,6 +160,15 @@ async fn reached(host: &Host, script: Script) -> Result<Vec<String>, String> {
     Err(format!("{:?} {:?}", outcome.end, crate::scripts::texts(&outcome)))
 }
 
+/// What a finding says if an attack got through that should not have; such a one is not made again.
+const ESCAPED: &str = "ESCAPED";
+
+async fn attempt(host: &Host, target: &Target, level: Isolation, attack: &Attack, text: &str) -> Option<String> {
+    let reached = reached(host, target.script(level, port(), text)).await;
+    eprintln!("{level}: {}: {reached:?}", attack.name);
+    judge(attack, level, &reached)
+}
+
 /// What is not as the table says.
 fn judge(attack: &Attack, level: Isolation, reached: &Result<Vec<String>, String>) -> Option<String> {
     let holds = match attack.at(level) {
@@ -171,7 +180,7 @@ fn judge(attack: &Attack, level: Isolation, reached: &Result<Vec<String>, String
     match (holds, reached) {
         (Holds::Varies, _) => None,
         (_, Err(end)) => Some(format!("{level}: {name}: the script of the attack failed: {end}")),
-        (Holds::Stops, Ok(reached)) if !reached.is_empty() => Some(format!("{level}: {name}: ESCAPED: {reached:?}")),
+        (Holds::Stops, Ok(reached)) if !reached.is_empty() => Some(format!("{level}: {name}: {ESCAPED}: {reached:?}")),
         (Holds::Open, Ok(reached)) if reached.is_empty() => {
             Some(format!("{level}: {name}: was stopped; the table says it is not"))
         }
@@ -195,9 +204,12 @@ async fn each_level_stops_what_the_table_says() {
             if !attack.name.contains(&only) {
                 continue;
             }
-            let reached = reached(&host, target.script(level, port(), text)).await;
-            eprintln!("{level}: {}: {reached:?}", attack.name);
-            wrong.extend(judge(attack, level, &reached));
+            let mut found = attempt(&host, &target, level, attack, text).await;
+            if found.as_ref().is_some_and(|found| !found.contains(ESCAPED)) {
+                // Too little room for it in that moment: other attacks are made at the same time.
+                found = attempt(&host, &target, level, attack, text).await;
+            }
+            wrong.extend(found);
             if level == Isolation::Sandboxed || own_users() && level == Isolation::Confined {
                 assert!(target.untouched(), "{level}: {}: the host's files changed", attack.name);
             }
