@@ -8,57 +8,62 @@ use tokio::io::AsyncReadExt;
 
 /// How long nothing happens between two paced runs.
 const PACE: Duration = Duration::from_millis(10);
+const USED_ONCE: &str = "sandboxed, network used once";
+const RECYCLED: &str = "sandboxed, network recycled";
+
+/// Runs of one contender in a row before it is the next one's turn: the machine's own speed changes, and is to change for all.
+const BLOCK: usize = 10;
+
+type Contender<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 
 pub(super) fn print() {
     let measured = std::env::args().any(|argument| argument == "--bench");
-    let runs = if measured { 400 } else { 2 };
+    let blocks = if measured { 40 } else { 1 };
     println!(
-        "\npaced, one after another, {} ms apart: us p50, p90, p99 of {runs}",
-        PACE.as_millis()
+        "\npaced, {} ms apart, in turns of {BLOCK}: us p50, p90, p99 of {}",
+        PACE.as_millis(),
+        blocks * BLOCK
     );
     let once = || SandboxOptions::new().reuse_networks(0, 1);
     let recycled = World::new(SandboxOptions::new());
     let used_once = World::new(once());
-    row("posix_spawn", paced(runs, posix_spawn));
-    if let Some(bwrap) = bubblewrap() {
-        row("bubblewrap", paced(runs, || in_bubblewrap(&bwrap)));
-    }
-    row(
-        "sandboxed, network used once",
-        paced(runs, || used_once.once(Isolation::Sandboxed)),
-    );
-    row(
-        "sandboxed, network recycled",
-        paced(runs, || recycled.once(Isolation::Sandboxed)),
-    );
     let grouped = World::new(SandboxOptions::new().control_groups(true));
-    row(
-        "sandboxed, in a control group",
-        paced(runs, || grouped.once(Isolation::Sandboxed)),
-    );
-    row("confined", paced(runs, || recycled.once(Isolation::Confined)));
+    let mut contenders: Vec<Contender<'_>> = vec![("posix_spawn", Box::new(posix_spawn))];
+    if let Some(bwrap) = bubblewrap() {
+        contenders.push(("bubblewrap", Box::new(move || in_bubblewrap(&bwrap))));
+    }
+    for (name, world, level) in [
+        (USED_ONCE, &used_once, Isolation::Sandboxed),
+        (RECYCLED, &recycled, Isolation::Sandboxed),
+        ("sandboxed, in a control group", &grouped, Isolation::Sandboxed),
+        ("confined", &recycled, Isolation::Confined),
+    ] {
+        contenders.push((name, Box::new(move || world.once(level))));
+    }
+    paced(&mut contenders, blocks);
 
     warm::print(measured);
 
     let slices = if measured { 7 } else { 1 };
-    println!("\nruns a second, two callers, median of {slices} slices of 0.5 s");
-    let mut rates: Vec<_> = (0..slices).map(|_| plain_rate()).collect();
-    rates.sort_by(f64::total_cmp);
-    println!("{:40} {:8.0}", "posix_spawn", rates[rates.len() / 2]);
-    for (name, options, level) in [
-        ("sandboxed, network used once", once(), Isolation::Sandboxed),
-        (
-            "sandboxed, network recycled",
-            SandboxOptions::new(),
-            Isolation::Sandboxed,
-        ),
-        ("confined", SandboxOptions::new(), Isolation::Confined),
-    ] {
-        let world = World::new(options);
-        world.once(level);
-        let mut rates: Vec<_> = (0..slices).map(|_| rate(&world, level)).collect();
+    println!("\nruns a second, two callers, in turns: median, least and most of {slices} slices of 0.5 s");
+    let worlds = [
+        (USED_ONCE, World::new(once()), Isolation::Sandboxed),
+        (RECYCLED, World::new(SandboxOptions::new()), Isolation::Sandboxed),
+        ("confined", World::new(SandboxOptions::new()), Isolation::Confined),
+    ];
+    let mut rates = vec![Vec::new(); worlds.len() + 1];
+    for _ in 0..slices {
+        rates[0].push(plain_rate());
+        for ((_, world, level), rates) in worlds.iter().zip(&mut rates[1..]) {
+            world.once(*level);
+            rates.push(rate(world, *level));
+        }
+    }
+    let names = std::iter::once("posix_spawn").chain(worlds.iter().map(|(name, ..)| *name));
+    for (name, mut rates) in names.zip(rates) {
         rates.sort_by(f64::total_cmp);
-        println!("{name:40} {:8.0}", rates[rates.len() / 2]);
+        let (least, most) = (rates[0], rates[rates.len() - 1]);
+        println!("{name:40} {:8.0} {least:8.0} {most:8.0}", rates[rates.len() / 2]);
     }
 
     let trees = if measured { 40 } else { 1 };
@@ -69,20 +74,25 @@ pub(super) fn print() {
     println!("{:40} {:8.2} {:8.2} {:8.2}", "sandboxed", at(0.5), at(0.9), at(0.99));
 }
 
-/// One after another, with a pause in between.
+/// One after another, with a pause in between, and a block to begin with that does not count.
 #[expect(clippy::disallowed_methods, reason = "nothing is to happen in between")]
-fn paced(runs: usize, mut run: impl FnMut()) -> Vec<Duration> {
-    for _ in 0..runs.min(20) {
-        run();
+fn paced(contenders: &mut [Contender<'_>], blocks: usize) {
+    let mut times = vec![Vec::new(); contenders.len()];
+    for block in 0..=blocks {
+        for ((_, run), times) in contenders.iter_mut().zip(&mut times) {
+            for _ in 0..BLOCK {
+                std::thread::sleep(PACE);
+                let took = time(run);
+                if block > 0 {
+                    times.push(took);
+                }
+            }
+        }
     }
-    let mut times: Vec<_> = (0..runs)
-        .map(|_| {
-            std::thread::sleep(PACE);
-            time(&mut run)
-        })
-        .collect();
-    times.sort();
-    times
+    for ((name, _), mut times) in contenders.iter().zip(times) {
+        times.sort();
+        row(name, &times);
+    }
 }
 
 /// Started this far apart, however long each takes, after a second of the same.
@@ -102,7 +112,7 @@ pub(super) fn paced_by(pace: Duration, runs: usize, mut run: impl FnMut()) -> Ve
 }
 
 #[expect(clippy::disallowed_types, reason = "wall time is measured")]
-fn time(run: &mut impl FnMut()) -> Duration {
+fn time(run: &mut (impl FnMut() + ?Sized)) -> Duration {
     let started = std::time::Instant::now();
     run();
     started.elapsed()
@@ -118,8 +128,8 @@ fn quantile(sorted: &[Duration], share: f64) -> Duration {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-pub(super) fn row(name: &str, sorted: Vec<Duration>) {
-    let at = |share: f64| quantile(&sorted, share).as_secs_f64() * 1e6;
+pub(super) fn row(name: &str, sorted: &[Duration]) {
+    let at = |share: f64| quantile(sorted, share).as_secs_f64() * 1e6;
     println!("{name:40} {:8.0} {:8.0} {:8.0}", at(0.5), at(0.9), at(0.99));
 }
 

@@ -72,9 +72,9 @@ pub(super) fn print(measured: bool) {
     let runs = if measured { 600 } else { 2 };
     println!("\nPython with ssl, urllib.request and json, 20 a second: us p50, p90, p99 of {runs}");
     let cold = Python::cold();
-    row("cold_python", paced_by(PACE, runs.min(200), || cold.once()));
+    row("cold_python", &paced_by(PACE, runs.min(200), || cold.once()));
     let warm = Python::warm();
-    row("warm_python", paced_by(PACE, runs, || warm.once()));
+    row("warm_python", &paced_by(PACE, runs, || warm.once()));
     let stats = warm.runner.warm_stats();
     println!(
         "{} of {} were ready; {} MiB each",
