@@ -108,11 +108,12 @@ impl Task<'_> {
     /// The state was changed under the attempt: it is made again with the state as it is now.
     async fn conflicted(&self, mut finish: Finish, context: &Context) -> Result<Reply> {
         let error = Error::new(Code::StateConflict, "the flow's state was changed while it ran");
+        // That it has finished is not so.
+        finish.log.pop();
         let draft = self.failed(&error, context, &mut finish.log);
         finish.outcome = draft.outcome;
         finish.state = None;
         finish.starts = Vec::new();
-        finish.log.pop();
         finish.log.push(self.customer_line(draft.closing));
         match self.write(&finish).await? {
             Written::Applied => draft.verdict.into(),

@@ -46,10 +46,12 @@ impl Crew {
         Ok(crew)
     }
 
-    /// Whether somebody has killed a task of it. Its runs go on, as far as they can.
+    /// Whether somebody has killed a task of it, or one could not begin for want of something that there may be again. Its
+    /// runs go on, as far as they can.
     pub(super) fn is_broken(&self) -> bool {
-        self.spawners.iter().any(|spawner| spawner.was_killed())
-            || self.networks.as_ref().is_some_and(|networks| networks.was_killed())
+        let spawner = |spawner: &Arc<Spawner>| spawner.was_killed() || spawner.has_stumbled();
+        let networks = |networks: &Arc<Networks>| networks.was_killed() || networks.has_stumbled();
+        self.spawners.iter().any(spawner) || self.networks.as_ref().is_some_and(networks)
     }
 
     /// Starts a run.

@@ -62,6 +62,7 @@ pub(super) struct Fairness {
     runnable: u32,
     ticks: u64,
     hogs: Hogs,
+    looked: bool,
     /// There if it used most of a processor between the last two looks.
     hog: Option<Hog>,
 }
@@ -74,12 +75,16 @@ impl Fairness {
             runnable: 0,
             ticks: 0,
             hogs: hogs.clone(),
+            looked: false,
             hog: None,
         }
     }
 
     /// Judges by what a look found, so long after the one before.
     pub(super) fn consider(&mut self, census: &Census, view: &View, since: Duration) {
+        if !std::mem::replace(&mut self.looked, true) {
+            self.hogs.release_all(&self.killer);
+        }
         let used = Duration::from_secs(census.ticks.saturating_sub(self.ticks)) / sys::ticks_per_second();
         self.ticks = census.ticks;
         if used * 2 < since {

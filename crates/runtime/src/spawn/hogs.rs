@@ -6,6 +6,7 @@
 //! runs use processors without pause, it keeps the child there until the program is there, which may see for that instant
 //! that it has a single processor. With nothing in the way, the kernel knows better.
 
+use super::{fair::for_each_thread, guard::Killer};
 use rustix::{
     process::Pid,
     thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity},
@@ -36,6 +37,19 @@ impl Hogs {
         here.set(sched_getcpu());
         sched_setaffinity(None, &here).ok()?;
         Some(Stay { before })
+    }
+
+    /// What a run has started before it was released has stayed where it was born: all of it may use what this thread may.
+    pub(super) fn release_all(&self, run: &Killer) {
+        if self.0.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let Ok(all) = sched_getaffinity(None) else { return };
+        for_each_thread(run, |thread| {
+            if sched_getaffinity(Some(thread)).is_ok_and(|now| now.count() < all.count()) {
+                sched_setaffinity(Some(thread), &all).ok();
+            }
+        });
     }
 }
 
@@ -71,6 +85,11 @@ impl Drop for Stay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
+    use std::{
+        io::{BufRead, BufReader},
+        process::Stdio,
+    };
 
     #[test]
     fn who_stays_keeps_to_one_processor_while_there_is_a_hog() {
@@ -92,6 +111,33 @@ mod tests {
         drop(second);
         assert!(hogs.stay().is_none());
         child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn what_was_started_before_the_release_is_released_at_the_next_look() {
+        let hogs = Hogs::default();
+        let (hog, all) = (hogs.one(), sched_getaffinity(None).unwrap().count());
+        let stay = hogs.stay().unwrap();
+        let mut command = std::process::Command::new("/bin/sh");
+        let command = command.args(["-c", "sleep 60 & echo $!; wait"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let below = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+        drop(stay);
+        let run = Killer {
+            pidfd: Arc::new(pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap()),
+            mark: None,
+        };
+        let processors = || sched_getaffinity(Some(below)).unwrap().count();
+        assert_eq!(processors(), 1);
+        hogs.release_all(&run);
+        assert_eq!(processors(), all);
+        drop(hog);
+        kill_process(below, Signal::KILL).unwrap();
         child.wait().unwrap();
     }
 }

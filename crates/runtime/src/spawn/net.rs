@@ -5,7 +5,7 @@
 
 use super::{
     ready::{Ready, namespace},
-    step::{Step, Trouble, io_step, step},
+    step::{About, Step, Trouble, io_step, step},
     sys,
     task::{self, Place, move_into},
 };
@@ -15,10 +15,10 @@ use rustix::{
     thread::{LinkNameSpaceType, UnshareFlags},
 };
 use std::{
-    collections::HashMap,
+    collections::VecDeque,
     fs,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -56,8 +56,8 @@ struct Returned {
 #[derive(Debug, Default)]
 struct State {
     fresh: Vec<Space>,
-    kept: HashMap<String, Vec<Space>>,
-    held: usize,
+    /// Clean ones with their customers, the one that waits longest first.
+    kept: VecDeque<(String, Space)>,
     returned: Vec<Returned>,
     trouble: Option<Trouble>,
     /// Sockets that the kernel itself has in each: the fewest that were ever counted in a new one. A child that is just
@@ -74,6 +74,8 @@ pub(super) struct Networks {
     work: Condvar,
     made: Notify,
     killed: AtomicBool,
+    /// Why the task could not begin.
+    never: OnceLock<Trouble>,
 }
 
 /// A network namespace for one run.
@@ -93,6 +95,7 @@ impl Networks {
             work: Condvar::new(),
             made: Notify::new(),
             killed: AtomicBool::new(false),
+            never: OnceLock::new(),
         });
         let place = Place::Ready(ready);
         task::start("crosspoint-net", place, Arc::clone(&pool), Self::run, Self::clean_up)?;
@@ -108,6 +111,11 @@ impl Networks {
     /// Whether somebody has killed the task.
     pub(super) fn was_killed(&self) -> bool {
         self.killed.load(Ordering::Acquire)
+    }
+
+    /// Whether the task could not begin, for a reason that may have passed.
+    pub(super) fn has_stumbled(&self) -> bool {
+        self.never.get().is_some_and(|trouble| trouble.about() == About::Now)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -133,6 +141,9 @@ impl Networks {
                     errno: Errno::SRCH,
                 });
             }
+            if let Some(trouble) = self.never.get() {
+                return Err(*trouble);
+            }
             if let Some(space) = self.take(customer)? {
                 return Ok(Lease {
                     pool: Arc::clone(self),
@@ -146,10 +157,9 @@ impl Networks {
 
     fn take(&self, customer: &str) -> Result<Option<Space>, Trouble> {
         let mut state = self.lock();
-        let kept = state.kept.get_mut(customer).and_then(Vec::pop);
-        if kept.is_some() {
-            state.held -= 1;
-            return Ok(kept);
+        let last = state.kept.iter().rposition(|(of, _)| of == customer);
+        if let Some((_, space)) = last.and_then(|last| state.kept.remove(last)) {
+            return Ok(Some(space));
         }
         let fresh = state.fresh.pop();
         self.work.notify_one();
@@ -168,7 +178,7 @@ impl Networks {
         // Whoever waits for a run comes first.
         rustix::process::setpriority_process(None, 10).ok();
         if let Err(trouble) = entered {
-            self.lock().trouble = Some(trouble);
+            self.never.set(trouble).ok();
             self.made.notify_waiters();
             return;
         }
@@ -219,9 +229,12 @@ impl Networks {
             && sockets().is_ok_and(|(sockets, lingering)| sockets <= of_kernel && lingering == 0);
         returned.looks += 1;
         let mut state = self.lock();
-        if clean && state.held < self.sizes.kept {
-            state.held += 1;
-            state.kept.entry(returned.customer).or_default().push(returned.space);
+        if clean && self.sizes.kept > 0 {
+            // Who has not come for the longest time gives way.
+            let gone = (state.kept.len() >= self.sizes.kept).then(|| state.kept.pop_front());
+            state.kept.push_back((returned.customer, returned.space));
+            drop(state);
+            drop(gone);
             self.made.notify_one();
         } else if !clean && returned.looks < LOOKS {
             state.returned.push(returned);

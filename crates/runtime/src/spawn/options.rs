@@ -86,7 +86,7 @@ impl SandboxOptions {
     }
 
     /// How many used network namespaces are kept for their customers' next runs (64), and how often each is used (256).
-    /// With 0 or 1 uses, none serves twice.
+    /// With 0 or 1 uses, none serves twice. Where all places are taken, the one that has waited longest goes.
     #[must_use]
     pub const fn reuse_networks(mut self, kept: usize, uses: u32) -> Self {
         self.kept_networks = kept;

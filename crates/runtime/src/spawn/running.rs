@@ -152,6 +152,8 @@ pub struct Child {
     end: oneshot::Receiver<Reaped>,
     gone: watch::Receiver<bool>,
     ended: Option<Ended>,
+    /// Nobody can say how it ended.
+    lost: bool,
     /// What bubblewrap says of it.
     told: Option<Told>,
     /// While it has stepped back.
@@ -161,6 +163,7 @@ pub struct Child {
 impl Child {
     pub(super) fn new(started: Started, ends: Ends, limits: Limits, guards: &Guards) -> Result<Self, Trouble> {
         let receiver = |fd| io_step(Step::Pipes, Receiver::from_owned_fd(fd));
+        let mut unwatched = started.unwatched;
         let mut handed = started.handed.into_iter();
         let (folder, processes) = (handed.next(), handed.next());
         let killer = Killer {
@@ -190,10 +193,12 @@ impl Child {
             end: started.end,
             gone: started.gone,
             ended: None,
+            lost: false,
             told: None,
             back: None,
         };
         // From here on a failure drops, and thus kills, the run.
+        unwatched.0 = None;
         child.stdin = ends
             .stdin
             .map(|fd| io_step(Step::Pipes, Sender::from_owned_fd(fd)))
@@ -220,12 +225,17 @@ impl Child {
         if let Some(ended) = self.ended {
             return Ok(ended);
         }
-        let reaped = tokio::select! {
-            biased;
-            reaped = &mut self.end => reaped.ok(),
-            () = until(&mut self.gone) => None,
+        let reaped = if self.lost {
+            None
+        } else {
+            tokio::select! {
+                biased;
+                reaped = &mut self.end => reaped.ok(),
+                () = until(&mut self.gone) => None,
+            }
         };
         let Some(reaped) = reaped else {
+            self.lost = true;
             let message = "the spawner was killed, and its runs with it; do not kill the host's helper processes";
             return Err(Error::new(Code::ScriptCrashed, message).with_retry(Retry::Backoff));
         };
@@ -329,7 +339,7 @@ fn view(folder: Option<&OwnedFd>, processes: Option<&OwnedFd>, mark: Option<u64>
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.ended.is_none() && self.end.try_recv().is_err() {
+        if self.ended.is_none() && (self.lost || self.end.try_recv().is_err()) {
             self.kill();
         } else if let Some(network) = self.network.take() {
             drop(self.listener.take());

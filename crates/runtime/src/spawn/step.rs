@@ -149,7 +149,7 @@ impl Step {
 
     const fn about(self, errno: Errno) -> About {
         match (self, errno) {
-            (_, Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE)
+            (_, Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::TIMEDOUT)
             | (Self::Gone | Self::Wait, _)
             | (Self::Listener, Errno::ADDRINUSE) => About::Now,
             (Self::Folder | Self::Inputs | Self::Bind | Self::WorkFolder | Self::Execute, _) => About::Job,

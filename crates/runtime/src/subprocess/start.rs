@@ -52,7 +52,7 @@ impl Start {
             let (plan, speech) = plan(setting, &spec, place, now)?;
             Ok((plan, (spec, speech)))
         };
-        let (launched, (spec, speech)) = setting.launch(planner).await?;
+        let (launched, (spec, speech)) = Box::pin(setting.launch(planner)).await?;
         supervise(spec, setting, (launched, speech), began, now)
     }
 }

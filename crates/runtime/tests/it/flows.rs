@@ -487,6 +487,13 @@ async fn a_state_that_changed_in_the_meantime_is_read_again() {
     slow.gate.notify_one();
     assert_eq!(task.await.unwrap().unwrap_err().code(), Code::StateConflict);
     assert_eq!(world.state(&installation, "slow").await, json!(1));
+    let lines = world.log(id, Audience::Customer).await;
+    assert!(
+        matches!(&*lines, [line] if line.starts_with("Failed: the flow's state was changed")),
+        "{lines:?}"
+    );
+    let lines = world.log(id, Audience::Developer).await;
+    assert!(lines.iter().any(|line| line.contains("state-conflict")), "{lines:?}");
     tokio::time::advance(Duration::from_secs(2)).await;
     world.work().await;
     assert_eq!(

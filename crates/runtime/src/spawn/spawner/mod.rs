@@ -11,7 +11,7 @@ use super::{
     net::Lease,
     orders::Orders,
     ready::Ready,
-    step::{Step, Trouble, step},
+    step::{About, Step, Trouble, step},
     sweeper::Sweeper,
     sys::Reaped,
     task::{self, Place},
@@ -31,8 +31,21 @@ use std::{
 use tokio::sync::{oneshot, watch};
 use work::Work;
 
+/// Kills what was started if it is dropped before somebody watches it.
+pub(super) struct Unwatched(pub(super) Option<Arc<OwnedFd>>);
+
+impl Drop for Unwatched {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.0 {
+            // What it has started itself is ended by the spawner, when this one is reaped.
+            rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL).ok();
+        }
+    }
+}
+
 /// What was started.
 pub(super) struct Started {
+    pub(super) unwatched: Unwatched,
     pub(super) pidfd: Arc<OwnedFd>,
     /// By which its processes are found, if it has no namespace for them.
     pub(super) mark: Option<u64>,
@@ -164,6 +177,11 @@ impl Spawner {
             self.lock().closed = true;
             self.wake();
         }
+    }
+
+    /// Whether it could not begin, or not go on, for a reason that may have passed.
+    pub(super) fn has_stumbled(&self) -> bool {
+        !self.was_killed() && self.lock().dead.is_some_and(|trouble| trouble.about() == About::Now)
     }
 
     fn end(&self, why: Trouble) {

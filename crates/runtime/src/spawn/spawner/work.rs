@@ -1,6 +1,6 @@
 //! What a spawner's task does.
 
-use super::{GONE, Request, Spawner, Started};
+use super::{GONE, Request, Spawner, Started, Unwatched};
 use crate::spawn::{
     cgroup::Group,
     child::{self, Brief},
@@ -31,8 +31,8 @@ use rustix::{
         set_dumpable_behavior,
     },
     thread::{
-        CapabilitiesSecureBits, LinkNameSpaceType, capabilities_secure_bits, set_capabilities_secure_bits,
-        set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+        CapabilitiesSecureBits, CapabilitySet, LinkNameSpaceType, capabilities, capabilities_secure_bits,
+        set_capabilities_secure_bits, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
     },
 };
 use std::{
@@ -73,6 +73,8 @@ pub(super) struct Work {
     asleep: Asleep,
     gone: watch::Receiver<bool>,
     hogs: Hogs,
+    /// May choose the processors of other users' processes.
+    masters_others: bool,
 }
 
 /// Whether the host's memory may be dumped, as it was before the first spawner of the process: later, what is read may be
@@ -119,6 +121,7 @@ impl Work {
             asleep: spawner.desk.asleep.clone(),
             gone: spawner.gone.subscribe(),
             hogs: spawner.hogs.clone(),
+            masters_others: capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE)),
         })
     }
 
@@ -176,14 +179,15 @@ impl Work {
                 spawner.wake();
             }
             match request {
+                Some(Request { reply, .. }) if reply.is_closed() => {
+                    spawner.load.fetch_sub(1, Ordering::Relaxed);
+                }
                 Some(Request { mut orders, reply }) => {
                     let started = self.start(&mut orders, more);
                     drop(orders);
                     spawner.load.fetch_sub(1, Ordering::Relaxed);
-                    if let Err(Ok(orphan)) = reply.send(started) {
-                        // Nobody wants it any more. Its end is awaited as any other's.
-                        rustix::process::pidfd_send_signal(&*orphan.pidfd, Signal::KILL).ok();
-                    }
+                    // If nobody wants it any more, that kills it. Its end is awaited as any other's.
+                    drop(reply.send(started));
                 }
                 None if closed && self.running.is_empty() => return GONE,
                 None => {}
@@ -256,7 +260,13 @@ impl Work {
         let (pid, pidfd) = self.clone_child(orders)?;
         let pidfd = Arc::new(pidfd);
         let handed = if orders.kind == Kind::Sandboxed {
-            self.receive()?
+            match self.receive().and_then(|handed| all_of(handed, orders)) {
+                Ok(handed) => handed,
+                Err(trouble) => {
+                    give_up(pid, &pidfd);
+                    return Err(trouble);
+                }
+            }
         } else {
             Vec::new()
         };
@@ -268,8 +278,7 @@ impl Work {
         let data = epoll::EventData::new_u64(self.next);
         let watched = epoll::add(&self.ends, &*pidfd, data, epoll::EventFlags::IN);
         if let Err(errno) = watched {
-            rustix::process::pidfd_send_signal(&*pidfd, Signal::KILL).ok();
-            sys::reap(pid).ok();
+            give_up(pid, &pidfd);
             return Err(Trouble {
                 step: Step::Wait,
                 errno,
@@ -285,6 +294,7 @@ impl Work {
         };
         self.running.insert(self.next, running);
         Ok(Started {
+            unwatched: Unwatched(Some(Arc::clone(&pidfd))),
             pidfd,
             mark,
             handed,
@@ -325,7 +335,11 @@ impl Work {
             spawner: self.own.as_fd(),
             trouble: None,
         };
-        let stay = self.hogs.stay();
+        let stay = if self.may_release(orders) {
+            self.hogs.stay()
+        } else {
+            None
+        };
         let result = self.become_customer(orders).and_then(|()| {
             let arg: *mut Brief<'_> = &raw mut brief;
             let mut born = -1;
@@ -343,13 +357,18 @@ impl Work {
         let restored = self.become_host(orders);
         let (pid, pidfd) = result?;
         if let Some(trouble) = brief.trouble.or_else(|| restored.err()) {
-            rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).ok();
-            sys::reap(pid).ok();
+            give_up(pid, &pidfd);
             // It may have handed something out before.
             drop(self.receive());
             return Err(trouble);
         }
         Ok((pid, pidfd))
+    }
+
+    /// Whether a child's processors are this task's to say: in the run's user namespace it may do everything, outside of one
+    /// not if the child has another user, and a container has taken the right to that.
+    fn may_release(&self, orders: &Orders) -> bool {
+        orders.kind == Kind::Sandboxed || orders.grants.id.is_none() || self.masters_others
     }
 
     /// Whether a run changes what the kernel thinks of this memory.
@@ -403,6 +422,23 @@ impl Work {
         }
         Ok(handed)
     }
+}
+
+/// Ends a child that nobody has heard of.
+fn give_up(pid: Pid, pidfd: &OwnedFd) {
+    rustix::process::pidfd_send_signal(pidfd, Signal::KILL).ok();
+    sys::reap(pid).ok();
+}
+
+/// The kernel leaves out those for which this process has no number free, and says nothing.
+fn all_of(handed: Vec<OwnedFd>, orders: &Orders) -> Result<Vec<OwnedFd>, Trouble> {
+    if handed.len() == 2 + usize::from(orders.listen) {
+        return Ok(handed);
+    }
+    Err(Trouble {
+        step: Step::HandOut,
+        errno: Errno::MFILE,
+    })
 }
 
 const fn flags(kind: Kind) -> c_int {

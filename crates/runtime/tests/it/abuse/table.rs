@@ -289,6 +289,11 @@ so that they do not wait for the kernel's clock to make room elsewhere: without 
 processors is three times as long as in quiet. A helper process of the host's that somebody kills is replaced: its runs end with
 an error that is tried again, none at a lower level.
 
+Two things that the tables do not say. Processor time is what is seen of the processes that live, and what parents have waited for:
+of a script that ignores the end of its children (`SIGCHLD`), those that live for less than a look (200 ms) are not counted, neither
+against its limit nor in its usage; its deadline holds, and crowds step back. And root without `CAP_SYS_NICE`, as in most
+containers, cannot make the crowd of a `confined` run step back.
+
 ## Through bubblewrap
 
 A host may have bubblewrap make the sandboxes (`SandboxOptions::bubblewrap`; why, and what it costs, is decided in

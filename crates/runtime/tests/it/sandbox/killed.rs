@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::machine::alone;
-use crosspoint_core::{Code, Retry};
+use crosspoint_core::{Code, Retry, Runner, Script, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 
@@ -88,6 +88,26 @@ async fn works(sandbox: &Sandbox, level: Isolation, folder: &confined::Folder) -
             );
             false
         }
+    }
+}
+
+/// A supervised run whose spawner somebody kills fails in a way that is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_spawner_is_killed_may_be_tried_again() {
+    if !alone("sandbox::killed::a_run_whose_spawner_is_killed_may_be_tried_again") {
+        return;
+    }
+    let clock: std::sync::Arc<SystemClock> = std::sync::Arc::default();
+    let runner = machine::runner(clock.clone());
+    for (level, depth) in [(SANDBOXED, 2), (confined::CONFINED, 1)] {
+        let script = Script::inline("sh", "sleep 600").isolation(level);
+        let mut run = runner.start(crate::scripts::spec(script, &*clock)).await.unwrap();
+        for one in helpers("crosspoint-sp", depth) {
+            kill(one).await;
+        }
+        let outcome = tokio::time::timeout(Duration::from_secs(30), run.wait()).await;
+        let (code, retry) = crate::scripts::failure(&outcome.expect("its end is told"));
+        assert_eq!((code, retry), (Code::ScriptCrashed, Retry::Backoff), "{level}");
     }
 }
 

@@ -84,6 +84,30 @@ async fn a_network_serves_one_customer_again_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_customer_who_stays_away_keeps_no_network_from_others() {
+    let sandbox = Sandbox::new(SandboxOptions::new().networks(1).reuse_networks(1, 1000));
+    let name = async |of: &str| {
+        let job = shell("readlink /proc/self/ns/net");
+        let mut child = sandbox.launch(SANDBOXED, job, &customer(of)).await.unwrap();
+        finish(&mut child).await.out
+    };
+    for of in ["acme", "globex"] {
+        // Until what it used has been looked at and kept.
+        let mut last = name(of).await;
+        let mut tries = 0;
+        loop {
+            let next = name(of).await;
+            if next == last {
+                break;
+            }
+            last = next;
+            tries += 1;
+            assert!(tries < 1000, "{of} has never got the same again");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_network_with_a_socket_left_in_it_is_given_up() {
     let sandbox = Sandbox::new(SandboxOptions::new().networks(1));
     let mut job = shell("readlink /proc/self/ns/net");
