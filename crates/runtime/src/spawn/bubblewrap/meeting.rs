@@ -100,14 +100,18 @@ pub(super) async fn meet(
 }
 
 /// Sets the limits of a process. Those of another user's are for who has `CAP_SYS_RESOURCE`, which root in a container often has
-/// not, or for who is that user: a thread of its own is, for the purpose.
+/// not, or for who is that user: a thread of its own is, for the purpose, and where there is no other way. As long as it is, that
+/// user may send it signals.
 fn limit(pid: Pid, limits: Vec<(Resource, u64)>, customer: Option<u32>) -> Result<(), Trouble> {
     let set = move || {
+        let mut limits = limits.iter();
         limits
-            .into_iter()
-            .try_for_each(|(resource, limit)| step(Step::Limits, prlimit(Some(pid), resource, both(limit)).map(drop)))
+            .try_for_each(|(resource, limit)| step(Step::Limits, prlimit(Some(pid), *resource, both(*limit)).map(drop)))
     };
-    let Some(customer) = customer else { return set() };
+    let as_host = set();
+    let Some(customer) = customer.filter(|_| as_host.is_err_and(|trouble| trouble.errno == Errno::PERM)) else {
+        return as_host;
+    };
     let as_customer = move || {
         // The real ids alone: a change of the others would mark the host's memory as not to be dumped.
         let (user, group) = (Uid::from_raw(customer), Gid::from_raw(customer));

@@ -50,6 +50,34 @@ async fn a_kill_takes_the_whole_tree() {
     }
 }
 
+/// Whoever starts a run may give up just when it has begun: nobody is there to watch it then.
+#[tokio::test]
+async fn a_start_that_is_given_up_too_late_is_a_killed_run() {
+    for level in LEVELS {
+        let (mark, folder, sandbox) = (unusual(), confined::Folder::new(), sandbox());
+        let job = |text: &str| folder.at(level, shell(text));
+        let acme = customer("acme");
+        finish(&mut sandbox.launch(level, job("true"), &acme).await.unwrap()).await;
+        let (mut begun, mut tries) = (false, 0);
+        while !begun {
+            tries += 1;
+            assert!(tries < 100, "{level}: it has never begun");
+            let mut launch = Box::pin(sandbox.launch(level, job(&format!("sleep {mark} & sleep {mark}")), &acme));
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(launch.as_mut().poll(cx))).await;
+            assert!(polled.is_pending(), "{level}");
+            // This thread alone would take the answer, and does not.
+            for look in 0..200 {
+                let there = processes_with(&mark) > 1;
+                begun |= there && look > 20;
+                if begun {
+                    break;
+                }
+            }
+        }
+        assert!(gone(&mark).await, "{level}");
+    }
+}
+
 #[tokio::test]
 async fn a_dropped_run_is_a_killed_run() {
     for level in LEVELS {
