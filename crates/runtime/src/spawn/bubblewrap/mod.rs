@@ -106,17 +106,6 @@ fn reason(errno: Errno) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Kills a run that nobody has met.
-struct KillUnmet(Option<Killer>);
-
-impl Drop for KillUnmet {
-    fn drop(&mut self) {
-        if let Some(killer) = &self.0 {
-            killer.kill();
-        }
-    }
-}
-
 impl Bubblewrap {
     /// Looks for the program and starts the spawners. Blocks.
     pub(super) fn make(
@@ -176,7 +165,6 @@ impl Bubblewrap {
             pidfd: Arc::clone(&started.pidfd),
             mark: started.mark,
         };
-        let mut unmet = KillUnmet(Some(killer.clone()));
         let met = timeout(PATIENCE, meet(&killer, &mut told, &ready, job, user)).await;
         let met = met.unwrap_or(Err(Trouble {
             step: Step::HandOut,
@@ -195,7 +183,6 @@ impl Bubblewrap {
         (started.pidfd, started.mark) = (first, None);
         started.handed = vec![folder, processes];
         let child = self.crew.watch(started, ends, job.limits)?.through(told, namespace);
-        unmet.0 = None;
         // It goes on.
         drop(ready);
         Ok(child)

@@ -83,6 +83,7 @@ pub(super) struct Spawner {
     /// What the marks of its runs have in common, if they carry any.
     marks: AtomicU64,
     killed: AtomicBool,
+    stumbled: AtomicBool,
     gone: watch::Sender<bool>,
     hogs: Hogs,
 }
@@ -102,6 +103,7 @@ impl Spawner {
             desk: Desk::default(),
             marks: AtomicU64::new(0),
             killed: AtomicBool::new(false),
+            stumbled: AtomicBool::new(false),
             gone: watch::Sender::new(false),
             hogs,
         });
@@ -181,12 +183,13 @@ impl Spawner {
 
     /// Whether it could not begin, or not go on, for a reason that may have passed.
     pub(super) fn has_stumbled(&self) -> bool {
-        !self.was_killed() && self.lock().dead.is_some_and(|trouble| trouble.about() == About::Now)
+        self.stumbled.load(Ordering::Acquire)
     }
 
     fn end(&self, why: Trouble) {
         let mut queue = self.lock();
         queue.dead = Some(why);
+        self.stumbled.store(why.about() == About::Now, Ordering::Release);
         for request in queue.requests.drain(..) {
             request.reply.send(Err(why)).ok();
         }
