@@ -14,7 +14,6 @@ use super::{
     confined::{self, Marked},
     guard::Killer,
     hogs::{Hog, Hogs},
-    sys,
     view::{Census, View},
 };
 use rustix::{
@@ -60,7 +59,7 @@ pub(super) struct Fairness {
     nice: i32,
     /// Who wanted to run at the last look: one look may find a crowd by chance.
     runnable: u32,
-    ticks: u64,
+    used: Duration,
     hogs: Hogs,
     looked: bool,
     /// There if it used most of a processor between the last two looks.
@@ -73,20 +72,20 @@ impl Fairness {
             killer: killer.clone(),
             nice: 0,
             runnable: 0,
-            ticks: 0,
+            used: Duration::ZERO,
             hogs: hogs.clone(),
             looked: false,
             hog: None,
         }
     }
 
-    /// Judges by what a look found, so long after the one before.
-    pub(super) fn consider(&mut self, census: &Census, view: &View, since: Duration) {
+    /// Judges by what a look found, so long after the one before, and the processor time of all.
+    pub(super) fn consider(&mut self, census: &Census, processor: Duration, view: &View, since: Duration) {
         if !std::mem::replace(&mut self.looked, true) {
             self.hogs.release_all(&self.killer);
         }
-        let used = Duration::from_secs(census.ticks.saturating_sub(self.ticks)) / sys::ticks_per_second();
-        self.ticks = census.ticks;
+        let used = processor.saturating_sub(self.used);
+        self.used = processor;
         if used * 2 < since {
             self.hog = None;
         } else if self.hog.is_none() {

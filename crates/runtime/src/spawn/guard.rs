@@ -9,9 +9,9 @@
 //! crowds out others is dealt with before all else: until then the guard itself hardly gets to run.
 
 use super::{
-    confined::{self, Marked},
     fair::{CROWD, Fairness},
     hogs::Hogs,
+    ledger::{Ledger, ticks},
     orders::inodes,
     sys,
     view::{Census, View},
@@ -38,23 +38,24 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(10);
 const SELDOM: Duration = Duration::from_millis(200);
 const OFTEN: Duration = Duration::from_millis(50);
+/// Those whose children end unheard.
+const CLOSELY: Duration = Duration::from_millis(20);
 
 /// After a look the run is left alone for so many times as long as the look took.
 const REST: u32 = 20;
 
-/// Ends a run and all that it started.
+/// Ends a run and all that it started: the first process here, the others by the kernel, if it is the first one of their
+/// namespace, or by the sweeper, when the spawner has seen it end.
 #[derive(Debug, Clone)]
 pub(super) struct Killer {
     pub(super) pidfd: Arc<OwnedFd>,
+    /// By which they are found, if it has no namespace for them.
     pub(super) mark: Option<u64>,
 }
 
 impl Killer {
     pub(super) fn kill(&self) {
         pidfd_send_signal(&*self.pidfd, Signal::KILL).ok();
-        if let Some(mark) = self.mark {
-            confined::kill(Marked::Run(mark));
-        }
     }
 }
 
@@ -74,6 +75,10 @@ pub(super) struct Seen {
     /// Processor time that is not the run's, and the most that may be used, that included; microseconds.
     before: AtomicU64,
     allowed: AtomicU64,
+    /// Of that, what the run's processes had used that live no more and were not waited for, and what all had at the last
+    /// look.
+    forgotten: AtomicU64,
+    used: AtomicU64,
 }
 
 impl Seen {
@@ -86,8 +91,14 @@ impl Seen {
         Duration::from_micros(self.before.load(Ordering::Relaxed))
     }
 
+    /// Processor time of a run whose end tells of so much.
+    pub(super) fn total(&self, reaped: Duration) -> Duration {
+        let forgotten = Duration::from_micros(self.forgotten.load(Ordering::Relaxed));
+        let used = Duration::from_micros(self.used.load(Ordering::Relaxed));
+        (reaped + forgotten).max(used)
+    }
+
     fn allow(&self, before: Duration, limit: Duration) {
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.before.store(micros(before), Ordering::Relaxed);
         self.allowed
             .store(micros(before.saturating_add(limit)), Ordering::Relaxed);
@@ -115,6 +126,10 @@ impl Seen {
     }
 }
 
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// A run that is watched.
 #[derive(Debug)]
 struct Watched {
@@ -122,6 +137,7 @@ struct Watched {
     limits: Limits,
     killer: Killer,
     fairness: Fairness,
+    ledger: Ledger,
     pause: Duration,
     looked: Instant,
     /// When shared memory may be told from private memory again.
@@ -179,10 +195,10 @@ impl Guard {
         self.seen.allow(self.used(), limit);
     }
 
-    /// Processor time of all processes that live.
+    /// Processor time of all processes.
     pub(super) fn used(&self) -> Duration {
-        let census = self.view.census(u32::MAX, || ());
-        processor(&census).max(self.view.on_processor())
+        let (census, _) = self.view.census(u32::MAX, || ());
+        self.seen.total(ticks(census.ticks).max(self.view.on_processor()))
     }
 
     /// Bytes of memory in use, exactly.
@@ -259,6 +275,7 @@ impl Guards {
             limits,
             fairness: Fairness::new(&killer, &self.hogs),
             killer,
+            ledger: Ledger::default(),
             pause: FIRST,
             looked: now,
             exact: now,
@@ -329,8 +346,14 @@ impl Watched {
         let now = Instant::now();
         let since = now.saturating_duration_since(self.looked);
         self.looked = now;
-        let census = self.view.census(CROWD, || self.fairness.crowded());
-        self.fairness.consider(&census, &self.view, since);
+        let (census, all) = self.view.census(CROWD, || self.fairness.crowded());
+        self.ledger.enter(all, since, |pid| self.view.share(pid));
+        let processor = ticks(census.ticks) + self.ledger.forgotten();
+        self.seen
+            .forgotten
+            .store(micros(self.ledger.forgotten()), Ordering::Relaxed);
+        self.seen.used.store(micros(processor), Ordering::Relaxed);
+        self.fairness.consider(&census, processor, &self.view, since);
         let rest = own_time().saturating_sub(began) * REST;
         let files = self.view.files();
         let used = self.memory(&census, files.bytes, now);
@@ -339,7 +362,7 @@ impl Watched {
         let too_many_files = files.inodes > inodes(self.limits.disk);
         let verdict = if used > self.limits.memory || too_many_files {
             Verdict::Memory
-        } else if processor(&census) > self.seen.allowed() {
+        } else if processor > self.seen.allowed() {
             Verdict::Processor
         } else {
             Verdict::Fine
@@ -349,7 +372,9 @@ impl Watched {
             self.killer.kill();
             return None;
         }
-        self.pause = if used > self.limits.memory / 2 {
+        self.pause = if self.ledger.forgets() {
+            CLOSELY
+        } else if used > self.limits.memory / 2 {
             OFTEN
         } else {
             (self.pause * 2).min(SELDOM)
@@ -370,11 +395,6 @@ impl Watched {
         }
         self.used + files
     }
-}
-
-fn processor(census: &Census) -> Duration {
-    // Ticks are many to the second; a second of them is a Duration of its own.
-    Duration::from_secs(census.ticks) / sys::ticks_per_second()
 }
 
 /// Processor time of this thread.

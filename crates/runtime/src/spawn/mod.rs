@@ -75,6 +75,7 @@ mod hogs;
 mod ids;
 mod job;
 mod landlock;
+mod ledger;
 mod net;
 mod options;
 mod orders;

@@ -3,14 +3,13 @@
 use super::{
     bubblewrap::Told,
     cgroup::Group,
+    confined::{self, Marked},
     guard::{Guard, Guards, Killer, Verdict},
-    ids::Id,
     net::Lease,
     orders::Ends,
     rank::Back,
-    spawner::{Started, until},
+    spawner::{Over, Started, until},
     step::{Step, Trouble, io_step, step},
-    sys::Reaped,
     view::View,
 };
 use crosspoint_core::{Code, Error, Limits, Retry};
@@ -60,7 +59,7 @@ pub struct Ended {
     pub status: ExitStatus,
     /// Why it ended.
     pub cause: Cause,
-    /// Processor time of all its processes; at `Confined` of those that it waited for.
+    /// Processor time of all its processes, as far as it was seen: of those that nobody has waited for, until the last look.
     pub cpu: Duration,
     /// The most memory that was resident at once, as far as it was seen, in bytes.
     pub peak_memory: u64,
@@ -88,7 +87,7 @@ impl Reach {
     #[must_use]
     pub(crate) fn has(&self, pid: i32) -> bool {
         if let Some(mark) = self.killer.mark {
-            return super::confined::carries(pid, mark);
+            return confined::carries(pid, mark);
         }
         let namespace = std::fs::metadata(format!("/proc/{pid}/ns/pid"));
         self.namespace.is_some() && namespace.ok().map(|found| found.ino()) == self.namespace
@@ -148,8 +147,7 @@ pub struct Child {
     limits: Limits,
     network: Option<Lease>,
     group: Option<Arc<Group>>,
-    id: Option<Id>,
-    end: oneshot::Receiver<Reaped>,
+    end: oneshot::Receiver<Over>,
     gone: watch::Receiver<bool>,
     ended: Option<Ended>,
     /// Nobody can say how it ended.
@@ -189,7 +187,6 @@ impl Child {
             limits,
             network: started.network,
             group: started.group,
-            id: started.id,
             end: started.end,
             gone: started.gone,
             ended: None,
@@ -225,16 +222,16 @@ impl Child {
         if let Some(ended) = self.ended {
             return Ok(ended);
         }
-        let reaped = if self.lost {
+        let over = if self.lost {
             None
         } else {
             tokio::select! {
                 biased;
-                reaped = &mut self.end => reaped.ok(),
+                over = &mut self.end => over.ok(),
                 () = until(&mut self.gone) => None,
             }
         };
-        let Some(reaped) = reaped else {
+        let Some(Over { reaped, .. }) = over else {
             self.lost = true;
             let message = "the spawner was killed, and its runs with it; do not kill the host's helper processes";
             return Err(Error::new(Code::ScriptCrashed, message).with_retry(Retry::Backoff));
@@ -258,7 +255,11 @@ impl Child {
         let ended = Ended {
             status,
             cause,
-            cpu: reaped.cpu.saturating_sub(self.guard.seen.before()),
+            cpu: self
+                .guard
+                .seen
+                .total(reaped.cpu)
+                .saturating_sub(self.guard.seen.before()),
             peak_memory: if peak > 0 { peak } else { self.guard.seen.peak() },
         };
         self.ended = Some(ended);
@@ -339,12 +340,15 @@ fn view(folder: Option<&OwnedFd>, processes: Option<&OwnedFd>, mark: Option<u64>
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.ended.is_none() && (self.lost || self.end.try_recv().is_err()) {
+        if self.ended.is_none() && !self.lost && self.end.try_recv().is_err() {
             self.kill();
+            // Nobody waits for it any more: nothing of it may be left when its folder is removed.
+            if let Some(mark) = self.reach.killer.mark {
+                confined::kill(Marked::Run(mark));
+            }
         } else if let Some(network) = self.network.take() {
             drop(self.listener.take());
             network.give_back();
         }
-        drop(self.id.take());
     }
 }

@@ -1,6 +1,9 @@
 //! Where a run is seen from outside: its processes, and its files in memory.
 
-use super::confined::{self, Marked};
+use super::{
+    confined::{self, Marked},
+    ledger::Used,
+};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Dir, Mode, OFlags, fstatfs, openat},
@@ -45,30 +48,37 @@ pub(super) struct Census {
 
 impl Census {
     /// Adds what a process's `stat` says.
-    fn add(&mut self, stat: &str, page: u64) {
+    fn add(&mut self, pid: &str, stat: &str, page: u64) -> Option<Used> {
         // The name stands in parentheses and may hold anything, more of them too.
-        let Some((_, rest)) = stat.rsplit_once(") ") else {
-            return;
-        };
+        let (_, rest) = stat.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
         let state = fields.next().unwrap_or_default();
         let mut numbers = fields.map(|field| field.parse::<i64>().unwrap_or(0));
         let mut skip_to = |skipped: usize| numbers.nth(skipped).unwrap_or(0);
-        let user = skip_to(10);
-        let times = user + skip_to(0) + skip_to(0) + skip_to(0);
-        let (nice, threads, resident) = (skip_to(1), skip_to(0), skip_to(3));
+        let (user, system) = (skip_to(10), skip_to(0));
+        let waited = skip_to(0) + skip_to(0);
+        let (nice, threads, start) = (skip_to(1), skip_to(0), skip_to(1));
+        let (resident, ignored) = (skip_to(1), skip_to(8));
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
-        self.ticks += count(times);
+        let used = Used {
+            pid: pid.parse().ok()?,
+            start: count(start),
+            own: count(user + system),
+            waited: count(waited),
+            runs: state == "R",
+            forgets: ignored >> (libc::SIGCHLD - 1) & 1 == 1,
+        };
+        self.ticks += used.own + used.waited;
         self.resident += count(resident) * page;
         self.processes += 1;
         // The first thread of a process may have ended long before the others.
-        if matches!(state, "Z" | "X") && threads <= 1 {
-            return;
+        if !matches!(state, "Z" | "X") || threads > 1 {
+            self.runnable += u32::from(used.runs);
+            self.further += u32::try_from(threads - 1).unwrap_or(0);
+            let nice = i32::try_from(nice).unwrap_or(0);
+            self.nice = Some(self.nice.map_or(nice, |least| least.min(nice)));
         }
-        self.runnable += u32::from(state == "R");
-        self.further += u32::try_from(threads - 1).unwrap_or(0);
-        let nice = i32::try_from(nice).unwrap_or(0);
-        self.nice = Some(self.nice.map_or(nice, |least| least.min(nice)));
+        Some(used)
     }
 }
 
@@ -94,19 +104,29 @@ impl View {
     }
 
     /// Looks at all processes: 10 us for each. Calls `crowd` as soon as it has found so many that want to run.
-    pub(super) fn census(&self, most: u32, mut crowd: impl FnMut()) -> Census {
+    pub(super) fn census(&self, most: u32, mut crowd: impl FnMut()) -> (Census, Vec<Used>) {
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-        let mut census = Census::default();
-        self.for_each(|_, file| {
+        let (mut census, mut all) = (Census::default(), Vec::new());
+        self.for_each(|pid, file| {
             if let Some(stat) = file("stat") {
                 let before = census.runnable;
-                census.add(&stat, page);
+                all.extend(census.add(pid, &stat, page));
                 if before < most && census.runnable >= most {
                     crowd();
                 }
             }
         });
-        census
+        (census, all)
+    }
+
+    /// How long the first thread of a process has run, and how long it has waited for a processor.
+    pub(super) fn share(&self, pid: i32) -> Option<(Duration, Duration)> {
+        let text = read(self.processes.as_fd(), &format!("{pid}/schedstat"))?;
+        let mut numbers = text.split(' ').map_while(|number| number.parse().ok());
+        Some((
+            Duration::from_nanos(numbers.next()?),
+            Duration::from_nanos(numbers.next()?),
+        ))
     }
 
     /// Threads that run or want to, those of each process included: 10 us for each.
@@ -178,12 +198,14 @@ mod tests {
     #[test]
     fn a_census_counts_what_the_kernel_writes() {
         let mut census = Census::default();
-        let first = "12 (a ) R) R 1 12 12 0 -1 4194560 1 2 3 4 50 7 2 1 20 0 3 0 900 1000 25 18446744073709551615 1";
-        let second = "13 (b) S 12 12 12 0 -1 4194560 1 2 3 4 10 0 0 0 25 5 1 0 900 1000 5 18446744073709551615 1";
+        let first = "12 (a ) R) R 1 12 12 0 -1 4194560 1 2 3 4 50 7 2 1 20 0 3 0 900 1000 25 18446744073709551615 1 2 3 4 5 0 0 65537 2";
+        let second = "13 (b) S 12 12 12 0 -1 4194560 1 2 3 4 10 0 0 0 25 5 1 0 901 1000 5 18446744073709551615 1 2 3 4 5 0 65536 4096 0";
         let dead = "14 (c) Z 12 12 12 0 -1 4194560 1 2 3 4 1 0 0 0 -20 -20 1 0 900 0 0 18446744073709551615 1";
-        for stat in [first, second, dead, "nonsense"] {
-            census.add(stat, 4096);
-        }
+        let all = [("12", first), ("13", second), ("14", dead), ("15", "nonsense")];
+        let all: Vec<_> = all
+            .iter()
+            .filter_map(|(pid, stat)| census.add(pid, stat, 4096))
+            .collect();
         let expected = Census {
             resident: 30 * 4096,
             ticks: 71,
@@ -193,5 +215,14 @@ mod tests {
             nice: Some(0),
         };
         assert_eq!(census, expected);
+        let used = |pid, start, own, waited| Used {
+            pid,
+            start,
+            own,
+            waited,
+            runs: pid == 12,
+            forgets: pid == 12,
+        };
+        assert_eq!(all, [used(12, 900, 57, 3), used(13, 901, 10, 0), used(14, 900, 1, 0)]);
     }
 }

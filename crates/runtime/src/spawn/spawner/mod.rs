@@ -8,6 +8,7 @@ use super::{
     confined::{self, Marked},
     desk::Desk,
     hogs::Hogs,
+    ids::Id,
     net::Lease,
     orders::Orders,
     ready::Ready,
@@ -53,11 +54,19 @@ pub(super) struct Started {
     pub(super) handed: Vec<OwnedFd>,
     pub(super) network: Option<Lease>,
     pub(super) group: Option<Arc<Group>>,
-    pub(super) id: Option<super::ids::Id>,
-    /// Its end, once it was reaped.
-    pub(super) end: oneshot::Receiver<Reaped>,
+    /// Its end, once all of it is dead.
+    pub(super) end: oneshot::Receiver<Over>,
     /// True once nobody is left to tell its end, and it is dead.
     pub(super) gone: watch::Receiver<bool>,
+}
+
+/// The end of a run and of all that it has started.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) reaped: Reaped,
+    /// Its user's, let go of where that may take its time.
+    #[expect(dead_code, reason = "held for its `Drop`")]
+    id: Option<Id>,
 }
 
 struct Request {

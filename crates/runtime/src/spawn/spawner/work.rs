@@ -1,6 +1,6 @@
 //! What a spawner's task does.
 
-use super::{GONE, Request, Spawner, Started, Unwatched};
+use super::{GONE, Over, Request, Spawner, Started, Unwatched};
 use crate::spawn::{
     cgroup::Group,
     child::{self, Brief},
@@ -8,10 +8,11 @@ use crate::spawn::{
     desk::Asleep,
     filter::Kind,
     hogs::Hogs,
+    ids::Id,
     orders::{Orders, high},
     ready::Ready,
     step::{Step, Trouble, step},
-    sweeper::Sweeper,
+    sweeper::{Sweeper, Swept},
     sys::{self, Reaped, Stack},
     task::{die_with_parent, move_into},
 };
@@ -49,13 +50,15 @@ const CHILD_STACK: usize = 128 * 1024;
 struct Running {
     pid: Pid,
     pidfd: Arc<OwnedFd>,
+    /// Its user's, which is nobody else's before all of it is dead.
+    id: Option<Id>,
     /// Kept past the run's end: the kernel takes its time to take a mount namespace down.
     mounts: Option<OwnedFd>,
     /// By which its processes are found, if it has no namespace for them.
     mark: Option<u64>,
     /// It can be removed only when nobody is left in it.
     group: Option<Arc<Group>>,
-    end: oneshot::Sender<Reaped>,
+    end: oneshot::Sender<Over>,
 }
 
 /// The task's side.
@@ -69,6 +72,9 @@ pub(super) struct Work {
     ends: OwnedFd,
     dumpable: DumpableBehavior,
     running: HashMap<u64, Running>,
+    /// Runs that have ended and left processes behind, which the sweeper kills.
+    ending: HashMap<u64, (Running, Option<Reaped>)>,
+    swept: Arc<Swept>,
     next: u64,
     asleep: Asleep,
     gone: watch::Receiver<bool>,
@@ -117,6 +123,11 @@ impl Work {
             ends: step(Step::Pipes, epoll::create(epoll::CreateFlags::CLOEXEC))?,
             dumpable: step(Step::Identity, hosts_mark())?,
             running: HashMap::new(),
+            ending: HashMap::new(),
+            swept: Arc::new(Swept::new(step(
+                Step::Pipes,
+                rustix::io::fcntl_dupfd_cloexec(&spawner.wake, 0),
+            )?)),
             next: WAKE,
             asleep: spawner.desk.asleep.clone(),
             gone: spawner.gone.subscribe(),
@@ -163,6 +174,7 @@ impl Work {
                 match event.data.u64() {
                     WAKE => {
                         rustix::io::read(&spawner.wake, &mut [0_u8; 8]).ok();
+                        self.tell_swept();
                     }
                     run => self.ended(run),
                 }
@@ -189,7 +201,7 @@ impl Work {
                     // If nobody wants it any more, that kills it. Its end is awaited as any other's.
                     drop(reply.send(started));
                 }
-                None if closed && self.running.is_empty() => return GONE,
+                None if closed && self.running.is_empty() && self.ending.is_empty() => return GONE,
                 None => {}
             }
         }
@@ -199,35 +211,54 @@ impl Work {
         let Some(running) = self.running.remove(&run) else {
             return;
         };
-        epoll::delete(&self.ends, &*running.pidfd).ok();
         let reaped = sys::reap(running.pid);
-        self.finish(running, reaped.ok());
+        self.finish(run, running, reaped.ok());
     }
 
-    fn finish(&mut self, running: Running, reaped: Option<Reaped>) {
-        if let Some(mark) = running.mark {
-            self.clear(mark);
+    /// Says that a run is over when all of it is: those that lost their parents are children of this task now.
+    fn finish(&mut self, run: u64, running: Running, reaped: Option<Reaped>) {
+        epoll::delete(&self.ends, &*running.pidfd).ok();
+        let left = running.mark.filter(|_| self.has_adopted());
+        let Some(mark) = left else {
+            return self.tell(running, reaped);
+        };
+        // With a crowd that takes its time, in which others are to start.
+        self.ending.insert(run, (running, reaped));
+        if !self.sweeper.kill(mark, run, &self.swept) {
+            confined::kill(Marked::Run(mark));
+            self.swept.add(run);
         }
+    }
+
+    fn tell(&self, running: Running, reaped: Option<Reaped>) {
         drop(running.group);
         if let Some(reaped) = reaped {
-            running.end.send(reaped).ok();
+            let id = running.id;
+            running.end.send(Over { reaped, id }).ok();
         }
         if let Some(mounts) = running.mounts {
             self.sweeper.keep(mounts);
         }
     }
 
-    /// Ends what a run left behind: those that lost their parents are children of this task now.
-    fn clear(&mut self, mark: u64) {
+    /// The ends of those of which nobody is left now.
+    fn tell_swept(&mut self) {
+        for run in self.swept.take() {
+            self.reap_adopted();
+            if let Some((running, reaped)) = self.ending.remove(&run) {
+                self.tell(running, reaped);
+            }
+        }
+    }
+
+    /// Whether there are other children than the runs that are known.
+    fn has_adopted(&mut self) -> bool {
         if !self.reap_adopted() {
-            return;
+            return false;
         }
         let children = std::fs::read_to_string("/proc/thread-self/children");
         let children = children.map_or(usize::MAX, |list| list.split_whitespace().count());
-        if children > self.running.len() {
-            confined::kill(Marked::Run(mark));
-            self.reap_adopted();
-        }
+        children > self.running.len()
     }
 
     /// Answers whether children are left.
@@ -240,9 +271,8 @@ impl Work {
             };
             let run = self.running.iter().find(|(_, running)| running.pid == pid);
             let run = run.map(|(run, _)| *run);
-            if let Some(running) = run.and_then(|run| self.running.remove(&run)) {
-                epoll::delete(&self.ends, &*running.pidfd).ok();
-                self.finish(running, Some(reaped));
+            if let Some((run, running)) = run.and_then(|run| Some((run, self.running.remove(&run)?))) {
+                self.finish(run, running, Some(reaped));
             }
         }
     }
@@ -290,6 +320,7 @@ impl Work {
             mounts,
             mark,
             group: group.clone(),
+            id: orders.grants.id.take(),
             end,
         };
         self.running.insert(self.next, running);
@@ -300,7 +331,6 @@ impl Work {
             handed,
             network: orders.grants.network.take(),
             group,
-            id: orders.grants.id.take(),
             end: ended,
             gone: self.gone.clone(),
         })

@@ -289,10 +289,11 @@ so that they do not wait for the kernel's clock to make room elsewhere: without 
 processors is three times as long as in quiet. A helper process of the host's that somebody kills is replaced: its runs end with
 an error that is tried again, none at a lower level.
 
-Two things that the tables do not say. Processor time is what is seen of the processes that live, and what parents have waited for:
-of a script that ignores the end of its children (`SIGCHLD`), those that live for less than a look (200 ms) are not counted, neither
-against its limit nor in its usage; its deadline holds, and crowds step back. And root without `CAP_SYS_NICE`, as in most
-containers, cannot make the crowd of a `confined` run step back.
+Two things that the tables do not say. The kernel forgets the processor time of children that nobody waits for. What they were seen
+to use, 5 to 50 times a second, is remembered, and of a script that ignores the end of its children (`SIGCHLD`) an estimate is
+added for those that were never seen. Whoever has them forgotten in another way (`SA_NOCLDWAIT`) uses unseen what those use that
+live for less than a look; the deadline holds, and crowds step back. And root without `CAP_SYS_NICE`, as in most containers, cannot
+make the crowd of a `confined` run step back.
 
 ## Through bubblewrap
 

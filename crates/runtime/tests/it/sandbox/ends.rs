@@ -15,6 +15,14 @@ pub(crate) async fn gone(text: &str) -> bool {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        if read("cmdline").split('\0').any(|word| word == text) {
+            let limits = read("limits");
+            let mark = limits.lines().find(|line| line.starts_with("Max realtime timeout"));
+            eprintln!("it is there still: {} {mark:?} {}", read("stat"), read("wchan"));
+        }
+    }
     false
 }
 
@@ -64,7 +72,10 @@ async fn a_start_that_is_given_up_too_late_is_a_killed_run() {
             assert!(tries < 100, "{level}: it has never begun");
             let mut launch = Box::pin(sandbox.launch(level, job(&format!("sleep {mark} & sleep {mark}")), &acme));
             let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(launch.as_mut().poll(cx))).await;
-            assert!(polled.is_pending(), "{level}");
+            if polled.is_ready() {
+                // The other thread was faster.
+                continue;
+            }
             // This thread alone would take the answer, and does not.
             for look in 0..200 {
                 let there = processes_with(&mark) > 1;

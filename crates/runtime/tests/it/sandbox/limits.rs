@@ -1,6 +1,6 @@
 //! What a run may use.
 
-use super::*;
+use super::{confined::CONFINED, *};
 use crosspoint_runtime::bare::Cause;
 
 #[tokio::test]
@@ -94,6 +94,37 @@ async fn processor_time_is_counted_and_ends() {
     assert!(told.ended.cpu <= Duration::from_millis(2500), "{told:?}");
 }
 
+/// The kernel forgets what they have used: without anybody remembering it, these runs would use twenty times their limit.
+#[tokio::test]
+async fn processor_time_of_children_that_nobody_waits_for_is_counted() {
+    if !has("perl") {
+        return;
+    }
+    let burn = "use Time::HiRes qw(clock_gettime CLOCK_PROCESS_CPUTIME_ID); \
+        sub burn { my $end = clock_gettime(CLOCK_PROCESS_CPUTIME_ID) + $_[0]; 1 while clock_gettime(CLOCK_PROCESS_CPUTIME_ID) < $end }";
+    // One at a time: `wait` returns when there is none left.
+    let ignored = |seconds: f64| {
+        let times = 20.0 / seconds;
+        format!("{burn} $SIG{{CHLD}} = 'IGNORE'; for (1..{times}) {{ if (!fork) {{ burn({seconds}); exit }} wait }}")
+    };
+    let orphans = format!(
+        "{burn} for (1..60) {{ pipe(my $r, my $w); if (!fork) {{ if (!fork) {{ burn(0.3); exit }} exit }} close $w; wait; <$r> }}"
+    );
+    let scripts = [
+        (SANDBOXED, ignored(0.1)),
+        (SANDBOXED, ignored(0.005)),
+        (CONFINED, ignored(0.1)),
+        (CONFINED, orphans),
+    ];
+    for (level, script) in scripts {
+        let mut job = perl(&script);
+        job.limits.cpu_ms = 1000;
+        let told = confined::run_at(level, job).await;
+        assert_eq!(told.ended.cause, Cause::OutOfTime, "{level} {script}: {told:?}");
+        assert!(told.ended.cpu >= Duration::from_secs(1), "{level} {script}: {told:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_control_group_limits_a_whole_run_where_there_can_be_one() {
     if !has("perl") {
@@ -116,7 +147,7 @@ async fn a_control_group_limits_a_whole_run_where_there_can_be_one() {
     );
     assert!(!told.ended.status.success());
     assert!(told.ended.peak_memory >= 40 << 20, "{told:?}");
-    let script = "for (1..4) { if (!fork()) { my $x = 'a' x (20 << 20); sleep 60; exit } } wait for 1..4";
+    let script = "for (1..4) { if (!fork()) { my $x = 'a' x (20 << 20); sleep 5; exit } } wait for 1..4";
     let mut job = perl(script);
     job.limits.memory = 48 << 20;
     let told = run(&sandbox, SANDBOXED, job).await;
