@@ -3,8 +3,8 @@
 //! Each process of such a run carries a mark, the run's number in a resource limit that means nothing otherwise
 //! (`RLIMIT_RTTIME`, microseconds of real-time processor time). Children inherit it, and the seccomp filter refuses to
 //! change it, so that a process cannot leave its run: neither by another session nor by losing its parents. The spawner
-//! adopts what loses its parent. When the host dies, the spawner outlives it for as long as it takes to kill every
-//! process that carries one of its marks.
+//! adopts what loses its parent, and a run is over when none of its children carries its mark (`Work::sweep`). When the host
+//! dies, the spawner outlives it for as long as it takes to kill every process that carries one of its marks.
 
 use super::{
     landlock::Access,
@@ -16,7 +16,8 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Mode, OFlags, RawDir, open, openat},
     io::Errno,
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, kill_process, setpriority_process},
+    thread::{sched_getaffinity, sched_setaffinity},
 };
 use std::{
     ffi::CStr,
@@ -124,7 +125,9 @@ fn threads_of(user: u32) -> u64 {
         if !process || entry.metadata().is_ok_and(|found| found.uid() != user) {
             continue;
         }
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // Its name may be of any bytes.
+        let stat = fs::read(entry.path().join("stat")).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&stat);
         let fields = stat.rsplit_once(") ").map(|(_, rest)| rest);
         let threads = fields.and_then(|rest| rest.split(' ').nth(17)?.parse::<u64>().ok());
         count += threads.unwrap_or(1);
@@ -176,8 +179,17 @@ pub(super) fn outlive_host() -> Result<(), Trouble> {
 extern "C" fn host_died(_: i32) {
     let own = rustix::process::getpid();
     let mark = sys::hard_limit(own, MARK_NUMBER).unwrap_or(0);
-    kill(Marked::Spawner(mark & !RUN));
-    while matches!(sys::reap_any(), Ok(Some(_))) {}
+    kill_all(mark & !RUN);
+    // Whoever lives nevertheless is adopted when its parent is dead.
+    while let Ok(reaped) = sys::reap_any() {
+        if reaped.is_none() {
+            for_each_child(|child| {
+                kill_process(child, Signal::KILL).ok();
+            })
+            .ok();
+            rustix::thread::sched_yield();
+        }
+    }
     sys::end();
 }
 
@@ -268,11 +280,12 @@ fn mark_of(pid: Pid, processes: BorrowedFd<'_>) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Kills until a look finds nobody. A bomb cannot outrun it for ever: its processes are counted, and the dead do not fork.
-pub(super) fn kill(marked: Marked) {
+/// Kills all that a spawner has started, when it is dead itself, until three looks in a row find nobody.
+pub(super) fn kill_all(marks: u64) {
+    let mut quiet = 0;
     for _ in 0..10_000 {
         let mut found = false;
-        let looked = for_each(marked, |pid| {
+        let looked = for_each(Marked::Spawner(marks), |pid| {
             if pid == rustix::process::getpid() {
                 return;
             }
@@ -280,9 +293,62 @@ pub(super) fn kill(marked: Marked) {
             found |= !sys::has_ended(pid);
             kill_process(pid, Signal::KILL).ok();
         });
-        if looked.is_err() || !found {
+        quiet = if looked.is_ok() && !found { quiet + 1 } else { 0 };
+        if quiet == 3 {
             return;
         }
         rustix::thread::sched_yield();
+    }
+}
+
+/// The run of this task, a spawner, whose mark a child of it carries.
+pub(super) fn run_of(child: Pid) -> Option<u64> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mark = match sys::hard_limit(child, MARK_NUMBER) {
+        Ok(mark) => Some(mark),
+        Err(_) => mark_of(child, open(c"/proc", flags, Mode::empty()).ok()?.as_fd()),
+    };
+    mark.filter(|mark| mark & !RUN == marks()).map(|mark| mark & RUN)
+}
+
+/// Kills a process. One that takes its time to die may have seen to it that it gets none: `patiently`, it gets some.
+pub(super) fn strike(process: Pid, patiently: bool) {
+    kill_process(process, Signal::KILL).ok();
+    if patiently && let Ok(all) = sched_getaffinity(None) {
+        super::fair::threads(process.as_raw_nonzero().get(), &mut |thread| {
+            sys::make_usual(thread).ok();
+            setpriority_process(Some(thread), 0).ok();
+            sched_setaffinity(Some(thread), &all).ok();
+        });
+    }
+}
+
+/// The children of this task, a spawner, the newest last.
+pub(super) fn children(marks: u64) -> Vec<Pid> {
+    let mut children = Vec::new();
+    if for_each_child(|pid| children.push(pid)).is_err() {
+        // A kernel that does not list them.
+        for_each(Marked::Spawner(marks), |pid| children.push(pid)).ok();
+    }
+    children
+}
+
+/// Calls `each` for every child of this task. Allocates nothing.
+fn for_each_child(mut each: impl FnMut(Pid)) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let list = open(c"/proc/thread-self/children", flags, Mode::empty())?;
+    let (mut text, mut number) = ([0_u8; 4096], 0_i32);
+    loop {
+        let len = rustix::io::read(&list, &mut text)?;
+        for byte in text.get(..len).unwrap_or_default() {
+            if byte.is_ascii_digit() {
+                number = number.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'));
+            } else if let Some(pid) = Pid::from_raw(std::mem::take(&mut number)) {
+                each(pid);
+            }
+        }
+        if len == 0 {
+            return Ok(());
+        }
     }
 }

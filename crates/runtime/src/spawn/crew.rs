@@ -30,7 +30,7 @@ impl Crew {
         networks: Option<Arc<Networks>>,
         hogs: &Hogs,
     ) -> Result<Self, Trouble> {
-        let sweeper = io_step(Step::Thread, Sweeper::start(ready.is_none()))?;
+        let sweeper = io_step(Step::Thread, Sweeper::start())?;
         let guards = io_step(Step::Thread, Guards::start(hogs.clone())).inspect_err(|_| sweeper.close())?;
         let mut crew = Self {
             spawners: Vec::new(),

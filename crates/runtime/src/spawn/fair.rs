@@ -154,7 +154,8 @@ fn first(run: &Killer) -> Option<i32> {
     number.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
-fn threads(pid: i32, each: &mut impl FnMut(Pid)) {
+/// Calls `each` for each thread of a process.
+pub(super) fn threads(pid: i32, each: &mut impl FnMut(Pid)) {
     for entry in read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         let thread = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
         if let Some(thread) = thread.filter(|thread| *thread > 0).and_then(Pid::from_raw) {

@@ -138,6 +138,10 @@ const REFUSED: &[libc::c_long] = &[
     // memory that neither the limits nor the size of the tmpfs count
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
+    libc::SYS_vmsplice,
+    // what the machine has a number of for all
+    libc::SYS_io_setup,
+    libc::SYS_io_submit,
     libc::SYS_shmget,
     libc::SYS_semget,
     libc::SYS_msgget,
@@ -188,6 +192,9 @@ const OF_OTHERS: &[libc::c_long] = &[
 
 const MARK: &[u32] = &[super::confined::MARK_NUMBER];
 
+/// Whoever opens a file that has a lease waits for its holder.
+const F_SETLEASE: u32 = 1024;
+
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
 
@@ -222,6 +229,11 @@ fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
             values: &[TIOCSTI, TIOCLINUX],
         },
     );
+    let lease = Verdict::RefuseValues {
+        argument: 1,
+        values: &[F_SETLEASE],
+    };
+    set(&[libc::SYS_fcntl], lease);
     // Asking for the personality, and setting the ordinary one.
     set(
         &[libc::SYS_personality],
@@ -480,6 +492,8 @@ mod tests {
         assert_eq!(ask(&sandboxed, libc::SYS_clone3, 0, 0), ENOSYS);
         assert_eq!(ask(&sandboxed, libc::SYS_ioctl, 1, TIOCSTI), EPERM);
         assert_eq!(ask(&sandboxed, libc::SYS_ioctl, 1, 0x5401), allow);
+        assert_eq!(ask(&sandboxed, libc::SYS_fcntl, 1, F_SETLEASE), EPERM);
+        assert_eq!(ask(&sandboxed, libc::SYS_fcntl, 1, 4), allow, "F_SETFL");
         assert_eq!(ask(&sandboxed, libc::SYS_personality, 0, 0x0004_0000), EPERM);
         assert_eq!(ask(&sandboxed, libc::SYS_prctl, 0, 1), EPERM);
         assert_eq!(ask(&sandboxed, libc::SYS_prctl, 0, 15), allow);

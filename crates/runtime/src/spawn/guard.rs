@@ -1,9 +1,9 @@
 //! Watches what runs use: their memory and processor time where no control group does, and that none crowds out others.
 //!
-//! One thread looks at all runs, each 5 to 20 times a second. The looks read files of the kernel, which takes its time and may
-//! wait for the very processes that are looked at; so no thread of the host's own does it. A look takes 10 us for each
-//! process; only when that finds more than half the limit are shared pages told from private ones, which takes 20 times as
-//! long. The tmpfs counts as memory, since it is.
+//! One thread looks at all runs, each 5 to 20 times a second. A look takes 10 us for each process; only when that finds more
+//! than half the limit, or address spaces in which that much could hide, are shared pages told from private ones. That takes 20
+//! times as long, and the kernel lets it wait for the very processes that are looked at. So another thread does it, and of a run
+//! that lets that one wait all that is resident counts. The tmpfs counts as memory, since it is.
 //!
 //! A run that is expensive to look at is looked at less often, so that a bomb cannot make the guard its accomplice. Who
 //! crowds out others is dealt with before all else: until then the guard itself hardly gets to run.
@@ -18,7 +18,7 @@ use super::{
 };
 use crosspoint_core::Limits;
 use rustix::{
-    fd::OwnedFd,
+    fd::{AsFd, OwnedFd},
     process::{Signal, pidfd_send_signal},
     time::{ClockId, clock_gettime},
 };
@@ -28,6 +28,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread::Builder,
     time::Duration,
@@ -41,11 +42,15 @@ const OFTEN: Duration = Duration::from_millis(50);
 /// Those whose children end unheard.
 const CLOSELY: Duration = Duration::from_millis(20);
 
+/// How long the guard waits for the exact sum of a run's memory, and when it stops to expect one.
+const AT_ONCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// After a look the run is left alone for so many times as long as the look took.
 const REST: u32 = 20;
 
-/// Ends a run and all that it started: the first process here, the others by the kernel, if it is the first one of their
-/// namespace, or by the sweeper, when the spawner has seen it end.
+/// Ends a run and all that it started: the first process and its group here, the others by the kernel, if it is the first one
+/// of their namespace, or by the spawner, when it has seen it end.
 #[derive(Debug, Clone)]
 pub(super) struct Killer {
     pub(super) pidfd: Arc<OwnedFd>,
@@ -56,6 +61,9 @@ pub(super) struct Killer {
 impl Killer {
     pub(super) fn kill(&self) {
         pidfd_send_signal(&*self.pidfd, Signal::KILL).ok();
+        if self.mark.is_some() {
+            sys::kill_group(self.pidfd.as_fd()).ok();
+        }
     }
 }
 
@@ -140,8 +148,11 @@ struct Watched {
     ledger: Ledger,
     pause: Duration,
     looked: Instant,
-    /// When shared memory may be told from private memory again.
+    /// When shared memory may be told from private memory again, and the answer that is awaited.
     exact: Instant,
+    asked: Option<(Instant, Receiver<(u64, Duration)>)>,
+    /// It has let the guard wait for one.
+    slow: bool,
     used: u64,
     seen: Arc<Seen>,
 }
@@ -279,6 +290,8 @@ impl Guards {
             pause: FIRST,
             looked: now,
             exact: now,
+            asked: None,
+            slow: false,
             used: 0,
             seen: Arc::clone(&seen),
         };
@@ -306,9 +319,7 @@ impl Guards {
     }
 
     fn run(&self) {
-        // Against a crowd it has one share among hundreds. Where the host may, it takes some more.
-        sys::be_prompt().ok();
-        rustix::process::setpriority_process(None, -10).ok();
+        be_first();
         let mut state = self.lock();
         loop {
             let now = Instant::now();
@@ -374,7 +385,7 @@ impl Watched {
         }
         self.pause = if self.ledger.forgets() {
             CLOSELY
-        } else if used > self.limits.memory / 2 {
+        } else if used > self.limits.memory / 2 || self.asked.is_some() {
             OFTEN
         } else {
             (self.pause * 2).min(SELDOM)
@@ -382,19 +393,52 @@ impl Watched {
         Some(self.pause.max(rest))
     }
 
-    /// Memory in use, in bytes; exact only if it is more than half the limit, and as of the last time that there was time
+    /// Memory in use, in bytes; exact only if it may be more than half the limit, and as of the last time that there was time
     /// to know.
     fn memory(&mut self, census: &Census, files: u64, now: Instant) -> u64 {
-        if census.resident + files <= self.limits.memory / 2 {
+        let hidden = census.mapped > self.limits.memory;
+        if census.resident + files <= self.limits.memory / 2 && !hidden {
             return census.resident + files;
         }
-        if now >= self.exact {
-            let began = own_time();
-            self.used = self.view.own_memory();
-            self.exact = now + own_time().saturating_sub(began) * REST;
+        if self.asked.is_none() && now >= self.exact {
+            self.asked = self.ask().map(|answer| (now, answer));
+            if self.asked.is_none() {
+                self.used = census.resident;
+            }
+        }
+        if let Some((since, answer)) = &self.asked {
+            let patience = AT_ONCE.saturating_sub(since.elapsed());
+            let patience = if self.slow { Duration::ZERO } else { patience };
+            let hopeless = since.elapsed() > PATIENCE || census.resident / 4 > self.limits.memory;
+            match answer.recv_timeout(patience) {
+                Ok((used, took)) => {
+                    self.used = used;
+                    self.exact = Instant::now() + took * REST;
+                    self.asked = None;
+                }
+                Err(RecvTimeoutError::Timeout) if !hopeless => self.slow = true,
+                Err(_) => self.used = census.resident,
+            }
         }
         self.used + files
     }
+
+    /// Has another thread find out what the run has in memory, and how much processor time that took.
+    fn ask(&self) -> Option<Receiver<(u64, Duration)>> {
+        let (view, (tell, answer)) = (Arc::clone(&self.view), channel());
+        let thread = Builder::new().name("crosspoint-sum".to_owned()).stack_size(128 * 1024);
+        let asked = thread.spawn(move || {
+            be_first();
+            tell.send((view.own_memory(), own_time())).ok();
+        });
+        asked.ok().map(|_| answer)
+    }
+}
+
+/// Against a crowd this thread has one share among hundreds. Where the host may, it takes some more.
+fn be_first() {
+    sys::be_prompt().ok();
+    rustix::process::setpriority_process(None, -10).ok();
 }
 
 /// Processor time of this thread.

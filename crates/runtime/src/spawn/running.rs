@@ -3,7 +3,7 @@
 use super::{
     bubblewrap::Told,
     cgroup::Group,
-    confined::{self, Marked},
+    confined,
     guard::{Guard, Guards, Killer, Verdict},
     net::Lease,
     orders::Ends,
@@ -342,10 +342,6 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.ended.is_none() && !self.lost && self.end.try_recv().is_err() {
             self.kill();
-            // Nobody waits for it any more: nothing of it may be left when its folder is removed.
-            if let Some(mark) = self.reach.killer.mark {
-                confined::kill(Marked::Run(mark));
-            }
         } else if let Some(network) = self.network.take() {
             drop(self.listener.take());
             network.give_back();

@@ -437,11 +437,39 @@ pub(super) fn hard_limit(pid: Pid, resource: u32) -> Result<u64, Errno> {
     checked(answer).map(|_| limits[1])
 }
 
+/// Takes a thread out of whatever class it has put itself into, to the usual one.
+pub(super) fn make_usual(thread: Pid) -> Result<(), Errno> {
+    // SAFETY: `sched_param` is numbers; all zero is a value of it.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    let thread = thread.as_raw_nonzero().get();
+    // SAFETY: the kernel reads the parameters of this frame.
+    let answer = unsafe { libc::sched_setscheduler(thread, libc::SCHED_OTHER, &raw const parameters) };
+    checked(c_long::from(answer)).map(drop)
+}
+
+/// Kills the group that a process leads or has led, all at once: none of it can start another one. Kernels before 6.9 refuse.
+pub(super) fn kill_group(leader: BorrowedFd<'_>) -> Result<(), Errno> {
+    const PROCESS_GROUP: c_uint = 1 << 2;
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a call on a borrowed descriptor; without further information there is nothing to read.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            leader.as_raw_fd(),
+            libc::SIGKILL,
+            none,
+            PROCESS_GROUP,
+        )
+    };
+    checked(answer).map(drop)
+}
+
 /// Whether a process has ended, reaped or not. Allocates nothing.
 pub(super) fn has_ended(pid: Pid) -> bool {
     use rustix::process::{PidfdFlags, pidfd_open};
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return true;
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(errno) => return errno == Errno::SRCH,
     };
     let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -8,7 +8,7 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Dir, Mode, OFlags, fstatfs, openat},
 };
-use std::{fs::File, io::Read, time::Duration};
+use std::{collections::HashMap, fs::File, io::Read, time::Duration};
 
 /// Where a run's processes and files are seen.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Lying {
 pub(super) struct Census {
     /// Resident memory in bytes, shared pages counted for each process that has them.
     pub(super) resident: u64,
+    /// Bytes of their address spaces.
+    pub(super) mapped: u64,
     /// Processor time of all that live, and of those that they waited for, in ticks of the clock.
     pub(super) ticks: u64,
     /// Processes.
@@ -47,6 +49,14 @@ pub(super) struct Census {
 }
 
 impl Census {
+    /// Adds the memory of a process whose first thread has ended, by the `stat` of another one.
+    fn add_memory(&mut self, stat: &str, page: u64) {
+        let mut other = Self::default();
+        other.add("0", stat, page);
+        self.resident += other.resident;
+        self.mapped += other.mapped;
+    }
+
     /// Adds what a process's `stat` says.
     fn add(&mut self, pid: &str, stat: &str, page: u64) -> Option<Used> {
         // The name stands in parentheses and may hold anything, more of them too.
@@ -58,7 +68,7 @@ impl Census {
         let (user, system) = (skip_to(10), skip_to(0));
         let waited = skip_to(0) + skip_to(0);
         let (nice, threads, start) = (skip_to(1), skip_to(0), skip_to(1));
-        let (resident, ignored) = (skip_to(1), skip_to(8));
+        let (mapped, resident, ignored) = (skip_to(0), skip_to(0), skip_to(8));
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         let used = Used {
             pid: pid.parse().ok()?,
@@ -70,6 +80,7 @@ impl Census {
         };
         self.ticks += used.own + used.waited;
         self.resident += count(resident) * page;
+        self.mapped += count(mapped);
         self.processes += 1;
         // The first thread of a process may have ended long before the others.
         if !matches!(state, "Z" | "X") || threads > 1 {
@@ -105,12 +116,17 @@ impl View {
 
     /// Looks at all processes: 10 us for each. Calls `crowd` as soon as it has found so many that want to run.
     pub(super) fn census(&self, most: u32, mut crowd: impl FnMut()) -> (Census, Vec<Used>) {
-        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let page = page_size();
         let (mut census, mut all) = (Census::default(), Vec::new());
         self.for_each(|pid, file| {
             if let Some(stat) = file("stat") {
                 let before = census.runnable;
                 all.extend(census.add(pid, &stat, page));
+                if let Some(thread) = self.survivor(pid, &stat)
+                    && let Some(stat) = file(&format!("task/{thread}/stat"))
+                {
+                    census.add_memory(&stat, page);
+                }
                 if before < most && census.runnable >= most {
                     crowd();
                 }
@@ -167,28 +183,89 @@ impl View {
         })
     }
 
-    /// Memory that its processes have of their own, in bytes, shared pages counted once: 200 us and more for each.
+    /// A thread that lives on of a process whose first one has ended: the kernel shows the memory of threads that live.
+    fn survivor(&self, pid: &str, stat: &str) -> Option<String> {
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let threads = rest.split(' ').nth(17)?.parse::<u32>().ok()?;
+        if !rest.starts_with(['Z', 'X']) || threads < 2 {
+            return None;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let all = openat(&self.processes, format!("{pid}/task"), flags, Mode::empty()).ok()?;
+        let names = Dir::read_from(&all).ok()?.flatten();
+        let mut names = names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        names.find(|name| {
+            let stat = read(all.as_fd(), &format!("{name}/stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            state.is_some_and(|rest| !rest.starts_with(['Z', 'X']))
+        })
+    }
+
+    /// Memory that its processes have of their own, in bytes, shared pages counted once: 200 us and more for each. Page tables
+    /// count, and all of a shared mapping without a file, of which pages may be held that no process has. The answer may be a
+    /// long time in coming: the kernel waits for processes that change their mappings.
     pub(super) fn own_memory(&self) -> u64 {
-        let mut own = 0;
-        self.for_each(|_, file| {
-            let Some(text) = file("smaps_rollup") else { return };
-            for line in text.lines() {
-                let part = line
-                    .strip_prefix("Pss_Anon:")
-                    .or_else(|| line.strip_prefix("Pss_Shmem:"));
-                let kib = part.and_then(|part| part.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-                own += kib.unwrap_or(0) * 1024;
+        let (mut own, mut shared, mut mappings) = (0, 0, HashMap::new());
+        self.for_each(|pid, file| {
+            let stat = file("stat").unwrap_or_default();
+            let thread = self.survivor(pid, &stat);
+            let place = thread.map_or_else(String::new, |thread| format!("task/{thread}/"));
+            let part = |name: &str| file(&format!("{place}{name}"));
+            if let Some(text) = part("smaps_rollup") {
+                own += kilobytes(&text, "Pss_Anon:");
+                shared += kilobytes(&text, "Pss_Shmem:");
+            } else {
+                // Of one that does not want to be looked at there is only this.
+                let mut census = Census::default();
+                census.add("0", &part("stat").unwrap_or_default(), page_size());
+                own += census.resident;
+            }
+            own += kilobytes(&part("status").unwrap_or_default(), "VmPTE:");
+            for line in part("maps").unwrap_or_default().lines() {
+                mappings.extend(without_file(line));
             }
         });
-        own
+        own + shared.max(mappings.values().sum())
     }
+}
+
+/// A shared mapping without a file: what it maps, and its bytes.
+fn without_file(line: &str) -> Option<((String, String), u64)> {
+    let mut words = line.split_whitespace();
+    let (range, rights, offset, _, number) = (
+        words.next()?,
+        words.next()?,
+        words.next()?,
+        words.next()?,
+        words.next()?,
+    );
+    if !rights.ends_with('s') || words.next() != Some("/dev/zero") {
+        return None;
+    }
+    let (from, to) = range.split_once('-')?;
+    let length = u64::from_str_radix(to, 16)
+        .ok()?
+        .saturating_sub(u64::from_str_radix(from, 16).ok()?);
+    Some(((number.to_owned(), offset.to_owned()), length))
+}
+
+/// What a line of this name says, in bytes.
+fn kilobytes(text: &str, name: &str) -> u64 {
+    let number = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = number.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    number.unwrap_or(0) * 1024
+}
+
+fn page_size() -> u64 {
+    u64::try_from(rustix::param::page_size()).unwrap_or(4096)
 }
 
 fn read(folder: BorrowedFd<'_>, name: &str) -> Option<String> {
     let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut text = String::new();
-    File::from(file).read_to_string(&mut text).ok()?;
-    Some(text)
+    let mut text = Vec::new();
+    File::from(file).read_to_end(&mut text).ok()?;
+    // A process may have any bytes for its name.
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]
@@ -208,6 +285,7 @@ mod tests {
             .collect();
         let expected = Census {
             resident: 30 * 4096,
+            mapped: 2900,
             ticks: 71,
             processes: 3,
             runnable: 1,

@@ -5,7 +5,7 @@ mod work;
 
 use super::{
     cgroup::Group,
-    confined::{self, Marked},
+    confined,
     desk::Desk,
     hogs::Hogs,
     ids::Id,
@@ -64,7 +64,7 @@ pub(super) struct Started {
 #[derive(Debug)]
 pub(super) struct Over {
     pub(super) reaped: Reaped,
-    /// Its user's, let go of where that may take its time.
+    /// Its user's, let go of by the host: the spawner should hold no lock that it need not.
     #[expect(dead_code, reason = "held for its `Drop`")]
     id: Option<Id>,
 }
@@ -144,7 +144,7 @@ impl Spawner {
         }
         let marks = self.marks.load(Ordering::Acquire);
         if marks != 0 {
-            confined::kill(Marked::Spawner(marks));
+            confined::kill_all(marks);
         }
         // Nobody hears of an end before all of it is dead.
         drop(work);

@@ -4,7 +4,7 @@ use super::{GONE, Over, Request, Spawner, Started, Unwatched};
 use crate::spawn::{
     cgroup::Group,
     child::{self, Brief},
-    confined::{self, Marked},
+    confined,
     desk::Asleep,
     filter::Kind,
     hogs::Hogs,
@@ -12,7 +12,7 @@ use crate::spawn::{
     orders::{Orders, high},
     ready::Ready,
     step::{Step, Trouble, step},
-    sweeper::{Sweeper, Swept},
+    sweeper::Sweeper,
     sys::{self, Reaped, Stack},
     task::{die_with_parent, move_into},
 };
@@ -37,7 +37,7 @@ use rustix::{
     },
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::{CString, c_char, c_int},
     mem::MaybeUninit,
     sync::{Arc, OnceLock, atomic::Ordering},
@@ -72,9 +72,8 @@ pub(super) struct Work {
     ends: OwnedFd,
     dumpable: DumpableBehavior,
     running: HashMap<u64, Running>,
-    /// Runs that have ended and left processes behind, which the sweeper kills.
+    /// Runs without a namespace whose first process has ended: over when none of their processes is a child of this task.
     ending: HashMap<u64, (Running, Option<Reaped>)>,
-    swept: Arc<Swept>,
     next: u64,
     asleep: Asleep,
     gone: watch::Receiver<bool>,
@@ -95,6 +94,13 @@ fn hosts_mark() -> Result<DumpableBehavior, Errno> {
 
 const WAKE: u64 = 0;
 const LOOK_AROUND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// Who was killed may take its time to die.
+const LOOK_AGAIN: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 2_000_000,
+};
+/// So many looks at once at children that become more while they are killed.
+const ROUNDS: usize = 64;
 
 impl Work {
     pub(super) fn new(ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>, spawner: &Spawner) -> Result<Self, Trouble> {
@@ -124,10 +130,6 @@ impl Work {
             dumpable: step(Step::Identity, hosts_mark())?,
             running: HashMap::new(),
             ending: HashMap::new(),
-            swept: Arc::new(Swept::new(step(
-                Step::Pipes,
-                rustix::io::fcntl_dupfd_cloexec(&spawner.wake, 0),
-            )?)),
             next: WAKE,
             asleep: spawner.desk.asleep.clone(),
             gone: spawner.gone.subscribe(),
@@ -154,10 +156,15 @@ impl Work {
             };
         }
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        let mut closing = false;
         loop {
             events.clear();
             // What was adopted ends unseen.
-            let patience = (self.ready.is_none() && !self.running.is_empty()).then_some(LOOK_AROUND);
+            let patience = match self.ready {
+                None if !self.ending.is_empty() => Some(LOOK_AGAIN),
+                None if !self.running.is_empty() || closing => Some(LOOK_AROUND),
+                _ => None,
+            };
             let waited = self
                 .asleep
                 .during(|| epoll::wait(&self.ends, spare_capacity(&mut events), patience.as_ref()));
@@ -174,19 +181,19 @@ impl Work {
                 match event.data.u64() {
                     WAKE => {
                         rustix::io::read(&spawner.wake, &mut [0_u8; 8]).ok();
-                        self.tell_swept();
                     }
                     run => self.ended(run),
                 }
             }
-            if events.is_empty() && self.ready.is_none() {
-                self.reap_adopted();
+            if self.ready.is_none() && (events.is_empty() || !self.ending.is_empty()) {
+                self.sweep(events.is_empty());
             }
             // One at a time, so that nobody's end waits for everybody's start.
             let (request, closed, more) = {
                 let mut queue = spawner.lock();
                 (queue.requests.pop_front(), queue.closed, !queue.requests.is_empty())
             };
+            closing = closed;
             if more {
                 spawner.wake();
             }
@@ -201,7 +208,9 @@ impl Work {
                     // If nobody wants it any more, that kills it. Its end is awaited as any other's.
                     drop(reply.send(started));
                 }
-                None if closed && self.running.is_empty() && self.ending.is_empty() => return GONE,
+                None if closed && self.running.is_empty() && self.ending.is_empty() && !self.reap_adopted() => {
+                    return GONE;
+                }
                 None => {}
             }
         }
@@ -215,22 +224,25 @@ impl Work {
         self.finish(run, running, reaped.ok());
     }
 
-    /// Says that a run is over when all of it is: those that lost their parents are children of this task now.
+    /// Says that a run is over when all of it is.
     fn finish(&mut self, run: u64, running: Running, reaped: Option<Reaped>) {
         epoll::delete(&self.ends, &*running.pidfd).ok();
-        let left = running.mark.filter(|_| self.has_adopted());
-        let Some(mark) = left else {
-            return self.tell(running, reaped);
-        };
-        // With a crowd that takes its time, in which others are to start.
-        self.ending.insert(run, (running, reaped));
-        if !self.sweeper.kill(mark, run, &self.swept) {
-            confined::kill(Marked::Run(mark));
-            self.swept.add(run);
+        if running.mark.is_some() {
+            sys::kill_group(running.pidfd.as_fd()).ok();
+            self.ending.insert(run, (running, reaped));
+        } else {
+            self.tell(running, reaped);
         }
     }
 
     fn tell(&self, running: Running, reaped: Option<Reaped>) {
+        // Descriptors that a run has sent to itself go when the kernel next looks for such: when a socket is closed.
+        drop(socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        ));
         drop(running.group);
         if let Some(reaped) = reaped {
             let id = running.id;
@@ -241,24 +253,38 @@ impl Work {
         }
     }
 
-    /// The ends of those of which nobody is left now.
-    fn tell_swept(&mut self) {
-        for run in self.swept.take() {
-            self.reap_adopted();
-            if let Some((running, reaped)) = self.ending.remove(&run) {
-                self.tell(running, reaped);
+    /// Kills what runs without namespaces have left behind, and tells the ends of those of which nothing is left.
+    ///
+    /// A look at all processes of the machine would miss one that is born behind it of one that dies before it. Those that
+    /// lost their parents are children of this task; whoever else lives of a run has such a one for an ancestor, and is adopted
+    /// when that is dead. So a run is over when no child of this task carries its mark, and only then. A chain of processes,
+    /// of which each starts the next and ends, is met in some look; it is looked for as fast as it goes on.
+    fn sweep(&mut self, patiently: bool) {
+        let mut struck = HashSet::new();
+        for _ in 0..ROUNDS {
+            let (mut left, mut more) = (HashSet::new(), false);
+            if self.reap_adopted() {
+                // The newest last: of a chain all others are dead.
+                for child in confined::children(confined::marks()).into_iter().rev() {
+                    let Some(run) = confined::run_of(child) else { continue };
+                    if self.running.contains_key(&run) {
+                        continue;
+                    }
+                    confined::strike(child, patiently);
+                    more |= struck.insert(child);
+                    left.insert(run);
+                }
+            }
+            let over: Vec<_> = self.ending.keys().filter(|run| !left.contains(run)).copied().collect();
+            for run in over {
+                if let Some((running, reaped)) = self.ending.remove(&run) {
+                    self.tell(running, reaped);
+                }
+            }
+            if !more {
+                return;
             }
         }
-    }
-
-    /// Whether there are other children than the runs that are known.
-    fn has_adopted(&mut self) -> bool {
-        if !self.reap_adopted() {
-            return false;
-        }
-        let children = std::fs::read_to_string("/proc/thread-self/children");
-        let children = children.map_or(usize::MAX, |list| list.split_whitespace().count());
-        children > self.running.len()
     }
 
     /// Answers whether children are left.

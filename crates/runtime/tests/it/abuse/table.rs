@@ -289,11 +289,19 @@ so that they do not wait for the kernel's clock to make room elsewhere: without 
 processors is three times as long as in quiet. A helper process of the host's that somebody kills is replaced: its runs end with
 an error that is tried again, none at a lower level.
 
-Two things that the tables do not say. The kernel forgets the processor time of children that nobody waits for. What they were seen
+Some things that the tables do not say. The kernel forgets the processor time of children that nobody waits for. What they were seen
 to use, 5 to 50 times a second, is remembered, and of a script that ignores the end of its children (`SIGCHLD`) an estimate is
 added for those that were never seen. Whoever has them forgotten in another way (`SA_NOCLDWAIT`) uses unseen what those use that
 live for less than a look; the deadline holds, and crowds step back. And root without `CAP_SYS_NICE`, as in most containers, cannot
 make the crowd of a `confined` run step back.
+
+Without a control group memory is what the kernel shows of each process, with its page tables and with all that it maps in shared
+mappings without a file, whether or not there are pages in them. What the kernel keeps for a run besides (buffers of sockets and
+pipes, locks, watches) is bounded by the numbers of open files and processes only; `vmsplice`, which would keep whole huge pages
+there, and `io_setup`, of which the machine has one number for all, are refused, as are leases on files (`F_SETLEASE`), which let
+others wait. Where the host is an ordinary user, runs share its number of `inotify` instances. Who is killed dies on the share of
+the processors that it has: a `sandboxed` run that has given itself the least of it and competes with other runs of its own may
+take seconds to be gone, in which nobody else waits for it.
 
 ## Through bubblewrap
 

@@ -58,6 +58,30 @@ async fn a_kill_takes_the_whole_tree() {
     }
 }
 
+/// Of a chain of processes, each of which starts the next one and ends, a look at all processes may see none.
+#[tokio::test]
+async fn a_chain_of_processes_ends_with_its_run() {
+    if !has("perl") {
+        return;
+    }
+    let subreaper = libc::SYS_prctl;
+    for level in LEVELS {
+        for _ in 0..6 {
+            let mark = unusual();
+            // The first process adopts the links and forgets them; the chain goes on past its end, and then stays.
+            let script = format!(
+                "syscall({subreaper}, 36, 1, 0, 0, 0); $SIG{{CHLD}} = 'IGNORE'; if (!fork) {{ for (1..1500) {{ my $p = fork; \
+                 next if !defined $p; exit if $p }} close STDOUT; close STDERR; sleep 600 }} select undef, undef, undef, 0.2"
+            );
+            let mut job = perl(&script);
+            job.args.push(mark.clone().into());
+            let told = confined::run_at(level, job).await;
+            assert!(told.ended.status.success(), "{level}: {told:?}");
+            assert_eq!(processes_with(&mark), 0, "{level}");
+        }
+    }
+}
+
 /// Whoever starts a run may give up just when it has begun: nobody is there to watch it then.
 #[tokio::test]
 async fn a_start_that_is_given_up_too_late_is_a_killed_run() {

@@ -84,6 +84,46 @@ async fn memory_of_all_processes_together_ends_the_run() {
     assert!(told.ended.peak_memory >= 48 << 20, "{told:?}");
 }
 
+/// Memory that the kernel's sums of a process do not show.
+#[tokio::test]
+async fn memory_that_hides_is_found() {
+    if !has("python3") {
+        return;
+    }
+    let start = "import ctypes, mmap, os, threading, time; libc = ctypes.CDLL(None)\n";
+    let hold = "def hold():\n  global b\n  b = b'x' * (24 << 20); time.sleep(20)\n";
+    let crowd = |each: &str| {
+        format!("{start}{hold}for _ in range(8):\n  if os.fork() == 0:\n    {each}\n    hold()\ntime.sleep(20)")
+    };
+    let ways = [
+        // A name that is no text; a process that does not want to be looked at; one whose first thread is dead.
+        crowd("libc.prctl(15, b'\\xff\\xfe', 0, 0, 0)"),
+        crowd("libc.prctl(4, 0, 0, 0, 0)"),
+        crowd(&format!(
+            "threading.Thread(target=hold).start(); time.sleep(0.1); libc.syscall({}, 0)",
+            libc::SYS_exit
+        )),
+        // Pages that no process has, but what they all could map.
+        format!(
+            "{start}m = mmap.mmap(-1, 160 << 20)\nfor at in range(0, 160 << 20, 1 << 20):\n  m[at:at + (1 << 20)] = bytes(1 << 20)\n  \
+             m.madvise(mmap.MADV_DONTNEED, at, 1 << 20)\ntime.sleep(20)"
+        ),
+        // Page tables: of 2 MiB one page each, and none of them a page of its own.
+        format!(
+            "{start}m = mmap.mmap(-1, 64 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)\n\
+             m.madvise(15)\nfor at in range(0, 64 << 30, 2 << 20): m[at]\ntime.sleep(20)"
+        ),
+    ];
+    for level in [SANDBOXED, CONFINED] {
+        for way in &ways {
+            let mut job = program("/usr/bin/env", &["python3", "-c", way]);
+            job.limits.memory = 96 << 20;
+            let told = confined::run_at(level, job).await;
+            assert_eq!(told.ended.cause, Cause::OutOfMemory, "{level} {way}: {told:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn processor_time_is_counted_and_ends() {
     let mut job = shell("while :; do :; done");
