@@ -339,7 +339,11 @@ impl Inner {
 
     async fn sandboxed(&self) -> std::result::Result<Arc<Sandboxed>, Trouble> {
         let make = || async {
-            let (options, visible, ids) = (self.options.clone(), self.visible.clone(), self.ids().await?);
+            let (options, visible, ids) = (
+                self.options.clone(),
+                self.visible.clone().beside_own(),
+                self.ids().await?,
+            );
             let hogs = self.hogs.clone();
             blocking(move || Sandboxed::make(&options, visible, ids, &hogs)).await
         };
@@ -348,7 +352,11 @@ impl Inner {
 
     async fn bubblewrap(&self, program: &std::path::Path) -> std::result::Result<Arc<Bubblewrap>, Trouble> {
         let make = || async {
-            let (options, visible, ids) = (self.options.clone(), self.visible.clone(), self.ids().await?);
+            let (options, visible, ids) = (
+                self.options.clone(),
+                self.visible.clone().beside_own(),
+                self.ids().await?,
+            );
             let hogs = self.hogs.clone();
             let program = program.to_owned();
             blocking(move || Bubblewrap::make(&program, &options, visible, ids, &hogs)).await

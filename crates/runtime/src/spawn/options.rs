@@ -51,7 +51,8 @@ impl SandboxOptions {
     }
 
     /// Folders that scripts may read besides the system's own (`/usr`, and what of `/etc` programs need), such as
-    /// interpreters in `/opt`. They lie at the same paths inside.
+    /// interpreters in `/opt`. They lie at the same paths inside. What lies below `/tmp`, `/var/tmp` or another folder that a
+    /// sandboxed run has for itself can be shown at `confined` only; a warning says so.
     ///
     /// By default those that the programs of `PATH` lie in. Of a home folder only folders named `bin` with the `lib`
     /// beside them, and the folders of known version managers, are shown; never the home folder itself.

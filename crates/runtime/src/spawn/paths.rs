@@ -61,6 +61,9 @@ const MANAGERS: &[&str] = &[
     "mambaforge",
 ];
 
+/// What a sandboxed run has for itself.
+const OWN: &[&str] = &["/tmp", "/var/tmp", "/dev", "/proc", "/w", "/app", "/layer"];
+
 /// What is shown, at the same paths as on the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Visible {
@@ -107,6 +110,20 @@ impl Visible {
             self.links.retain(|(at, _)| !at.starts_with(path));
             self.trees.insert(path.to_owned());
         }
+    }
+
+    /// What of it a sandboxed run can be shown.
+    pub(super) fn beside_own(mut self) -> Self {
+        let free = |path: &Path| {
+            let own = OWN.iter().find(|own| path.starts_with(own));
+            if let Some(own) = own {
+                tracing::warn!(path = %path.display(), own, "sandboxed runs have a folder of their own there: this one is not shown");
+            }
+            own.is_none()
+        };
+        self.trees.retain(|tree| free(tree));
+        self.links.retain(|(at, _)| free(at));
+        self
     }
 
     pub(super) fn covers(&self, path: &Path) -> bool {

@@ -114,3 +114,13 @@ async fn streams_are_pipes() {
     let told = finish(&mut child).await;
     assert_eq!((&*told.out, &*told.err, &*messages), ("hello", "oops\n", "note\n"));
 }
+
+/// Somebody's `PATH` may lead there.
+#[tokio::test]
+async fn a_folder_where_a_run_has_its_own_is_left_out_and_stops_nothing() {
+    let theirs = tempfile::tempdir_in("/tmp").unwrap();
+    fs::write(theirs.path().join("x"), "x").unwrap();
+    let sandbox = Sandbox::new(SandboxOptions::new().read_only([theirs.path()]));
+    let script = format!("ls {} 2>/dev/null; echo fine", theirs.path().display());
+    assert_eq!(run(&sandbox, SANDBOXED, shell(&script)).await.out, "fine\n");
+}
