@@ -17,7 +17,7 @@ use rustix::{
     fs::{Mode, OFlags, RawDir, open, openat},
     io::Errno,
     process::{Pid, Signal, kill_process, setpriority_process},
-    thread::{sched_getaffinity, sched_setaffinity},
+    thread::{Timespec, nanosleep, sched_getaffinity, sched_setaffinity},
 };
 use std::{
     ffi::CStr,
@@ -180,14 +180,24 @@ extern "C" fn host_died(_: i32) {
     let own = rustix::process::getpid();
     let mark = sys::hard_limit(own, MARK_NUMBER).unwrap_or(0);
     kill_all(mark & !RUN);
-    // Whoever lives nevertheless is adopted when its parent is dead.
-    while let Ok(reaped) = sys::reap_any() {
-        if reaped.is_none() {
-            for_each_child(|child| {
-                kill_process(child, Signal::KILL).ok();
-            })
-            .ok();
-            rustix::thread::sched_yield();
+    // Whoever lives nevertheless is adopted when its parent is dead. One that cannot die is left to the machine.
+    let pause = Timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000,
+    };
+    for _ in 0..5_000 {
+        match sys::reap_any() {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let struck = for_each_child(|child| {
+                    kill_process(child, Signal::KILL).ok();
+                });
+                if struck.is_err() {
+                    break;
+                }
+                drop(nanosleep(&pause));
+            }
+            Err(_) => break,
         }
     }
     sys::end();
@@ -301,14 +311,14 @@ pub(super) fn kill_all(marks: u64) {
     }
 }
 
-/// The run of this task, a spawner, whose mark a child of it carries.
-pub(super) fn run_of(child: Pid) -> Option<u64> {
+/// The run of this task, a spawner, whose mark a child of it carries; an error if that cannot be seen now.
+pub(super) fn run_of(child: Pid) -> Result<Option<u64>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mark = match sys::hard_limit(child, MARK_NUMBER) {
-        Ok(mark) => Some(mark),
-        Err(_) => mark_of(child, open(c"/proc", flags, Mode::empty()).ok()?.as_fd()),
+        Ok(mark) => mark,
+        Err(_) => mark_of(child, open(c"/proc", flags, Mode::empty())?.as_fd()).ok_or(Errno::AGAIN)?,
     };
-    mark.filter(|mark| mark & !RUN == marks()).map(|mark| mark & RUN)
+    Ok((mark & !RUN == marks()).then_some(mark & RUN))
 }
 
 /// Kills a process. One that takes its time to die may have seen to it that it gets none: `patiently`, it gets some.
@@ -323,14 +333,15 @@ pub(super) fn strike(process: Pid, patiently: bool) {
     }
 }
 
-/// The children of this task, a spawner, the newest last.
-pub(super) fn children(marks: u64) -> Vec<Pid> {
+/// The children of this task, a spawner, the newest last; an error if they cannot be seen now.
+pub(super) fn children() -> Result<Vec<Pid>, Errno> {
     let mut children = Vec::new();
-    if for_each_child(|pid| children.push(pid)).is_err() {
+    match for_each_child(|pid| children.push(pid)) {
         // A kernel that does not list them.
-        for_each(Marked::Spawner(marks), |pid| children.push(pid)).ok();
+        Err(Errno::NOENT) => for_each(Marked::Spawner(marks()), |pid| children.push(pid))?,
+        listed => listed?,
     }
-    children
+    Ok(children)
 }
 
 /// Calls `each` for every child of this task. Allocates nothing.

@@ -148,7 +148,7 @@ pub(super) fn for_each_thread(run: &Killer, mut each: impl FnMut(Pid)) {
 }
 
 /// Its first process, by its number on the host.
-fn first(run: &Killer) -> Option<i32> {
+pub(super) fn first(run: &Killer) -> Option<i32> {
     let about = read_to_string(format!("/proc/self/fdinfo/{}", run.pidfd.as_raw_fd())).ok()?;
     let number = about.lines().find_map(|line| line.strip_prefix("Pid:"))?;
     number.trim().parse().ok().filter(|pid| *pid > 0)

@@ -138,10 +138,6 @@ const REFUSED: &[libc::c_long] = &[
     // memory that neither the limits nor the size of the tmpfs count
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
-    libc::SYS_vmsplice,
-    // what the machine has a number of for all
-    libc::SYS_io_setup,
-    libc::SYS_io_submit,
     libc::SYS_shmget,
     libc::SYS_semget,
     libc::SYS_msgget,
@@ -170,6 +166,10 @@ const REFUSED_HERE: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[libc::c_long] = &[];
 
+/// As if the kernel did not know of them, so that programs do without: whole huge pages in pipes, which nobody counts, and
+/// what the machine has one number of for all.
+const UNKNOWN: &[libc::c_long] = &[libc::SYS_vmsplice, libc::SYS_io_setup, libc::SYS_io_submit];
+
 /// Nobody calls these by mistake.
 const KILLED: &[libc::c_long] = &[
     libc::SYS_kexec_load,
@@ -192,8 +192,9 @@ const OF_OTHERS: &[libc::c_long] = &[
 
 const MARK: &[u32] = &[super::confined::MARK_NUMBER];
 
-/// Whoever opens a file that has a lease waits for its holder.
+/// Whoever opens a file that has a lease waits for its holder; the second is for folders, since Linux 6.19.
 const F_SETLEASE: u32 = 1024;
+const F_SETDELEG: u32 = 1040;
 
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
@@ -215,6 +216,7 @@ fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
     set(KILLED, Verdict::Kill);
     // Not EPERM: libc starts its threads by `clone3` and falls back to `clone` only if that does not exist.
     set(&[libc::SYS_clone3], Verdict::Refuse(libc::ENOSYS));
+    set(UNKNOWN, Verdict::Refuse(libc::ENOSYS));
     set(
         &[libc::SYS_clone],
         Verdict::RefuseBits {
@@ -231,7 +233,7 @@ fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
     );
     let lease = Verdict::RefuseValues {
         argument: 1,
-        values: &[F_SETLEASE],
+        values: &[F_SETLEASE, F_SETDELEG],
     };
     set(&[libc::SYS_fcntl], lease);
     // Asking for the personality, and setting the ordinary one.

@@ -3,13 +3,14 @@
 //! One thread looks at all runs, each 5 to 20 times a second. A look takes 10 us for each process; only when that finds more
 //! than half the limit, or address spaces in which that much could hide, are shared pages told from private ones. That takes 20
 //! times as long, and the kernel lets it wait for the very processes that are looked at. So another thread does it, and of a run
-//! that lets that one wait all that is resident counts. The tmpfs counts as memory, since it is.
+//! that lets that one wait shared pages count for each process that has them. The tmpfs counts as memory, since it is.
 //!
 //! A run that is expensive to look at is looked at less often, so that a bomb cannot make the guard its accomplice. Who
 //! crowds out others is dealt with before all else: until then the guard itself hardly gets to run.
 
 use super::{
-    fair::{CROWD, Fairness},
+    confined::{self, Marked},
+    fair::{self, CROWD, Fairness},
     hogs::Hogs,
     ledger::{Ledger, ticks},
     orders::inodes,
@@ -19,7 +20,7 @@ use super::{
 use crosspoint_core::Limits;
 use rustix::{
     fd::{AsFd, OwnedFd},
-    process::{Signal, pidfd_send_signal},
+    process::{Pid, Signal, pidfd_send_signal},
     time::{ClockId, clock_gettime},
 };
 use std::{
@@ -49,8 +50,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// After a look the run is left alone for so many times as long as the look took.
 const REST: u32 = 20;
 
-/// Ends a run and all that it started: the first process and its group here, the others by the kernel, if it is the first one
-/// of their namespace, or by the spawner, when it has seen it end.
+/// Ends a run and all that it started: the first process and who is found beside it here, the others by the kernel, if it is
+/// the first one of their namespace, or by the spawner, when it has seen it end.
 #[derive(Debug, Clone)]
 pub(super) struct Killer {
     pub(super) pidfd: Arc<OwnedFd>,
@@ -61,8 +62,13 @@ pub(super) struct Killer {
 impl Killer {
     pub(super) fn kill(&self) {
         pidfd_send_signal(&*self.pidfd, Signal::KILL).ok();
-        if self.mark.is_some() {
+        if let Some(mark) = self.mark {
             sys::kill_group(self.pidfd.as_fd()).ok();
+            // One look; who is not found ends with the first process, which must not be kept from dying by the others.
+            confined::for_each(Marked::Run(mark), |pid| confined::strike(pid, false)).ok();
+            if let Some(first) = fair::first(self).and_then(Pid::from_raw) {
+                confined::strike(first, true);
+            }
         }
     }
 }
@@ -358,6 +364,10 @@ impl Watched {
         let since = now.saturating_duration_since(self.looked);
         self.looked = now;
         let (census, all) = self.view.census(CROWD, || self.fairness.crowded());
+        // What it has used is told with its end, and is not forgotten.
+        if sys::has_ended_by(self.killer.pidfd.as_fd()) {
+            return None;
+        }
         self.ledger.enter(all, since, |pid| self.view.share(pid));
         let processor = ticks(census.ticks) + self.ledger.forgotten();
         self.seen
@@ -396,28 +406,32 @@ impl Watched {
     /// Memory in use, in bytes; exact only if it may be more than half the limit, and as of the last time that there was time
     /// to know.
     fn memory(&mut self, census: &Census, files: u64, now: Instant) -> u64 {
-        let hidden = census.mapped > self.limits.memory;
-        if census.resident + files <= self.limits.memory / 2 && !hidden {
+        let near = census.resident + files > self.limits.memory / 2;
+        if !near && census.mapped <= self.limits.memory {
             return census.resident + files;
         }
         if self.asked.is_none() && now >= self.exact {
-            self.asked = self.ask().map(|answer| (now, answer));
-            if self.asked.is_none() {
-                self.used = census.resident;
+            match self.ask() {
+                Some(answer) => self.asked = Some((now, answer)),
+                None => self.used = self.view.about(),
             }
         }
         if let Some((since, answer)) = &self.asked {
             let patience = AT_ONCE.saturating_sub(since.elapsed());
-            let patience = if self.slow { Duration::ZERO } else { patience };
-            let hopeless = since.elapsed() > PATIENCE || census.resident / 4 > self.limits.memory;
+            let patience = if self.slow || !near { Duration::ZERO } else { patience };
             match answer.recv_timeout(patience) {
                 Ok((used, took)) => {
-                    self.used = used;
-                    self.exact = Instant::now() + took * REST;
+                    let rest = if near { took * REST } else { SELDOM.max(took * REST) };
+                    (self.used, self.exact) = (used, Instant::now() + rest);
+                    self.slow = since.elapsed() > SELDOM;
                     self.asked = None;
                 }
-                Err(RecvTimeoutError::Timeout) if !hopeless => self.slow = true,
-                Err(_) => self.used = census.resident,
+                Err(RecvTimeoutError::Timeout) if since.elapsed() < PATIENCE => self.slow |= near,
+                Err(RecvTimeoutError::Timeout) => self.used = self.view.about(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.used = self.view.about();
+                    self.asked = None;
+                }
             }
         }
         self.used + files

@@ -6,11 +6,11 @@
 //! nobody's children have become more expensive since.
 //!
 //! Children that live for less than a look are not seen at all. A program that ignores their ends is looked at more often,
-//! and for those that are new and run at a look, it pays as if there had been such ones since the look before, as far as
-//! the processors were free for them: what is seen at any one moment is the mean of what there was.
+//! and for those that are new and run at a look, and are gone by the next, it pays as if there had been such ones since the look
+//! before, as far as the processors were free for them: what is seen at any one moment is the mean of what there was.
 
 use super::sys;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 /// What is known of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +36,9 @@ pub(super) struct Ledger {
     spare: u64,
     /// Ticks that were forgotten.
     lost: u64,
-    /// An estimate of what was not seen at all.
+    /// An estimate of what was not seen at all, and what would be added for those of the last look that are gone by the next.
     unseen: Duration,
+    charges: HashMap<(i32, u64), Duration>,
     forgets: bool,
 }
 
@@ -59,11 +60,14 @@ impl Ledger {
                 None => new.push(*one),
             }
         }
-        let vanished = self
-            .last
-            .iter()
-            .filter(|old| now.binary_search_by_key(&old.key(), Used::key).is_err());
-        let vanished: u64 = vanished.map(|old| old.own + old.waited).sum();
+        let mut vanished = 0;
+        for old in &self.last {
+            if now.binary_search_by_key(&old.key(), Used::key).is_err() {
+                vanished += old.own + old.waited;
+                self.unseen += self.charges.remove(&old.key()).unwrap_or_default();
+            }
+        }
+        self.charges.clear();
         let late = self.owed.min(paid);
         self.lost += self.owed - late;
         let due = vanished.saturating_sub(self.spare);
@@ -81,7 +85,8 @@ impl Ledger {
             if let Some((ran, waited)) = share(one.pid) {
                 let free = ran.as_secs_f64() / (ran + waited).as_secs_f64().max(1e-9);
                 // What it has used itself will be counted as any other's.
-                self.unseen += since.mul_f64(free.min(1.0)).saturating_sub(ran);
+                let charge = since.mul_f64(free.min(1.0)).saturating_sub(ran);
+                self.charges.insert(one.key(), charge);
             }
         }
     }
@@ -195,7 +200,7 @@ mod tests {
             ..PARENT
         };
         let share = |_| Some((Duration::from_millis(3), Duration::from_millis(1)));
-        for pid in 2..12 {
+        for pid in 2..13 {
             let short = Used {
                 runs: true,
                 ..child(pid, 0)
@@ -206,7 +211,7 @@ mod tests {
             };
             ledger.enter(vec![parent, short, sleeps], Duration::from_millis(20), share);
         }
-        // Three quarters of the time, less what each is seen to have used itself.
+        // Three quarters of the time, less what each is seen to have used itself. The last one may live on.
         assert_eq!(ledger.forgotten(), Duration::from_millis(10 * (15 - 3)));
     }
 }

@@ -62,7 +62,7 @@ const MANAGERS: &[&str] = &[
 ];
 
 /// What a sandboxed run has for itself.
-const OWN: &[&str] = &["/tmp", "/var/tmp", "/dev", "/proc", "/w", "/app", "/layer"];
+const OWN: &[&str] = &["/tmp", "/var/tmp", "/dev", "/proc", "/w"];
 
 /// What is shown, at the same paths as on the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

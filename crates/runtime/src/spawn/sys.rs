@@ -471,7 +471,15 @@ pub(super) fn has_ended(pid: Pid) -> bool {
         Ok(pidfd) => pidfd,
         Err(errno) => return errno == Errno::SRCH,
     };
-    let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    has_ended_by(pidfd.as_fd())
+}
+
+/// Whether the process of a descriptor has ended. Allocates nothing.
+pub(super) fn has_ended_by(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+        pidfd,
+        rustix::event::PollFlags::IN,
+    )];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
 }

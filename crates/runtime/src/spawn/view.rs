@@ -8,7 +8,12 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Dir, Mode, OFlags, fstatfs, openat},
 };
-use std::{collections::HashMap, fs::File, io::Read, time::Duration};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    time::Duration,
+};
 
 /// Where a run's processes and files are seen.
 #[derive(Debug)]
@@ -53,8 +58,8 @@ impl Census {
     fn add_memory(&mut self, stat: &str, page: u64) {
         let mut other = Self::default();
         other.add("0", stat, page);
-        self.resident += other.resident;
-        self.mapped += other.mapped;
+        self.resident = self.resident.saturating_add(other.resident);
+        self.mapped = self.mapped.saturating_add(other.mapped);
     }
 
     /// Adds what a process's `stat` says.
@@ -79,8 +84,8 @@ impl Census {
             forgets: ignored >> (libc::SIGCHLD - 1) & 1 == 1,
         };
         self.ticks += used.own + used.waited;
-        self.resident += count(resident) * page;
-        self.mapped += count(mapped);
+        self.resident = self.resident.saturating_add(count(resident) * page);
+        self.mapped = self.mapped.saturating_add(count(mapped));
         self.processes += 1;
         // The first thread of a process may have ended long before the others.
         if !matches!(state, "Z" | "X") || threads > 1 {
@@ -205,32 +210,89 @@ impl View {
     /// count, and all of a shared mapping without a file, of which pages may be held that no process has. The answer may be a
     /// long time in coming: the kernel waits for processes that change their mappings.
     pub(super) fn own_memory(&self) -> u64 {
-        let (mut own, mut shared, mut mappings) = (0, 0, HashMap::new());
+        let (mut own, mut shared, mut mappings) = (0, 0, Mappings::default());
         self.for_each(|pid, file| {
-            let stat = file("stat").unwrap_or_default();
-            let thread = self.survivor(pid, &stat);
-            let place = thread.map_or_else(String::new, |thread| format!("task/{thread}/"));
+            let place = self.place(pid, &file("stat").unwrap_or_default());
             let part = |name: &str| file(&format!("{place}{name}"));
+            let status = part("status").unwrap_or_default();
             if let Some(text) = part("smaps_rollup") {
                 own += kilobytes(&text, "Pss_Anon:");
                 shared += kilobytes(&text, "Pss_Shmem:");
             } else {
                 // Of one that does not want to be looked at there is only this.
-                let mut census = Census::default();
-                census.add("0", &part("stat").unwrap_or_default(), page_size());
-                own += census.resident;
+                own += kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssShmem:");
             }
-            own += kilobytes(&part("status").unwrap_or_default(), "VmPTE:");
-            for line in part("maps").unwrap_or_default().lines() {
-                mappings.extend(without_file(line));
+            own += kilobytes(&status, "VmPTE:");
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            if let Ok(maps) = openat(&self.processes, format!("{pid}/{place}maps"), flags, Mode::empty()) {
+                mappings.read(BufReader::new(File::from(maps))).ok();
             }
         });
-        own + shared.max(mappings.values().sum())
+        own + shared.max(mappings.bytes())
+    }
+
+    /// Memory that its processes have of their own, in bytes, shared pages counted for each that has them. Waits for nobody.
+    pub(super) fn about(&self) -> u64 {
+        let mut own = 0;
+        self.for_each(|pid, file| {
+            let place = self.place(pid, &file("stat").unwrap_or_default());
+            let status = file(&format!("{place}status")).unwrap_or_default();
+            own += kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssShmem:") + kilobytes(&status, "VmPTE:");
+        });
+        own
+    }
+
+    /// Below a process's folder, where its memory is shown.
+    fn place(&self, pid: &str, stat: &str) -> String {
+        let thread = self.survivor(pid, stat);
+        thread.map_or_else(String::new, |thread| format!("task/{thread}/"))
+    }
+}
+
+/// Shared mappings without a file.
+#[derive(Debug, Default)]
+struct Mappings {
+    /// By what they map, number and offset, the longest: processes that were forked share them.
+    known: HashMap<(u64, u64), u64>,
+    /// Bytes of those that are too many to be told apart.
+    more: u64,
+}
+
+impl Mappings {
+    const MOST: usize = 4096;
+
+    /// Reads the mappings of a process. Of a line, which may end in a name of any length, only the beginning is kept.
+    fn read(&mut self, mut maps: impl BufRead) -> std::io::Result<()> {
+        let mut line = Vec::with_capacity(128);
+        loop {
+            line.clear();
+            (&mut maps).take(128).read_until(b'\n', &mut line)?;
+            if line.is_empty() {
+                return Ok(());
+            }
+            if line.last() != Some(&b'\n') {
+                maps.skip_until(b'\n')?;
+            }
+            if let Some((what, bytes)) = without_file(&String::from_utf8_lossy(&line)) {
+                if self.known.len() < Self::MOST || self.known.contains_key(&what) {
+                    let longest = self.known.entry(what).or_default();
+                    *longest = bytes.max(*longest);
+                } else {
+                    self.more = self.more.saturating_add(bytes);
+                }
+            }
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.known
+            .values()
+            .fold(self.more, |sum, bytes| sum.saturating_add(*bytes))
     }
 }
 
 /// A shared mapping without a file: what it maps, and its bytes.
-fn without_file(line: &str) -> Option<((String, String), u64)> {
+fn without_file(line: &str) -> Option<((u64, u64), u64)> {
     let mut words = line.split_whitespace();
     let (range, rights, offset, _, number) = (
         words.next()?,
@@ -242,11 +304,12 @@ fn without_file(line: &str) -> Option<((String, String), u64)> {
     if !rights.ends_with('s') || words.next() != Some("/dev/zero") {
         return None;
     }
+    let hex = |text| u64::from_str_radix(text, 16).ok();
     let (from, to) = range.split_once('-')?;
-    let length = u64::from_str_radix(to, 16)
-        .ok()?
-        .saturating_sub(u64::from_str_radix(from, 16).ok()?);
-    Some(((number.to_owned(), offset.to_owned()), length))
+    Some((
+        (number.parse().ok()?, hex(offset)?),
+        hex(to)?.saturating_sub(hex(from)?),
+    ))
 }
 
 /// What a line of this name says, in bytes.
@@ -273,6 +336,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn shared_mappings_without_a_file_count_once_and_whole() {
+        let long = "x".repeat(500);
+        let maps = format!(
+            "7f00-9f00 rw-s 00000000 00:01 77    /dev/zero (deleted)\n7f00-8f00 rw-s 00000000 00:01 77   /dev/zero (deleted)\n\
+             1000-2000 rw-s 00001000 00:01 77    /dev/zero (deleted)\n1000-2000 rw-p 00000000 00:01 78  /dev/zero\n\
+             1000-2000 rw-s 00000000 00:01 79    /{long}\n1000-3000 rw-s 00000000 00:01 80    /dev/zero (deleted)"
+        );
+        let mut mappings = Mappings::default();
+        mappings.read(maps.as_bytes()).unwrap();
+        assert_eq!(mappings.bytes(), 0x2000 + 0x1000 + 0x2000);
+        for number in 0..5000 {
+            let one = format!(
+                "1000-2000 rw-s 00000000 00:01 {}    /dev/zero (deleted)\n",
+                100 + number
+            );
+            mappings.read(one.as_bytes()).unwrap();
+        }
+        assert_eq!(mappings.bytes(), 0x5000 + 5000 * 0x1000);
+    }
+
+    #[test]
     fn a_census_counts_what_the_kernel_writes() {
         let mut census = Census::default();
         let first = "12 (a ) R) R 1 12 12 0 -1 4194560 1 2 3 4 50 7 2 1 20 0 3 0 900 1000 25 18446744073709551615 1 2 3 4 5 0 0 65537 2";
@@ -285,7 +369,7 @@ mod tests {
             .collect();
         let expected = Census {
             resident: 30 * 4096,
-            mapped: 2900,
+            mapped: 2000,
             ticks: 71,
             processes: 3,
             runnable: 1,

@@ -41,8 +41,12 @@ use std::{
     ffi::{CString, c_char, c_int},
     mem::MaybeUninit,
     sync::{Arc, OnceLock, atomic::Ordering},
+    time::Duration,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
 const CHILD_STACK: usize = 128 * 1024;
 
@@ -74,6 +78,8 @@ pub(super) struct Work {
     running: HashMap<u64, Running>,
     /// Runs without a namespace whose first process has ended: over when none of their processes is a child of this task.
     ending: HashMap<u64, (Running, Option<Reaped>)>,
+    /// When the first of these has ended, since there were none.
+    ending_since: Instant,
     next: u64,
     asleep: Asleep,
     gone: watch::Receiver<bool>,
@@ -99,6 +105,13 @@ const LOOK_AGAIN: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 2_000_000,
 };
+const LOOK_SELDOM: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+/// Whoever has not died by then is helped to, and by then is looked at seldom.
+const SOON: Duration = Duration::from_millis(10);
+const LATE: Duration = Duration::from_millis(500);
 /// So many looks at once at children that become more while they are killed.
 const ROUNDS: usize = 64;
 
@@ -130,6 +143,7 @@ impl Work {
             dumpable: step(Step::Identity, hosts_mark())?,
             running: HashMap::new(),
             ending: HashMap::new(),
+            ending_since: Instant::now(),
             next: WAKE,
             asleep: spawner.desk.asleep.clone(),
             gone: spawner.gone.subscribe(),
@@ -161,6 +175,7 @@ impl Work {
             events.clear();
             // What was adopted ends unseen.
             let patience = match self.ready {
+                None if !self.ending.is_empty() && self.ending_since.elapsed() > LATE => Some(LOOK_SELDOM),
                 None if !self.ending.is_empty() => Some(LOOK_AGAIN),
                 None if !self.running.is_empty() || closing => Some(LOOK_AROUND),
                 _ => None,
@@ -186,7 +201,7 @@ impl Work {
                 }
             }
             if self.ready.is_none() && (events.is_empty() || !self.ending.is_empty()) {
-                self.sweep(events.is_empty());
+                self.sweep();
             }
             // One at a time, so that nobody's end waits for everybody's start.
             let (request, closed, more) = {
@@ -229,6 +244,9 @@ impl Work {
         epoll::delete(&self.ends, &*running.pidfd).ok();
         if running.mark.is_some() {
             sys::kill_group(running.pidfd.as_fd()).ok();
+            if self.ending.is_empty() {
+                self.ending_since = Instant::now();
+            }
             self.ending.insert(run, (running, reaped));
         } else {
             self.tell(running, reaped);
@@ -259,17 +277,23 @@ impl Work {
     /// lost their parents are children of this task; whoever else lives of a run has such a one for an ancestor, and is adopted
     /// when that is dead. So a run is over when no child of this task carries its mark, and only then. A chain of processes,
     /// of which each starts the next and ends, is met in some look; it is looked for as fast as it goes on.
-    fn sweep(&mut self, patiently: bool) {
+    fn sweep(&mut self) {
+        let patiently = !self.ending.is_empty() && self.ending_since.elapsed() > SOON;
         let mut struck = HashSet::new();
         for _ in 0..ROUNDS {
             let (mut left, mut more) = (HashSet::new(), false);
             if self.reap_adopted() {
+                // What cannot be seen, for want of descriptors, say, is not over.
+                let Ok(children) = confined::children() else { return };
+                if children.is_empty() {
+                    return;
+                }
                 // The newest last: of a chain all others are dead.
-                for child in confined::children(confined::marks()).into_iter().rev() {
-                    let Some(run) = confined::run_of(child) else { continue };
-                    if self.running.contains_key(&run) {
+                for child in children.into_iter().rev() {
+                    let Ok(run) = confined::run_of(child) else { return };
+                    let Some(run) = run.filter(|run| !self.running.contains_key(run)) else {
                         continue;
-                    }
+                    };
                     confined::strike(child, patiently);
                     more |= struck.insert(child);
                     left.insert(run);

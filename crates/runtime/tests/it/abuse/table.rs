@@ -296,7 +296,8 @@ live for less than a look; the deadline holds, and crowds step back. And root wi
 make the crowd of a `confined` run step back.
 
 Without a control group memory is what the kernel shows of each process, with its page tables and with all that it maps in shared
-mappings without a file, whether or not there are pages in them. What the kernel keeps for a run besides (buffers of sockets and
+mappings without a file, whether or not there are pages in them; pages of such a mapping of which the rest was given back are not
+seen. What the kernel keeps for a run besides (buffers of sockets and
 pipes, locks, watches) is bounded by the numbers of open files and processes only; `vmsplice`, which would keep whole huge pages
 there, and `io_setup`, of which the machine has one number for all, are refused, as are leases on files (`F_SETLEASE`), which let
 others wait. Where the host is an ordinary user, runs share its number of `inotify` instances. Who is killed dies on the share of
