@@ -18,6 +18,8 @@ mod scope;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod spawn;
 mod starter;
+#[cfg(target_os = "linux")]
+mod stat;
 #[cfg(unix)]
 mod subprocess;
 mod timetable;

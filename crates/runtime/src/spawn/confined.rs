@@ -12,9 +12,10 @@ use super::{
     step::{Step, Trouble, io_step, step},
     sys,
 };
+use crate::stat::Stat;
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{Mode, OFlags, RawDir, open, openat},
+    fd::{AsFd, OwnedFd},
+    fs::{Mode, OFlags, RawDir, open},
     io::Errno,
     process::{Pid, Signal, kill_process, setpriority_process},
     thread::{Timespec, nanosleep, sched_getaffinity, sched_setaffinity},
@@ -127,10 +128,8 @@ fn threads_of(user: u32) -> u64 {
         }
         // Its name may be of any bytes.
         let stat = fs::read(entry.path().join("stat")).unwrap_or_default();
-        let stat = String::from_utf8_lossy(&stat);
-        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest);
-        let threads = fields.and_then(|rest| rest.split(' ').nth(17)?.parse::<u64>().ok());
-        count += threads.unwrap_or(1);
+        let stat = Stat::parse(&String::from_utf8_lossy(&stat));
+        count += stat.map_or(1, |stat| u64::from(stat.threads));
     }
     count
 }
@@ -251,7 +250,7 @@ pub(super) fn for_each(marked: Marked, mut each: impl FnMut(Pid)) -> Result<(), 
         let Some(pid) = Pid::from_raw(number).filter(|_| number > 0) else {
             continue;
         };
-        if mark_of(pid, processes.as_fd()).is_some_and(|mark| marked.meets(mark)) {
+        if mark_of(pid).is_some_and(|mark| marked.meets(mark)) {
             each(pid);
         }
     }
@@ -260,17 +259,13 @@ pub(super) fn for_each(marked: Marked, mut each: impl FnMut(Pid)) -> Result<(), 
 
 /// Whether a process carries the mark of a run.
 pub(super) fn carries(pid: i32, mark: u64) -> bool {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(processes) = open(c"/proc", flags, Mode::empty()) else {
-        return false;
-    };
     let pid = Pid::from_raw(pid).filter(|_| pid > 0);
-    pid.and_then(|pid| mark_of(pid, processes.as_fd())) == Some(mark)
+    pid.and_then(mark_of) == Some(mark)
 }
 
 /// The mark of a process. The system call answers about other users' processes only if this one has `CAP_SYS_RESOURCE`,
 /// which root in a container often has not; the file tells everybody.
-fn mark_of(pid: Pid, processes: BorrowedFd<'_>) -> Option<u64> {
+fn mark_of(pid: Pid) -> Option<u64> {
     match sys::hard_limit(pid, MARK_NUMBER) {
         Err(Errno::PERM) => {}
         answer => return answer.ok(),
@@ -278,9 +273,9 @@ fn mark_of(pid: Pid, processes: BorrowedFd<'_>) -> Option<u64> {
     let mut path = [0_u8; 32];
     let mut rest = &mut path[..];
     // Writing into a slice allocates nothing; the last byte stays zero.
-    write!(rest, "{}/limits", pid.as_raw_nonzero()).ok()?;
+    write!(rest, "/proc/{}/limits", pid.as_raw_nonzero()).ok()?;
     let path = CStr::from_bytes_until_nul(&path).ok()?;
-    let file = openat(processes, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut text = [0_u8; 4096];
     let len = rustix::io::read(file, &mut text).ok()?;
     let text = std::str::from_utf8(text.get(..len)?).ok()?;
@@ -313,11 +308,7 @@ pub(super) fn kill_all(marks: u64) {
 
 /// The run of this task, a spawner, whose mark a child of it carries; an error if that cannot be seen now.
 pub(super) fn run_of(child: Pid) -> Result<Option<u64>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mark = match sys::hard_limit(child, MARK_NUMBER) {
-        Ok(mark) => mark,
-        Err(_) => mark_of(child, open(c"/proc", flags, Mode::empty())?.as_fd()).ok_or(Errno::AGAIN)?,
-    };
+    let mark = mark_of(child).ok_or(Errno::AGAIN)?;
     Ok((mark & !RUN == marks()).then_some(mark & RUN))
 }
 

@@ -268,6 +268,12 @@ fn verdicts(kind: Kind) -> Vec<(u32, Verdict)> {
     if kind == Kind::Confined {
         confine(&mut set);
     }
+    if kind != Kind::Sandboxed {
+        // The mark by which a run's processes are found stays (see `confined`).
+        let mark = |argument| Verdict::RefuseValues { argument, values: MARK };
+        set(&[libc::SYS_setrlimit], mark(0));
+        set(&[libc::SYS_prlimit64], mark(1));
+    }
     sorted(verdicts)
 }
 
@@ -286,19 +292,11 @@ fn confine(set: &mut impl FnMut(&[libc::c_long], Verdict)) {
         unless: None,
     };
     set(&[libc::SYS_setpriority], own_priority);
-    // The mark by which a run's processes are found stays (see `confined`).
     set(
         &[libc::SYS_prlimit64],
         Verdict::OnlyZero {
             arguments: &[0],
             unless: Some((1, super::confined::MARK_NUMBER)),
-        },
-    );
-    set(
-        &[libc::SYS_setrlimit],
-        Verdict::RefuseValues {
-            argument: 0,
-            values: MARK,
         },
     );
 }
@@ -469,15 +467,16 @@ mod tests {
         }
     }
 
+    fn ask(program: &[sock_filter], n: libc::c_long, at: usize, value: u32) -> u32 {
+        let mut arguments = [0; 6];
+        arguments[at] = value;
+        run(program, number(n), AUDIT_ARCH, arguments)
+    }
+
     #[test]
     fn arguments_decide_where_numbers_cannot() {
         let sandboxed = program(Kind::Sandboxed);
         let confined = program(Kind::Confined);
-        let ask = |program: &[sock_filter], n, at: usize, value| {
-            let mut arguments = [0; 6];
-            arguments[at] = value;
-            run(program, number(n), AUDIT_ARCH, arguments)
-        };
         let allow = libc::SECCOMP_RET_ALLOW;
         for flags in [
             0x1000_0000,
@@ -507,11 +506,6 @@ mod tests {
         for family in [16, 17, 40, 44] {
             assert_eq!(ask(&sandboxed, libc::SYS_socket, 0, family), unsupported);
         }
-        assert_eq!(
-            ask(&confined, libc::SYS_prlimit64, 1, super::super::confined::MARK_NUMBER),
-            EPERM
-        );
-        assert_eq!(ask(&confined, libc::SYS_prlimit64, 1, 7), allow);
         // Of others: the host may have the same user.
         for number in [
             libc::SYS_prlimit64,
@@ -525,6 +519,26 @@ mod tests {
         for (at, value, expected) in [(0, 0, allow), (0, 2, EPERM), (1, 4711, EPERM)] {
             assert_eq!(ask(&confined, libc::SYS_setpriority, at, value), expected);
         }
+    }
+
+    #[test]
+    fn the_mark_stays_where_runs_are_found_by_it() {
+        let allow = libc::SECCOMP_RET_ALLOW;
+        for (kind, expected) in [
+            (Kind::Sandboxed, allow),
+            (Kind::Bubblewrap, EPERM),
+            (Kind::Confined, EPERM),
+        ] {
+            let program = program(kind);
+            for (number, at) in [(libc::SYS_prlimit64, 1), (libc::SYS_setrlimit, 0)] {
+                let mark = super::super::confined::MARK_NUMBER;
+                assert_eq!(ask(&program, number, at, mark), expected, "{kind:?}");
+                assert_eq!(ask(&program, number, at, 7), allow, "{kind:?}");
+            }
+        }
+        let bubblewrap = program(Kind::Bubblewrap);
+        let others = ask(&bubblewrap, libc::SYS_prlimit64, 0, 4711);
+        assert_eq!(others, allow, "in a PID namespace of its own");
     }
 
     #[test]

@@ -337,29 +337,27 @@ impl Inner {
         self.ids.get_or_try_init(make).await.cloned()
     }
 
+    async fn means(&self) -> std::result::Result<Means, Trouble> {
+        Ok(Means {
+            options: self.options.clone(),
+            visible: self.visible.clone(),
+            ids: self.ids().await?,
+            hogs: self.hogs.clone(),
+        })
+    }
+
     async fn sandboxed(&self) -> std::result::Result<Arc<Sandboxed>, Trouble> {
         let make = || async {
-            let (options, visible, ids) = (
-                self.options.clone(),
-                self.visible.clone().beside_own(),
-                self.ids().await?,
-            );
-            let hogs = self.hogs.clone();
-            blocking(move || Sandboxed::make(&options, visible, ids, &hogs)).await
+            let means = self.means().await?;
+            blocking(move || Sandboxed::make(means)).await
         };
         self.sandboxed.get(|sandboxed| sandboxed.crew.is_broken(), make).await
     }
 
     async fn bubblewrap(&self, program: &std::path::Path) -> std::result::Result<Arc<Bubblewrap>, Trouble> {
         let make = || async {
-            let (options, visible, ids) = (
-                self.options.clone(),
-                self.visible.clone().beside_own(),
-                self.ids().await?,
-            );
-            let hogs = self.hogs.clone();
-            let program = program.to_owned();
-            blocking(move || Bubblewrap::make(&program, &options, visible, ids, &hogs)).await
+            let (program, means) = (program.to_owned(), self.means().await?);
+            blocking(move || Bubblewrap::make(program, means)).await
         };
         self.bubblewrap
             .get(|bubblewrap| bubblewrap.crew.is_broken(), make)
@@ -368,12 +366,19 @@ impl Inner {
 
     async fn confined(&self) -> std::result::Result<Arc<Confined>, Trouble> {
         let make = || async {
-            let (options, visible, ids) = (self.options.clone(), self.visible.clone(), self.ids().await?);
-            let hogs = self.hogs.clone();
-            blocking(move || Confined::make(&options, &visible, ids, &hogs)).await
+            let means = self.means().await?;
+            blocking(move || Confined::make(means)).await
         };
         self.confined.get(|confined| confined.crew.is_broken(), make).await
     }
+}
+
+/// What a level is made of.
+struct Means {
+    options: SandboxOptions,
+    visible: Visible,
+    ids: Option<Arc<Ids>>,
+    hogs: Hogs,
 }
 
 async fn blocking<T: Send + 'static>(
@@ -386,21 +391,17 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Sandboxed {
-    fn make(
-        options: &SandboxOptions,
-        visible: Visible,
-        ids: Option<Arc<Ids>>,
-        hogs: &Hogs,
-    ) -> std::result::Result<Self, Trouble> {
+    fn make(means: Means) -> std::result::Result<Self, Trouble> {
+        let options = &means.options;
         let landlock = Landlock::probe()?;
-        let ready = Ready::make(visible, ids)?;
+        let ready = Ready::make(means.visible.beside_own(), means.ids)?;
         let sizes = Sizes {
             ahead: options.networks,
             kept: options.kept_networks,
             uses: options.network_uses,
         };
         let networks = Networks::start(Arc::clone(&ready), sizes)?;
-        let crew = Crew::start(options.spawners, Some(&ready), Some(Arc::clone(&networks)), hogs);
+        let crew = Crew::start(options.spawners, Some(&ready), Some(Arc::clone(&networks)), &means.hogs);
         let crew = crew.inspect_err(|_| networks.close())?;
         Ok(Self {
             ready,
@@ -413,20 +414,15 @@ impl Sandboxed {
 }
 
 impl Confined {
-    fn make(
-        options: &SandboxOptions,
-        visible: &Visible,
-        ids: Option<Arc<Ids>>,
-        hogs: &Hogs,
-    ) -> std::result::Result<Self, Trouble> {
+    fn make(means: Means) -> std::result::Result<Self, Trouble> {
         let landlock = Landlock::probe()?;
         Ok(Self {
             filter: Arc::new(filter::program(Kind::Confined)),
             landlock,
-            grounds: Arc::new(shared_grounds(visible)),
-            ids,
+            grounds: Arc::new(shared_grounds(&means.visible)),
+            ids: means.ids,
             others: Others::default(),
-            crew: Crew::start(options.spawners, None, None, hogs)?,
+            crew: Crew::start(means.options.spawners, None, None, &means.hogs)?,
         })
     }
 }

@@ -4,6 +4,7 @@ use super::{
     confined::{self, Marked},
     ledger::Used,
 };
+use crate::stat::Stat;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Dir, Mode, OFlags, fstatfs, openat},
@@ -54,47 +55,31 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// Adds the memory of a process whose first thread has ended, by the `stat` of another one.
-    fn add_memory(&mut self, stat: &str, page: u64) {
-        let mut other = Self::default();
-        other.add("0", stat, page);
-        self.resident = self.resident.saturating_add(other.resident);
-        self.mapped = self.mapped.saturating_add(other.mapped);
-    }
-
-    /// Adds what a process's `stat` says.
-    fn add(&mut self, pid: &str, stat: &str, page: u64) -> Option<Used> {
-        // The name stands in parentheses and may hold anything, more of them too.
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let mut fields = rest.split(' ');
-        let state = fields.next().unwrap_or_default();
-        let mut numbers = fields.map(|field| field.parse::<i64>().unwrap_or(0));
-        let mut skip_to = |skipped: usize| numbers.nth(skipped).unwrap_or(0);
-        let (user, system) = (skip_to(10), skip_to(0));
-        let waited = skip_to(0) + skip_to(0);
-        let (nice, threads, start) = (skip_to(1), skip_to(0), skip_to(1));
-        let (mapped, resident, ignored) = (skip_to(0), skip_to(0), skip_to(8));
-        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    /// Adds a process.
+    fn add(&mut self, pid: &str, stat: &Stat, page: u64) -> Option<Used> {
         let used = Used {
             pid: pid.parse().ok()?,
-            start: count(start),
-            own: count(user + system),
-            waited: count(waited),
-            runs: state == "R",
-            forgets: ignored >> (libc::SIGCHLD - 1) & 1 == 1,
+            start: stat.start,
+            own: stat.own,
+            waited: stat.waited,
+            runs: stat.runs(),
+            forgets: stat.ignored >> (libc::SIGCHLD - 1) & 1 == 1,
         };
         self.ticks += used.own + used.waited;
-        self.resident = self.resident.saturating_add(count(resident) * page);
-        self.mapped = self.mapped.saturating_add(count(mapped));
         self.processes += 1;
+        self.add_memory(stat, page);
         // The first thread of a process may have ended long before the others.
-        if !matches!(state, "Z" | "X") || threads > 1 {
+        if !stat.has_ended() || stat.threads > 1 {
             self.runnable += u32::from(used.runs);
-            self.further += u32::try_from(threads - 1).unwrap_or(0);
-            let nice = i32::try_from(nice).unwrap_or(0);
-            self.nice = Some(self.nice.map_or(nice, |least| least.min(nice)));
+            self.further += stat.threads.saturating_sub(1);
+            self.nice = Some(self.nice.map_or(stat.nice, |least| least.min(stat.nice)));
         }
         Some(used)
+    }
+
+    fn add_memory(&mut self, stat: &Stat, page: u64) {
+        self.resident = self.resident.saturating_add(stat.pages * page);
+        self.mapped = self.mapped.saturating_add(stat.mapped);
     }
 }
 
@@ -124,17 +109,17 @@ impl View {
         let page = page_size();
         let (mut census, mut all) = (Census::default(), Vec::new());
         self.for_each(|pid, file| {
-            if let Some(stat) = file("stat") {
-                let before = census.runnable;
-                all.extend(census.add(pid, &stat, page));
-                if let Some(thread) = self.survivor(pid, &stat)
-                    && let Some(stat) = file(&format!("task/{thread}/stat"))
-                {
-                    census.add_memory(&stat, page);
-                }
-                if before < most && census.runnable >= most {
-                    crowd();
-                }
+            let Some(stat) = file("stat").and_then(|text| Stat::parse(&text)) else {
+                return;
+            };
+            let before = census.runnable;
+            all.extend(census.add(pid, &stat, page));
+            // The kernel shows the memory of threads that live.
+            if let Some((_, thread)) = self.survivor(pid, &stat) {
+                census.add_memory(&thread, page);
+            }
+            if before < most && census.runnable >= most {
+                crowd();
             }
         });
         (census, all)
@@ -154,19 +139,31 @@ impl View {
     pub(super) fn runnable(&self) -> u32 {
         let mut runnable = 0;
         self.for_each(|pid, _| {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let Ok(threads) = openat(&self.processes, format!("{pid}/task"), flags, Mode::empty()) else {
-                return;
-            };
-            let Ok(entries) = Dir::read_from(&threads) else { return };
-            for entry in entries.flatten() {
-                let Ok(name) = entry.file_name().to_str() else { continue };
-                let stat = read(threads.as_fd(), &format!("{name}/stat")).unwrap_or_default();
-                let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-                runnable += u32::from(state.is_some_and(|rest| rest.starts_with('R')));
-            }
+            self.find_thread(pid, |thread| {
+                runnable += u32::from(thread.runs());
+                false
+            });
         });
         runnable
+    }
+
+    /// The first thread of a process that `meant` is true of.
+    fn find_thread(&self, pid: &str, mut meant: impl FnMut(&Stat) -> bool) -> Option<(String, Stat)> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let threads = openat(&self.processes, format!("{pid}/task"), flags, Mode::empty()).ok()?;
+        Dir::read_from(&threads).ok()?.flatten().find_map(|entry| {
+            let name = entry.file_name().to_str().ok()?;
+            let stat = Stat::parse(&read(threads.as_fd(), &format!("{name}/stat"))?)?;
+            meant(&stat).then(|| (name.to_owned(), stat))
+        })
+    }
+
+    /// A thread that lives on of a process whose first one has ended.
+    fn survivor(&self, pid: &str, first: &Stat) -> Option<(String, Stat)> {
+        if !first.has_ended() || first.threads < 2 {
+            return None;
+        }
+        self.find_thread(pid, |thread| !thread.has_ended())
     }
 
     /// Processor time of the first threads of all processes that live; finer than the ticks of a census.
@@ -188,41 +185,22 @@ impl View {
         })
     }
 
-    /// A thread that lives on of a process whose first one has ended: the kernel shows the memory of threads that live.
-    fn survivor(&self, pid: &str, stat: &str) -> Option<String> {
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let threads = rest.split(' ').nth(17)?.parse::<u32>().ok()?;
-        if !rest.starts_with(['Z', 'X']) || threads < 2 {
-            return None;
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let all = openat(&self.processes, format!("{pid}/task"), flags, Mode::empty()).ok()?;
-        let names = Dir::read_from(&all).ok()?.flatten();
-        let mut names = names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
-        names.find(|name| {
-            let stat = read(all.as_fd(), &format!("{name}/stat")).unwrap_or_default();
-            let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-            state.is_some_and(|rest| !rest.starts_with(['Z', 'X']))
-        })
-    }
-
     /// Memory that its processes have of their own, in bytes, shared pages counted once: 200 us and more for each. Page tables
     /// count, and all of a shared mapping without a file, of which pages may be held that no process has. The answer may be a
     /// long time in coming: the kernel waits for processes that change their mappings.
     pub(super) fn own_memory(&self) -> u64 {
         let (mut own, mut shared, mut mappings) = (0, 0, Mappings::default());
         self.for_each(|pid, file| {
-            let place = self.place(pid, &file("stat").unwrap_or_default());
-            let part = |name: &str| file(&format!("{place}{name}"));
-            let status = part("status").unwrap_or_default();
-            if let Some(text) = part("smaps_rollup") {
-                own += kilobytes(&text, "Pss_Anon:");
-                shared += kilobytes(&text, "Pss_Shmem:");
+            let place = self.place(pid, file("stat"));
+            let part = |name: &str| file(&format!("{place}{name}")).unwrap_or_default();
+            let (status, sums) = (part("status"), part("smaps_rollup"));
+            if sums.is_empty() {
+                // One that does not want to be looked at.
+                own += resident(&status);
             } else {
-                // Of one that does not want to be looked at there is only this.
-                own += kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssShmem:");
+                own += kilobytes(&sums, "Pss_Anon:") + kilobytes(&status, "VmPTE:");
+                shared += kilobytes(&sums, "Pss_Shmem:");
             }
-            own += kilobytes(&status, "VmPTE:");
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             if let Ok(maps) = openat(&self.processes, format!("{pid}/{place}maps"), flags, Mode::empty()) {
                 mappings.read(BufReader::new(File::from(maps))).ok();
@@ -235,17 +213,17 @@ impl View {
     pub(super) fn about(&self) -> u64 {
         let mut own = 0;
         self.for_each(|pid, file| {
-            let place = self.place(pid, &file("stat").unwrap_or_default());
-            let status = file(&format!("{place}status")).unwrap_or_default();
-            own += kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssShmem:") + kilobytes(&status, "VmPTE:");
+            let place = self.place(pid, file("stat"));
+            own += resident(&file(&format!("{place}status")).unwrap_or_default());
         });
         own
     }
 
     /// Below a process's folder, where its memory is shown.
-    fn place(&self, pid: &str, stat: &str) -> String {
-        let thread = self.survivor(pid, stat);
-        thread.map_or_else(String::new, |thread| format!("task/{thread}/"))
+    fn place(&self, pid: &str, stat: Option<String>) -> String {
+        let first = stat.and_then(|text| Stat::parse(&text));
+        let thread = first.and_then(|first| self.survivor(pid, &first));
+        thread.map_or_else(String::new, |(name, _)| format!("task/{name}/"))
     }
 }
 
@@ -312,6 +290,14 @@ fn without_file(line: &str) -> Option<((u64, u64), u64)> {
     ))
 }
 
+/// What a process has in memory of its own, by its `status`: pages that are no file's, and the tables of its pages.
+fn resident(status: &str) -> u64 {
+    ["RssAnon:", "RssShmem:", "VmPTE:"]
+        .iter()
+        .map(|name| kilobytes(status, name))
+        .sum()
+}
+
 /// What a line of this name says, in bytes.
 fn kilobytes(text: &str, name: &str) -> u64 {
     let number = text.lines().find_map(|line| line.strip_prefix(name));
@@ -365,7 +351,7 @@ mod tests {
         let all = [("12", first), ("13", second), ("14", dead), ("15", "nonsense")];
         let all: Vec<_> = all
             .iter()
-            .filter_map(|(pid, stat)| census.add(pid, stat, 4096))
+            .filter_map(|(pid, stat)| census.add(pid, &Stat::parse(stat)?, 4096))
             .collect();
         let expected = Census {
             resident: 30 * 4096,

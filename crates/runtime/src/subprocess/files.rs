@@ -97,12 +97,12 @@ fn open(root: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::folder::Folders, *};
     use std::{fs, os::unix::fs::symlink};
 
     #[test]
     fn only_plain_files_are_read_back() {
-        let folder = Folder::make(&std::env::temp_dir()).unwrap();
+        let folder = Folders::below(std::env::temp_dir()).make().unwrap();
         let path = folder.path().to_owned();
         let (result, other) = (path.join(RESULT), path.join("other"));
         let files = Files::of(folder);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_serves_as_well_as_a_folder() {
-        let folder = Folder::make(&std::env::temp_dir()).unwrap();
+        let folder = Folders::below(std::env::temp_dir()).make().unwrap();
         fs::write(folder.path().join(RESULT), "1").unwrap();
         let files = Files::Descriptor(folder.handle().try_clone_to_owned().unwrap());
         assert_eq!(files.read(RESULT, 5).unwrap().unwrap(), b"1");

@@ -1,9 +1,13 @@
 //! The private folder of a run on the host's disk.
+//!
+//! It holds what the script is given, secrets too, and is removed at the run's end. A host that is killed removes nothing. So
+//! each folder is locked by its host, the kernel opens the lock when the host and all that it started are gone, and the next
+//! host removes what it finds unlocked.
 
 use super::launch::{Content, Input};
 use crosspoint_core::{Code, Error, Result};
 use rustix::{
-    fs::{AtFlags, Dir, Mode, OFlags, chmodat, fchmod, openat, renameat, unlinkat},
+    fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, chmodat, fchmod, flock, openat, renameat, unlinkat},
     io::Errno,
 };
 use std::{
@@ -15,6 +19,7 @@ use std::{
         unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    sync::{Arc, Once},
 };
 use tempfile::TempDir;
 use tokio::net::unix::pipe;
@@ -37,23 +42,103 @@ fn failed(error: impl Into<crosspoint_core::BoxError>) -> Error {
     .caused_by(error)
 }
 
-impl Folder {
-    pub(super) fn make(parent: &Path) -> Result<Self> {
+/// How the names of all private folders begin.
+const NAME: &str = "crosspoint-run-";
+
+/// So many tries to make a folder that another host does not take for an abandoned one.
+const TRIES: u32 = 16;
+
+/// Where private folders are made.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders {
+    parent: Arc<Path>,
+    swept: Arc<Once>,
+}
+
+impl Folders {
+    pub(super) fn below(parent: impl Into<PathBuf>) -> Self {
+        Self {
+            parent: parent.into().into(),
+            swept: Arc::new(Once::new()),
+        }
+    }
+
+    /// Makes one. The first time, what hosts have left behind that are no more is removed meanwhile.
+    pub(super) fn make(&self) -> Result<Folder> {
+        self.swept.call_once(|| {
+            let parent = Arc::clone(&self.parent);
+            let sweeper = std::thread::Builder::new().name("crosspoint-folders".to_owned());
+            if let Err(error) = sweeper.spawn(move || sweep(&parent)) {
+                tracing::warn!(%error, "private folders of earlier hosts are not looked for");
+            }
+        });
+        for _ in 0..TRIES {
+            if let Some(folder) = self.try_make()? {
+                return Ok(folder);
+            }
+        }
+        Err(failed(Errno::AGAIN))
+    }
+
+    /// `None` if somebody else has removed it again.
+    fn try_make(&self) -> Result<Option<Folder>> {
         let dir = tempfile::Builder::new()
-            .prefix("xp-")
+            .prefix(NAME)
             .permissions(fs::Permissions::from_mode(0o700))
-            .tempdir_in(parent)
+            .tempdir_in(&self.parent)
             .map_err(failed)?;
+        let handle = match open(dir.path()) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        // Between the two it looks like an abandoned one. Where there are no locks, nobody removes any.
+        let locked = flock(&handle, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) || matches!(open(dir.path()), Err(Errno::NOENT)) {
+            return Ok(None);
+        }
         let path = fs::canonicalize(dir.path()).map_err(failed)?;
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let handle = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed)?;
-        Ok(Self {
+        Ok(Some(Folder {
             dir: Some(dir),
             handle,
             path,
-        })
+        }))
     }
+}
 
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+/// Removes the private folders that no living host has locked.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if !entry.file_name().as_encoded_bytes().starts_with(NAME.as_bytes()) {
+            continue;
+        }
+        let path = entry.path();
+        // Other users' folders cannot be opened, except by root, whose runs give theirs to other users.
+        let Ok(handle) = open(&path) else { continue };
+        if flock(&handle, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        match remove(handle.as_fd(), &path) {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "removed the private folder of a run whose host is no more");
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a private folder is left, whose host is no more");
+            }
+        }
+    }
+}
+
+fn remove(handle: BorrowedFd<'_>, path: &Path) -> std::io::Result<()> {
+    empty(handle)?;
+    fs::remove_dir(path)
+}
+
+impl Folder {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -109,8 +194,7 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let Some(dir) = self.dir.take() else { return };
         let path = dir.keep();
-        let emptied = empty(self.handle.as_fd()).map_err(std::io::Error::from);
-        if let Err(error) = emptied.and_then(|()| fs::remove_dir(&path)) {
+        if let Err(error) = remove(self.handle.as_fd(), &path) {
             tracing::warn!(path = %path.display(), %error, "the private folder of a run could not be removed");
         }
     }
@@ -195,7 +279,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_and_nobody_else_can_look() {
-        let folder = Folder::make(&std::env::temp_dir()).unwrap();
+        let folder = Folders::below(std::env::temp_dir()).make().unwrap();
         let path = folder.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         let locked = path.join("locked");
@@ -206,10 +290,50 @@ mod tests {
         assert!(!path.exists());
     }
 
+    #[test]
+    fn what_a_dead_host_left_is_removed_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().join(name);
+        let ours = Folders::below(parent.path()).make().unwrap();
+        let link = path("crosspoint-run-link");
+        for folder in ["crosspoint-run-a1b2c3/secrets", "crosspoint-other/secrets"] {
+            fs::create_dir_all(path(folder)).unwrap();
+            fs::write(path(folder).join("token"), "x").unwrap();
+        }
+        std::os::unix::fs::symlink(path("crosspoint-other"), &link).unwrap();
+        fs::write(path("crosspoint-run-file"), "x").unwrap();
+        sweep(parent.path());
+        assert!(!path("crosspoint-run-a1b2c3").exists());
+        assert!(ours.path().exists(), "it is locked");
+        assert!(link.is_symlink() && path("crosspoint-other/secrets/token").exists());
+        assert!(path("crosspoint-run-file").exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_being_made_is_nobodys_prey() {
+        let parent = tempfile::tempdir().unwrap();
+        let folders = Folders::below(parent.path());
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    sweep(parent.path());
+                }
+            });
+            let made: Result<Vec<_>> = (0..500).map(|_| folders.make()).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            for folder in made.unwrap() {
+                assert!(folder.path().exists());
+                fs::write(folder.path().join("input.json"), "1").unwrap();
+            }
+        });
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
     /// Removed by recursion, it took the whole host with it.
     #[test]
     fn depth_costs_neither_stack_nor_descriptors() {
-        let folder = Folder::make(&std::env::temp_dir()).unwrap();
+        let folder = Folders::below(std::env::temp_dir()).make().unwrap();
         let path = folder.path().to_owned();
         let mut at = folder.handle().try_clone_to_owned().unwrap();
         for n in 0..3000 {
@@ -229,7 +353,7 @@ mod tests {
 
     #[test]
     fn inputs_are_as_they_were_ordered() {
-        let folder = Folder::make(&std::env::temp_dir()).unwrap();
+        let folder = Folders::below(std::env::temp_dir()).make().unwrap();
         let input = |name: &str, content, mode| Input {
             name: name.to_owned(),
             content,

@@ -2,7 +2,7 @@
 
 use super::{
     files::Files,
-    folder::Folder,
+    folder::{Folder, Folders},
     launch::{self, Cause, Content, Launched, NETWORK, Place, Plan, Reader, Signals, Stdin, Tree, Way, Writer},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) fn place(sandbox: &Sandbox, folder: Option<&Folder>, egress: &Egress)
 /// Starts a plan at `sandboxed`.
 pub(super) async fn sandboxed(
     sandbox: &Sandbox,
-    folders: &Path,
+    folders: &Folders,
     plan: Plan,
     customer: &CustomerId,
 ) -> Result<Launched> {
@@ -82,10 +82,10 @@ pub(super) async fn sandboxed(
 }
 
 /// A socket of the host's that a run finds in its folder. The folder can go when the run has been started.
-async fn show_socket(job: &mut Job, folders: &Path) -> Result<(UnixListener, Folder)> {
-    let folders = folders.to_owned();
+async fn show_socket(job: &mut Job, folders: &Folders) -> Result<(UnixListener, Folder)> {
+    let folders = folders.clone();
     let made = spawn_blocking(move || {
-        let folder = Folder::make(&folders)?;
+        let folder = folders.make()?;
         let listener = listen(folder.path())?;
         Ok((listener, folder))
     });

@@ -91,6 +91,7 @@ impl Meter {
 /// Reads the `proc` file system. Whatever is not there is zero: a process may end at any time.
 #[cfg(target_os = "linux")]
 mod proc {
+    use crate::stat::Stat;
     use rustix::process::Pid;
     use std::fs::read_to_string;
 
@@ -139,15 +140,9 @@ mod proc {
 
     /// Of a process and of those of its descendants that were waited for.
     pub(super) fn cpu_ms(leader: Pid) -> u64 {
-        let text = read_to_string(format!("/proc/{}/stat", leader.as_raw_nonzero())).unwrap_or_default();
-        // The name stands in parentheses and may hold anything, more of them too.
-        let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: u64 = fields
-            .split_ascii_whitespace()
-            .skip(11)
-            .take(4)
-            .map(|field| number(Some(field)))
-            .sum();
+        let text = std::fs::read(format!("/proc/{}/stat", leader.as_raw_nonzero())).unwrap_or_default();
+        let stat = Stat::parse(&String::from_utf8_lossy(&text));
+        let ticks = stat.map_or(0, |stat| stat.own + stat.waited);
         ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
     }
 }

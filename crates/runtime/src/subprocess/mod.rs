@@ -34,6 +34,7 @@ use crosspoint_core::{
     Clock, Code, Egress, EgressPolicy, Error, Isolation, IsolationReport, Protocol, Resolve, Result, RunHandle,
     RunSpec, Runner, Script, ScriptSource, Work,
 };
+use folder::Folders;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 use tokio::sync::OnceCell;
 pub(crate) use warm::is_module;
@@ -81,7 +82,7 @@ pub use warm::{WarmOptions, WarmStats};
 pub struct Subprocess {
     clock: Arc<dyn Clock>,
     base: Arc<BTreeMap<OsString, OsString>>,
-    folders: PathBuf,
+    folders: Folders,
     report: Arc<OnceCell<IsolationReport>>,
     ground: Ground,
     pool: warm::Pool,
@@ -105,7 +106,7 @@ impl Subprocess {
         Self {
             clock,
             base: Arc::new(binding::base_environment()),
-            folders: std::env::temp_dir(),
+            folders: Folders::below(std::env::temp_dir()),
             report: Arc::default(),
             ground: Ground {
                 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -170,10 +171,11 @@ impl Subprocess {
         self
     }
 
-    /// Puts the private folders of runs below this one, which has to exist.
+    /// Puts the private folders of runs below this one, which has to exist; the system's temporary folder unless set. Those
+    /// that a killed host has left behind there (`crosspoint-run-*`) are removed when the first is made.
     #[must_use]
     pub fn folders_in(mut self, parent: impl Into<PathBuf>) -> Self {
-        self.folders = parent.into();
+        self.folders = Folders::below(parent);
         self
     }
 

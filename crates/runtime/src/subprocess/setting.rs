@@ -5,7 +5,7 @@ use super::isolated;
 use super::{
     Ground,
     binding::Layout,
-    folder::Folder,
+    folder::Folders,
     launch::{self, Launched, Place, Plan, Stdin},
 };
 use crosspoint_core::{
@@ -31,7 +31,7 @@ pub(super) struct Setting {
     pub(super) egress: Egress,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) base: Arc<BTreeMap<OsString, OsString>>,
-    pub(super) folders: PathBuf,
+    pub(super) folders: Folders,
     pub(super) ground: Ground,
 }
 
@@ -74,7 +74,7 @@ impl Setting {
             #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
             Isolation::Confined => {
                 let in_folder = move |setting: &Self| {
-                    let folder = Folder::make(&setting.folders)?;
+                    let folder = setting.folders.make()?;
                     let planned = planner(
                         setting,
                         isolated::place(&setting.ground.sandbox, Some(&folder), &setting.egress),
@@ -87,7 +87,7 @@ impl Setting {
             }
             _ => {
                 let at_process = move |setting: &Self| {
-                    let folder = Folder::make(&setting.folders)?;
+                    let folder = setting.folders.make()?;
                     let (plan, more) = planner(setting, Place::host(folder.path()))?;
                     Ok((launch::process(folder, plan)?, more))
                 };

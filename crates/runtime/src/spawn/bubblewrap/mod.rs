@@ -14,11 +14,10 @@ mod words;
 pub(super) use meeting::Told;
 
 use super::{
-    Crew, Entry, SandboxOptions,
+    Crew, Entry, Means,
     confined::give_folder,
     filter::{self, Kind},
     guard::Killer,
-    hogs::Hogs,
     ids::{Id, Ids},
     job::Job,
     orders::{Grants, Orders},
@@ -108,14 +107,9 @@ fn reason(errno: Errno) -> String {
 
 impl Bubblewrap {
     /// Looks for the program and starts the spawners. Blocks.
-    pub(super) fn make(
-        program: &Path,
-        options: &SandboxOptions,
-        mut visible: Visible,
-        ids: Option<Arc<Ids>>,
-        hogs: &Hogs,
-    ) -> Result<Self, Trouble> {
-        let version = version(program)?;
+    pub(super) fn make(program: PathBuf, means: Means) -> Result<Self, Trouble> {
+        let version = version(&program)?;
+        let (mut visible, ids) = (means.visible.beside_own(), means.ids);
         // It says nothing of what it cannot read, but ends.
         visible.trees.retain(|tree| reachable(tree, ids.is_some()));
         let bytes = filter::program(Kind::Bubblewrap).into_iter().flat_map(|op| {
@@ -127,12 +121,12 @@ impl Bubblewrap {
             bytes
         });
         Ok(Self {
-            program: program.to_owned(),
+            program,
             version,
             visible,
             filter: bytes.collect(),
             ids,
-            crew: Crew::start(options.spawners, None, None, hogs)?,
+            crew: Crew::start(means.options.spawners, None, None, &means.hogs)?,
         })
     }
 

@@ -109,8 +109,9 @@ const LOOK_SELDOM: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
-/// Whoever has not died by then is helped to, and by then is looked at seldom.
+/// Who has not died after so long gets processor time to do so.
 const SOON: Duration = Duration::from_millis(10);
+/// Who has not died after so long is looked at seldom.
 const LATE: Duration = Duration::from_millis(500);
 /// So many looks at once at children that become more while they are killed.
 const ROUNDS: usize = 64;

@@ -116,7 +116,7 @@ fn told(outcome: &RunOutcome) -> Value {
     });
     // Addresses of objects, and at the lower levels the private folder's random name.
     let mut text = text.to_string();
-    for (mark, length) in [("/xp-", 6), ("0x7", 11)] {
+    for (mark, length) in [("/crosspoint-run-", 6), ("0x7", 11)] {
         let mut at = 0;
         while let Some(found) = text.get(at..).and_then(|rest| rest.find(mark)) {
             at += found + mark.len();
