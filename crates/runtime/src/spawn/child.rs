@@ -75,9 +75,12 @@ fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
     for (resource, limit) in &orders.limits {
         step(Step::Limits, setrlimit(*resource, both(*limit)))?;
     }
-    // An ordinary user without a namespace may not, and need not: it has none, and no_new_privs keeps it from getting any.
-    let bounding = orders.kind == Kind::Sandboxed || orders.grants.id.is_some();
-    step(Step::Capabilities, sys::drop_capabilities(bounding))?;
+    if orders.kind == Kind::Sandboxed {
+        // A new user namespace comes with a full one. Without, a root's spawner has emptied its own, and an ordinary user's run
+        // has none to empty.
+        step(Step::Capabilities, sys::empty_bounding_set())?;
+    }
+    step(Step::Capabilities, sys::drop_capabilities())?;
     end_with_spawner(brief)?;
     step(Step::NoNewPrivileges, set_no_new_privs(true))?;
     rules.enforce()?;
@@ -97,7 +100,7 @@ fn hand_on(brief: &Brief<'_>) -> Result<(), Trouble> {
     for (resource, limit) in &orders.limits {
         step(Step::Limits, setrlimit(*resource, both(*limit)))?;
     }
-    step(Step::Capabilities, sys::drop_capabilities(orders.grants.id.is_some()))?;
+    step(Step::Capabilities, sys::drop_capabilities())?;
     end_with_spawner(brief)?;
     step(Step::Descriptors, sys::close_on_exec_from(3))?;
     stdio(orders)?;

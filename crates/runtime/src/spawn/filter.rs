@@ -1,13 +1,14 @@
 //! The seccomp filter: which system calls a run may make.
 //!
 //! Every number up to the newest that this code knows is allowed unless it is named below; what is newer does not
-//! exist. The filter is a binary search over ranges, because the kernel tries it out for each number when it is loaded:
-//! a chain of comparisons costs three times as much per start. It is made once.
+//! exist. The filter is a binary search, because the kernel tries it out for each number when it is loaded: a chain of
+//! comparisons costs three times as much per start. It is made once, and short, since the kernel also translates all of it at
+//! each start: what refuses is there once for all that come to it, and numbers that stand alone are one comparison each.
 
+use super::step::{Step, Trouble};
 use libc::sock_filter;
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
 const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const IF_ANY_OF: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
@@ -26,8 +27,11 @@ const AUDIT_ARCH: u32 = 0xC000_003E;
 const AUDIT_ARCH: u32 = 0xC000_00B7;
 
 /// Numbers of the x32 interface have this bit.
-#[cfg(target_arch = "x86_64")]
-const X32: u32 = 0x4000_0000;
+const X32: Option<u32> = if cfg!(target_arch = "x86_64") {
+    Some(0x4000_0000)
+} else {
+    None
+};
 
 /// The newest system call that was judged here; later ones do not exist for a run.
 const NEWEST: libc::c_long = libc::SYS_mseal;
@@ -320,99 +324,153 @@ fn ranges(kind: Kind) -> Vec<(u32, Verdict)> {
     ranges
 }
 
-const fn op(code: u16, k: u32) -> sock_filter {
-    jump(code, k, 0, 0)
+/// A program while it is written, from its end: all jumps lead forward, so that what they lead to is there already. Places are
+/// counted from the end.
+struct Writer {
+    reversed: Vec<sock_filter>,
+    /// Where each verdict is, which all that come to it share.
+    verdicts: Vec<(Verdict, usize)>,
+    /// Jumps on conditions reach over 255 others.
+    too_far: bool,
 }
 
-const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
+/// So many single numbers are tried one after the other rather than halved.
+const CHAIN: usize = 4;
 
-const ALLOW: sock_filter = op(RETURN, libc::SECCOMP_RET_ALLOW);
-const KILL: sock_filter = op(RETURN, libc::SECCOMP_RET_KILL_PROCESS);
+impl Writer {
+    fn push(&mut self, code: u16, k: u32, jt: u8, jf: u8) -> usize {
+        self.reversed.push(sock_filter { code, jt, jf, k });
+        self.reversed.len() - 1
+    }
 
-fn refuse(errno: i32) -> sock_filter {
-    op(RETURN, libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap_or(1))
-}
+    fn branch(&mut self, code: u16, k: u32, yes: usize, no: usize) -> usize {
+        let here = self.reversed.len();
+        let mut over = |place: usize| {
+            let over = u8::try_from(here - place - 1);
+            self.too_far |= over.is_err();
+            over.unwrap_or_default()
+        };
+        let (yes, no) = (over(yes), over(no));
+        self.push(code, k, yes, no)
+    }
 
-fn leaf(verdict: Verdict, out: &mut Vec<sock_filter>) {
-    match verdict {
-        Verdict::Allow => out.push(ALLOW),
-        Verdict::Refuse(errno) => out.push(refuse(errno)),
-        Verdict::Kill => out.push(KILL),
-        Verdict::RefuseBits { argument: index, bits } => {
-            out.extend([
-                op(LOAD, argument(index)),
-                jump(IF_ANY_OF, bits, 0, 1),
-                refuse(libc::EPERM),
-                ALLOW,
-            ]);
+    /// Goes to `yes` if the value is one of these.
+    fn one_of(&mut self, values: &[u32], yes: usize, no: usize) -> usize {
+        let tried = values.iter().rev();
+        tried.fold(no, |no, value| self.branch(IF_EQUAL, *value, yes, no))
+    }
+
+    fn refuse(&mut self, errno: i32) -> usize {
+        self.verdict(Verdict::Refuse(errno))
+    }
+
+    /// Where it is; written when it is first asked for.
+    fn verdict(&mut self, verdict: Verdict) -> usize {
+        if let Some((_, place)) = self.verdicts.iter().find(|(known, _)| *known == verdict) {
+            return *place;
         }
-        Verdict::RefuseValues {
-            argument: index,
-            values,
-        } => {
-            one_of(index, values, refuse(libc::EPERM), ALLOW, out);
-        }
-        Verdict::OnlyValues {
-            argument: index,
-            values,
-            errno,
-        } => {
-            one_of(index, values, ALLOW, refuse(errno), out);
-        }
-        Verdict::OnlyZero { arguments, unless } => {
-            for index in arguments {
-                out.extend([op(LOAD, argument(*index)), jump(IF_EQUAL, 0, 1, 0), refuse(libc::EPERM)]);
+        let place = match verdict {
+            Verdict::Allow => self.push(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+            Verdict::Refuse(errno) => {
+                let answer = libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap_or(1);
+                self.push(RETURN, answer, 0, 0)
             }
-            if let Some((index, value)) = unless {
-                out.extend([
-                    op(LOAD, argument(index)),
-                    jump(IF_EQUAL, value, 0, 1),
-                    refuse(libc::EPERM),
-                ]);
+            Verdict::Kill => self.push(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
+            Verdict::RefuseBits { argument: index, bits } => {
+                let (no, yes) = (self.refuse(libc::EPERM), self.verdict(Verdict::Allow));
+                self.branch(IF_ANY_OF, bits, no, yes);
+                self.push(LOAD, argument(index), 0, 0)
             }
-            out.push(ALLOW);
-        }
+            Verdict::RefuseValues {
+                argument: index,
+                values,
+            } => {
+                let (no, yes) = (self.refuse(libc::EPERM), self.verdict(Verdict::Allow));
+                self.one_of(values, no, yes);
+                self.push(LOAD, argument(index), 0, 0)
+            }
+            Verdict::OnlyValues {
+                argument: index,
+                values,
+                errno,
+            } => {
+                let (no, yes) = (self.refuse(errno), self.verdict(Verdict::Allow));
+                self.one_of(values, yes, no);
+                self.push(LOAD, argument(index), 0, 0)
+            }
+            Verdict::OnlyZero { arguments, unless } => {
+                let (no, mut next) = (self.refuse(libc::EPERM), self.verdict(Verdict::Allow));
+                if let Some((index, value)) = unless {
+                    self.branch(IF_EQUAL, value, no, next);
+                    next = self.push(LOAD, argument(index), 0, 0);
+                }
+                for index in arguments.iter().rev() {
+                    self.branch(IF_EQUAL, 0, next, no);
+                    next = self.push(LOAD, argument(*index), 0, 0);
+                }
+                next
+            }
+        };
+        self.verdicts.push((verdict, place));
+        place
     }
-}
 
-fn one_of(index: u32, values: &[u32], yes: sock_filter, no: sock_filter, out: &mut Vec<sock_filter>) {
-    out.push(op(LOAD, argument(index)));
-    for (at, value) in values.iter().enumerate() {
-        // Over the comparisons that follow and the other answer.
-        let over = u8::try_from(values.len() - at).unwrap_or(u8::MAX);
-        out.push(jump(IF_EQUAL, *value, over, 0));
-    }
-    out.extend([no, yes]);
-}
-
-fn tree(ranges: &[(u32, Verdict)], out: &mut Vec<sock_filter>) {
-    let (left, right) = ranges.split_at(ranges.len() / 2);
-    let Some((first, verdict)) = right.first() else { return };
-    if left.is_empty() {
-        return leaf(*verdict, out);
-    }
-    let mut below = Vec::new();
-    tree(left, &mut below);
-    match u8::try_from(below.len()) {
-        Ok(over) => out.push(jump(IF_AT_LEAST, *first, over, 0)),
-        Err(_) => {
-            out.push(jump(IF_AT_LEAST, *first, 0, 1));
-            out.push(op(JUMP, u32::try_from(below.len()).unwrap_or(0)));
+    /// A search in these ranges, the last of which ends before `end`.
+    fn search(&mut self, ranges: &[(u32, Verdict)], end: Option<u32>) -> usize {
+        let ends = ranges.iter().skip(1).map(|(first, _)| Some(*first)).chain([end]);
+        let alone = |first: u32, end: Option<u32>| end == Some(first + 1);
+        let mut wide = ranges
+            .iter()
+            .zip(ends.clone())
+            .filter(|((first, _), end)| !alone(*first, *end));
+        let common = wide.next().map(|((_, verdict), _)| *verdict);
+        let Some(common) = common.or_else(|| ranges.last().map(|(_, verdict)| *verdict)) else {
+            return self.verdict(Verdict::Kill);
+        };
+        let simple = wide.all(|((_, verdict), _)| *verdict == common);
+        let singles = ranges.iter().filter(|(_, verdict)| *verdict != common);
+        if simple && singles.clone().count() <= CHAIN {
+            let otherwise = self.verdict(common);
+            return singles.rev().fold(otherwise, |no, (number, verdict)| {
+                let yes = self.verdict(*verdict);
+                self.branch(IF_EQUAL, *number, yes, no)
+            });
         }
+        let (left, right) = ranges.split_at(ranges.len() / 2);
+        let middle = right.first().map(|(first, _)| *first);
+        let above = self.search(right, end);
+        let below = self.search(left, middle);
+        self.branch(IF_AT_LEAST, middle.unwrap_or_default(), above, below)
     }
-    out.append(&mut below);
-    tree(right, out);
 }
 
 /// The program for the kernel.
-pub(super) fn program(kind: Kind) -> Vec<sock_filter> {
-    let mut out = vec![op(LOAD, ARCH), jump(IF_EQUAL, AUDIT_ARCH, 1, 0), KILL, op(LOAD, NUMBER)];
-    #[cfg(target_arch = "x86_64")]
-    out.extend([jump(IF_AT_LEAST, X32, 0, 1), KILL]);
-    tree(&ranges(kind), &mut out);
-    out
+pub(super) fn program(kind: Kind) -> Result<Vec<sock_filter>, Trouble> {
+    let mut writer = Writer {
+        reversed: Vec::new(),
+        verdicts: Vec::new(),
+        too_far: false,
+    };
+    let ranges = ranges(kind);
+    let kill = writer.verdict(Verdict::Kill);
+    for (_, verdict) in &ranges {
+        writer.verdict(*verdict);
+    }
+    let search = writer.search(&ranges, None);
+    if let Some(x32) = X32 {
+        writer.branch(IF_AT_LEAST, x32, kill, search);
+    }
+    let number = writer.push(LOAD, NUMBER, 0, 0);
+    writer.branch(IF_EQUAL, AUDIT_ARCH, number, kill);
+    writer.push(LOAD, ARCH, 0, 0);
+    if writer.too_far {
+        return Err(Trouble {
+            step: Step::Seccomp,
+            errno: rustix::io::Errno::TOOBIG,
+        });
+    }
+    writer.reversed.reverse();
+    Ok(writer.reversed)
 }
 
 #[cfg(test)]
@@ -430,7 +488,6 @@ mod tests {
                 LOAD if op.k == NUMBER => value = number,
                 LOAD if op.k == ARCH => value = arch,
                 LOAD => value = arguments[usize::try_from((op.k - 16) / 8).unwrap()],
-                JUMP => at += usize::try_from(op.k).unwrap(),
                 IF_EQUAL => go(value == op.k),
                 IF_AT_LEAST => go(value >= op.k),
                 IF_ANY_OF => go(value & op.k != 0),
@@ -450,8 +507,8 @@ mod tests {
     #[test]
     fn every_number_gets_the_verdict_that_is_written_down() {
         for kind in [Kind::Sandboxed, Kind::Bubblewrap, Kind::Confined] {
-            let program = program(kind);
-            assert!(program.len() < 300, "{} instructions", program.len());
+            let program = program(kind).unwrap();
+            assert!(program.len() < 150, "{} instructions", program.len());
             let special: std::collections::BTreeMap<_, _> = verdicts(kind).into_iter().collect();
             for n in 0..1000 {
                 let got = run(&program, n, AUDIT_ARCH, [0; 6]);
@@ -475,8 +532,8 @@ mod tests {
 
     #[test]
     fn arguments_decide_where_numbers_cannot() {
-        let sandboxed = program(Kind::Sandboxed);
-        let confined = program(Kind::Confined);
+        let sandboxed = program(Kind::Sandboxed).unwrap();
+        let confined = program(Kind::Confined).unwrap();
         let allow = libc::SECCOMP_RET_ALLOW;
         for flags in [
             0x1000_0000,
@@ -529,24 +586,25 @@ mod tests {
             (Kind::Bubblewrap, EPERM),
             (Kind::Confined, EPERM),
         ] {
-            let program = program(kind);
+            let program = program(kind).unwrap();
             for (number, at) in [(libc::SYS_prlimit64, 1), (libc::SYS_setrlimit, 0)] {
                 let mark = super::super::confined::MARK_NUMBER;
                 assert_eq!(ask(&program, number, at, mark), expected, "{kind:?}");
                 assert_eq!(ask(&program, number, at, 7), allow, "{kind:?}");
             }
         }
-        let bubblewrap = program(Kind::Bubblewrap);
+        let bubblewrap = program(Kind::Bubblewrap).unwrap();
         let others = ask(&bubblewrap, libc::SYS_prlimit64, 0, 4711);
         assert_eq!(others, allow, "in a PID namespace of its own");
     }
 
     #[test]
     fn foreign_interfaces_kill() {
-        let program = program(Kind::Sandboxed);
+        let program = program(Kind::Sandboxed).unwrap();
         let kill = libc::SECCOMP_RET_KILL_PROCESS;
         assert_eq!(run(&program, 1, 0x4000_0003, [0; 6]), kill, "32 bits");
-        #[cfg(target_arch = "x86_64")]
-        assert_eq!(run(&program, X32 | 1, AUDIT_ARCH, [0; 6]), kill);
+        if let Some(x32) = X32 {
+            assert_eq!(run(&program, x32 | 1, AUDIT_ARCH, [0; 6]), kill);
+        }
     }
 }

@@ -21,13 +21,16 @@ use crosspoint_core::Limits;
 use rustix::{
     fd::{AsFd, OwnedFd},
     process::{Pid, Signal, pidfd_send_signal},
-    time::{ClockId, clock_gettime},
+    time::{
+        ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+        timerfd_settime,
+    },
 };
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
@@ -258,18 +261,20 @@ struct State {
 }
 
 /// The thread that watches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Guards {
     state: Mutex<State>,
-    work: Condvar,
+    /// Wakes it when a run is due. A start winds the clock and wakes nobody: it would compete with what has just been started.
+    clock: OwnedFd,
     hogs: Hogs,
 }
 
 impl Guards {
     pub(super) fn start(hogs: Hogs) -> std::io::Result<Arc<Self>> {
         let guards = Arc::new(Self {
+            state: Mutex::default(),
+            clock: timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?,
             hogs,
-            ..Self::default()
         });
         let mine = Arc::clone(&guards);
         let thread = Builder::new()
@@ -305,53 +310,61 @@ impl Guards {
             run: Mutex::new(Some(watched)),
             over: AtomicBool::new(false),
         });
-        let first = {
-            let mut state = self.lock();
-            let due = Due(now + FIRST, Arc::clone(&post));
-            let first = state.round.peek().is_none_or(|Reverse(next)| due < *next);
-            state.round.push(Reverse(due));
-            first
-        };
-        if first {
-            self.work.notify_one();
+        let mut state = self.lock();
+        let due = Due(now + FIRST, Arc::clone(&post));
+        if state.round.peek().is_none_or(|Reverse(next)| due < *next) {
+            self.wind(&state, due.0);
         }
+        state.round.push(Reverse(due));
+        drop(state);
         Guard { seen, view, post }
     }
 
     /// Ends the thread after the end of the last run.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.work.notify_one();
+        let mut state = self.lock();
+        state.closed = true;
+        self.wind(&state, Instant::now());
+    }
+
+    /// Has the thread wake up at this time, instead of any other. Who winds holds the state, so that the last word is the
+    /// right one.
+    fn wind(&self, _held: &State, when: Instant) {
+        // Zero would mean never.
+        let left = when
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_nanos(1));
+        let time = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: left.try_into().unwrap_or_default(),
+        };
+        if let Err(error) = timerfd_settime(&self.clock, TimerfdTimerFlags::empty(), &time) {
+            tracing::error!(%error, "the clock of the watch over runs cannot be wound");
+        }
     }
 
     fn run(&self) {
         be_first();
-        let mut state = self.lock();
         loop {
+            let mut state = self.lock();
             let now = Instant::now();
-            let left = state
-                .round
-                .peek()
-                .map(|Reverse(next)| next.0.saturating_duration_since(now));
-            match left {
+            match state.round.peek() {
                 None if state.closed => return,
-                None => state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if !left.is_zero() => {
-                    let waited = self.work.wait_timeout(state, left);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-                Some(_) => {
-                    let Some(Reverse(Due(_, post))) = state.round.pop() else {
-                        continue;
-                    };
+                Some(Reverse(Due(when, _))) if *when <= now => {
+                    let due = state.round.pop();
                     drop(state);
-                    let next = post.look();
-                    state = self.lock();
-                    if let Some(pause) = next {
-                        state.round.push(Reverse(Due(Instant::now() + pause, post)));
+                    if let Some(Reverse(Due(_, post))) = due
+                        && let Some(pause) = post.look()
+                    {
+                        self.lock().round.push(Reverse(Due(Instant::now() + pause, post)));
                     }
+                    continue;
                 }
+                Some(Reverse(Due(when, _))) => self.wind(&state, *when),
+                None => {}
             }
+            drop(state);
+            rustix::io::read(&self.clock, &mut [0_u8; 8]).ok();
         }
     }
 }

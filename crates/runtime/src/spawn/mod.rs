@@ -405,7 +405,7 @@ impl Sandboxed {
         let crew = crew.inspect_err(|_| networks.close())?;
         Ok(Self {
             ready,
-            filter: Arc::new(filter::program(Kind::Sandboxed)),
+            filter: Arc::new(filter::program(Kind::Sandboxed)?),
             landlock,
             networks,
             crew,
@@ -417,7 +417,7 @@ impl Confined {
     fn make(means: Means) -> std::result::Result<Self, Trouble> {
         let landlock = Landlock::probe()?;
         Ok(Self {
-            filter: Arc::new(filter::program(Kind::Confined)),
+            filter: Arc::new(filter::program(Kind::Confined)?),
             landlock,
             grounds: Arc::new(shared_grounds(&means.visible)),
             ids: means.ids,

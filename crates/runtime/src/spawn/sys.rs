@@ -194,9 +194,9 @@ pub(super) fn dup_onto(old: BorrowedFd<'_>, new: c_int) -> Result<(), Errno> {
     checked(c_long::from(answer)).map(drop)
 }
 
-/// Takes every capability out of all sets; out of the bounding set too, if this task may do that.
-pub(super) fn drop_capabilities(bounding: bool) -> Result<(), Errno> {
-    for capability in 0..if bounding { 64_u64 } else { 0 } {
+/// Takes every capability out of the bounding set, for this task and all that it will start.
+pub(super) fn empty_bounding_set() -> Result<(), Errno> {
+    for capability in 0..64_u64 {
         // SAFETY: numbers only.
         let answer = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0_u64, 0_u64, 0_u64) };
         match checked(c_long::from(answer)) {
@@ -206,6 +206,11 @@ pub(super) fn drop_capabilities(bounding: bool) -> Result<(), Errno> {
             Err(errno) => return Err(errno),
         }
     }
+    Ok(())
+}
+
+/// Takes every capability out of the other sets.
+pub(super) fn drop_capabilities() -> Result<(), Errno> {
     let none = rustix::thread::CapabilitySet::empty();
     let sets = rustix::thread::CapabilitySets {
         effective: none,

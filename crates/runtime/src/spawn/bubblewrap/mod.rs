@@ -112,7 +112,7 @@ impl Bubblewrap {
         let (mut visible, ids) = (means.visible.beside_own(), means.ids);
         // It says nothing of what it cannot read, but ends.
         visible.trees.retain(|tree| reachable(tree, ids.is_some()));
-        let bytes = filter::program(Kind::Bubblewrap).into_iter().flat_map(|op| {
+        let bytes = filter::program(Kind::Bubblewrap)?.into_iter().flat_map(|op| {
             let mut bytes = [0_u8; 8];
             let (code, k) = (op.code.to_ne_bytes(), op.k.to_ne_bytes());
             for (to, from) in bytes.iter_mut().zip(code.into_iter().chain([op.jt, op.jf]).chain(k)) {

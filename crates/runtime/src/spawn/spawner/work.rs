@@ -25,7 +25,7 @@ use rustix::{
     mount::{OpenTreeFlags, open_tree},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
-        socketpair,
+        socket_with, socketpair,
     },
     process::{
         DumpableBehavior, Pid, PidfdFlags, Resource, Signal, dumpable_behavior, getpid, pidfd_open,
@@ -129,6 +129,10 @@ impl Work {
             step(Step::Identity, set_thread_groups(&[]))?;
             let bits = step(Step::Identity, capabilities_secure_bits())? | CapabilitiesSecureBits::NO_SETUID_FIXUP;
             step(Step::Identity, set_capabilities_secure_bits(bits))?;
+            if ready.is_none() {
+                // It executes nothing itself, and keeps what it has.
+                step(Step::Capabilities, sys::empty_bounding_set())?;
+            }
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
@@ -256,7 +260,7 @@ impl Work {
 
     fn tell(&self, running: Running, reaped: Option<Reaped>) {
         // Descriptors that a run has sent to itself go when the kernel next looks for such: when a socket is closed.
-        drop(socketpair(
+        drop(socket_with(
             AddressFamily::UNIX,
             SocketType::STREAM,
             SocketFlags::CLOEXEC,
