@@ -76,8 +76,8 @@ fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
         step(Step::Limits, setrlimit(*resource, both(*limit)))?;
     }
     if orders.kind == Kind::Sandboxed {
-        // A new user namespace comes with a full one. Without, a root's spawner has emptied its own, and an ordinary user's run
-        // has none to empty.
+        // A new user namespace comes with a full one. Without, a root's spawner has emptied its own; an ordinary user may not
+        // empty it, and need not: no_new_privs keeps a run from getting anything.
         step(Step::Capabilities, sys::empty_bounding_set())?;
     }
     step(Step::Capabilities, sys::drop_capabilities())?;

@@ -356,6 +356,10 @@ impl Writer {
 
     /// Goes to `yes` if the value is one of these.
     fn one_of(&mut self, values: &[u32], yes: usize, no: usize) -> usize {
+        debug_assert!(
+            !values.is_empty(),
+            "what loads the value goes on with the first comparison"
+        );
         let tried = values.iter().rev();
         tried.fold(no, |no, value| self.branch(IF_EQUAL, *value, yes, no))
     }
@@ -460,6 +464,10 @@ pub(super) fn program(kind: Kind) -> Result<Vec<sock_filter>, Trouble> {
     if let Some(x32) = X32 {
         writer.branch(IF_AT_LEAST, x32, kill, search);
     }
+    debug_assert!(
+        ranges.len() > CHAIN,
+        "the search begins with a comparison, to which the load below goes on"
+    );
     let number = writer.push(LOAD, NUMBER, 0, 0);
     writer.branch(IF_EQUAL, AUDIT_ARCH, number, kill);
     writer.push(LOAD, ARCH, 0, 0);
@@ -504,22 +512,73 @@ mod tests {
     const EPERM: u32 = libc::SECCOMP_RET_ERRNO | 1;
     const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | 38;
 
+    /// What a verdict says of a call.
+    fn judged(verdict: Option<&Verdict>, arguments: [u32; 6]) -> u32 {
+        let of = |index: u32| arguments[usize::try_from(index).unwrap()];
+        let refused = |errno: i32| libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap();
+        let unless = |refuse: bool, errno: i32| {
+            if refuse {
+                refused(errno)
+            } else {
+                libc::SECCOMP_RET_ALLOW
+            }
+        };
+        match verdict {
+            None | Some(Verdict::Allow) => libc::SECCOMP_RET_ALLOW,
+            Some(Verdict::Kill) => libc::SECCOMP_RET_KILL_PROCESS,
+            Some(Verdict::Refuse(errno)) => refused(*errno),
+            Some(Verdict::RefuseBits { argument, bits }) => unless(of(*argument) & bits != 0, libc::EPERM),
+            Some(Verdict::RefuseValues { argument, values }) => unless(values.contains(&of(*argument)), libc::EPERM),
+            Some(Verdict::OnlyValues {
+                argument,
+                values,
+                errno,
+            }) => unless(!values.contains(&of(*argument)), *errno),
+            Some(Verdict::OnlyZero {
+                arguments,
+                unless: forbidden,
+            }) => {
+                let others = arguments.iter().any(|index| of(*index) != 0);
+                let named = forbidden.is_some_and(|(index, value)| of(index) == value);
+                unless(others || named, libc::EPERM)
+            }
+        }
+    }
+
     #[test]
     fn every_number_gets_the_verdict_that_is_written_down() {
+        let values = [
+            0,
+            1,
+            2,
+            7,
+            10,
+            15,
+            16,
+            17,
+            1024,
+            1040,
+            4711,
+            TIOCSTI,
+            TIOCLINUX,
+            0x2000_0000,
+            NAMESPACES,
+            u32::MAX,
+        ];
         for kind in [Kind::Sandboxed, Kind::Bubblewrap, Kind::Confined] {
             let program = program(kind).unwrap();
             assert!(program.len() < 150, "{} instructions", program.len());
             let special: std::collections::BTreeMap<_, _> = verdicts(kind).into_iter().collect();
-            for n in 0..1000 {
-                let got = run(&program, n, AUDIT_ARCH, [0; 6]);
-                let expected = match special.get(&n) {
-                    _ if n > number(NEWEST) => ENOSYS,
-                    None => libc::SECCOMP_RET_ALLOW,
-                    Some(Verdict::Kill) => libc::SECCOMP_RET_KILL_PROCESS,
-                    Some(Verdict::Refuse(errno)) => libc::SECCOMP_RET_ERRNO | u32::try_from(*errno).unwrap(),
-                    Some(_) => continue,
-                };
-                assert_eq!(got, expected, "{kind:?}, number {n}");
+            for n in (0..1000).chain([u32::MAX >> 2]) {
+                for (first, second) in values.iter().flat_map(|first| values.map(|second| (*first, second))) {
+                    let arguments = [first, second, 0, 0, 0, 0];
+                    let expected = match n > number(NEWEST) {
+                        true => ENOSYS,
+                        false => judged(special.get(&n), arguments),
+                    };
+                    let got = run(&program, n, AUDIT_ARCH, arguments);
+                    assert_eq!(got, expected, "{kind:?}, number {n} of {first:#x} and {second:#x}");
+                }
             }
         }
     }

@@ -221,9 +221,9 @@ impl Guard {
         self.seen.total(ticks(census.ticks).max(self.view.on_processor()))
     }
 
-    /// Bytes of memory in use, exactly.
+    /// Bytes of memory in use; pages that processes share count for each. Waits for nobody.
     pub(super) fn held(&self) -> u64 {
-        self.view.own_memory() + self.view.files().bytes
+        self.view.about() + self.view.files().bytes
     }
 }
 

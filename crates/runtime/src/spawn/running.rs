@@ -311,7 +311,7 @@ impl Child {
         (cpu, self.guard.seen.peak())
     }
 
-    /// Bytes of memory that it holds, exactly.
+    /// Bytes of memory that it holds; pages that its processes share count for each.
     pub(crate) fn held(&self) -> u64 {
         self.guard.held()
     }

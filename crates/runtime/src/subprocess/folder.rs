@@ -1,8 +1,8 @@
 //! The private folder of a run on the host's disk.
 //!
 //! It holds what the script is given, secrets too, and is removed at the run's end. A host that is killed removes nothing. So
-//! each folder is locked by its host, the kernel opens the lock when the host and all that it started are gone, and the next
-//! host removes what it finds unlocked.
+//! each folder is locked by its host, the kernel opens the lock when the host and its helper tasks are gone, and other hosts
+//! remove what they find unlocked, the next one at its first folder. A script at `process` may live on, and loses its folder.
 
 use super::launch::{Content, Input};
 use crosspoint_core::{Code, Error, Result};
@@ -13,16 +13,17 @@ use rustix::{
 use std::{
     ffi::CStr,
     fs::{self, OpenOptions},
-    io::Write,
+    io::{ErrorKind, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    sync::{Arc, Once},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tempfile::TempDir;
-use tokio::net::unix::pipe;
+use tokio::{net::unix::pipe, time::Instant};
 
 /// A folder that only the host's user can enter, removed with everything in it when this is dropped.
 #[derive(Debug)]
@@ -52,32 +53,45 @@ const TRIES: u32 = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct Folders {
     parent: Arc<Path>,
-    swept: Arc<Once>,
+    /// When abandoned ones were last looked for.
+    swept: Arc<Mutex<Option<Instant>>>,
 }
+
+/// A host that has just been killed may hold its locks for an instant longer, and another one may be killed at any time.
+const SWEEP_AGAIN: Duration = Duration::from_secs(600);
 
 impl Folders {
     pub(super) fn below(parent: impl Into<PathBuf>) -> Self {
         Self {
             parent: parent.into().into(),
-            swept: Arc::new(Once::new()),
+            swept: Arc::default(),
         }
     }
 
-    /// Makes one. The first time, what hosts have left behind that are no more is removed meanwhile.
+    /// Makes one. The first time, and now and then, what hosts have left behind that are no more is removed meanwhile.
     pub(super) fn make(&self) -> Result<Folder> {
-        self.swept.call_once(|| {
+        if self.is_time() {
             let parent = Arc::clone(&self.parent);
             let sweeper = std::thread::Builder::new().name("crosspoint-folders".to_owned());
             if let Err(error) = sweeper.spawn(move || sweep(&parent)) {
                 tracing::warn!(%error, "private folders of earlier hosts are not looked for");
             }
-        });
+        }
         for _ in 0..TRIES {
             if let Some(folder) = self.try_make()? {
                 return Ok(folder);
             }
         }
         Err(failed(Errno::AGAIN))
+    }
+
+    fn is_time(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = swept.is_none_or(|when| when.elapsed() >= SWEEP_AGAIN);
+        if due {
+            *swept = Some(Instant::now());
+        }
+        due
     }
 
     /// `None` if somebody else has removed it again.
@@ -105,9 +119,13 @@ impl Folders {
     }
 }
 
+const FOLDER: OFlags = OFlags::DIRECTORY
+    .union(OFlags::RDONLY)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW);
+
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(path, flags, Mode::empty())
+    rustix::fs::open(path, FOLDER, Mode::empty())
 }
 
 /// Removes the private folders that no living host has locked.
@@ -126,6 +144,8 @@ fn sweep(parent: &Path) {
             Ok(()) => {
                 tracing::info!(path = %path.display(), "removed the private folder of a run whose host is no more");
             }
+            // Somebody was faster.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "a private folder is left, whose host is no more");
             }
@@ -226,15 +246,7 @@ fn empty(root: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Removes what is in `root/name` and moves the full folders in it to `root`.
 fn flatten(root: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> Result<(), Errno> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let folder = match openat(root, name, flags, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            chmodat(root, name, Mode::RWXU, AtFlags::empty())?;
-            openat(root, name, flags, Mode::empty())?
-        }
-        opened => opened?,
-    };
-    fchmod(&folder, Mode::RWXU)?;
+    let folder = enter(root, name)?;
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -242,7 +254,7 @@ fn flatten(root: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> Result<(), Err
             continue;
         }
         // One that gets another parent has to be writable itself.
-        chmodat(&folder, name, Mode::RWXU, AtFlags::empty())?;
+        drop(enter(folder.as_fd(), name)?);
         loop {
             *moved += 1;
             match renameat(&folder, name, root, format!(".{moved}")) {
@@ -253,6 +265,21 @@ fn flatten(root: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> Result<(), Err
         }
     }
     removed(root, name).map(drop)
+}
+
+/// Opens a folder, and lets this user do everything in it. Whoever owns it may put a link in its place at any time.
+fn enter(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let open = || openat(parent, name, FOLDER, Mode::empty());
+    let folder = match open() {
+        Err(Errno::ACCESS) => {
+            // This follows links, and is not for root, to whom nothing is closed: it changes what is this user's own.
+            chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            open()?
+        }
+        opened => opened?,
+    };
+    fchmod(&folder, Mode::RWXU)?;
+    Ok(folder)
 }
 
 /// Removes it, unless it is a folder with something in it.
@@ -294,7 +321,7 @@ mod tests {
     fn what_a_dead_host_left_is_removed_and_nothing_else() {
         let parent = tempfile::tempdir().unwrap();
         let path = |name: &str| parent.path().join(name);
-        let ours = Folders::below(parent.path()).make().unwrap();
+        let ours = Folders::below(parent.path()).try_make().unwrap().unwrap();
         let link = path("crosspoint-run-link");
         for folder in ["crosspoint-run-a1b2c3/secrets", "crosspoint-other/secrets"] {
             fs::create_dir_all(path(folder)).unwrap();
@@ -307,6 +334,26 @@ mod tests {
         assert!(ours.path().exists(), "it is locked");
         assert!(link.is_symlink() && path("crosspoint-other/secrets/token").exists());
         assert!(path("crosspoint-run-file").exists());
+    }
+
+    #[test]
+    fn what_is_abandoned_is_looked_for_now_and_then() {
+        let folders = Folders::below(std::env::temp_dir());
+        assert!(folders.is_time() && !folders.is_time());
+        let long_ago = Instant::now().checked_sub(SWEEP_AGAIN);
+        *folders.swept.lock().unwrap() = Some(long_ago.unwrap());
+        assert!(folders.is_time() && !folders.is_time());
+    }
+
+    /// By somebody who changes them meanwhile, so that root would be led elsewhere.
+    #[test]
+    fn links_in_place_of_folders_lead_nowhere() {
+        let (parent, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::set_permissions(other.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(other.path(), parent.path().join("link")).unwrap();
+        let root = open(parent.path()).unwrap();
+        assert!(enter(root.as_fd(), c"link").is_err());
+        assert_eq!(fs::metadata(other.path()).unwrap().mode() & 0o777, 0o755);
     }
 
     #[test]

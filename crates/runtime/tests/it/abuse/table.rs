@@ -314,6 +314,7 @@ in every run of the tests. What is different:
 - There is no Landlock behind the mount namespace: a fault of the kernel's in one of them is not caught by the other.
 - Runs have unix sockets only, as at `confined`. The broker is reached at `XP_NETWORK_SOCKET`; `Egress::Allow` is refused with
   `isolation-unavailable`, so that the rows about the proxy do not apply.
+- `getrlimit` and `prlimit` do not answer about `RLIMIT_RTTIME`, as at `confined`: a mark lies in it.
 - An inode fill is ended by the host, which looks at each run 5 to 20 times a second, not by the kernel.
 - What of `/proc` tells of the machine is covered up by empty folders and closed files; there it has names, and nothing else.
 - A script that says itself that it ended with exit code 132, 133, 135, 136, 137, 139 or 159 is taken for one that was killed by

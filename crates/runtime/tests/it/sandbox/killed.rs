@@ -7,7 +7,7 @@ use super::{
 use crate::machine::alone;
 use crosspoint_core::{Code, Retry, Runner, Script, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Helper tasks of this process whose name starts so, the newest last. At depth 1 are its own children, at 2 theirs: those in
 /// the ready namespaces, whose parents have led there. Below them are runs, which have the name for as long as they are
@@ -47,11 +47,19 @@ fn helpers(name: &str, at: usize) -> Vec<Pid> {
     named.into_iter().filter_map(|(_, pid)| Pid::from_raw(pid)).collect()
 }
 
+/// Kills a helper that has nothing to do but to wait: one that is busy, with its own beginning, say, leaves things behind.
 async fn kill(pid: Pid) {
-    kill_process(pid, Signal::KILL).unwrap();
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    let dead = |stat: &str| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'));
-    while !dead(&std::fs::read_to_string(&path).unwrap_or_default()) {
+    let state = || {
+        let stat = std::fs::read_to_string(&path).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    };
+    while state().is_some_and(|state| !matches!(state, 'S' | 'Z')) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // It may have ended with the one before.
+    kill_process(pid, Signal::KILL).ok();
+    while state().is_some_and(|state| state != 'Z') {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -112,6 +120,17 @@ async fn a_run_whose_spawner_is_killed_may_be_tried_again() {
         let (code, retry) = crate::scripts::failure(&outcome.expect("its end is told"));
         assert_eq!((code, retry), (Code::ScriptCrashed, Retry::Backoff), "{level}");
     }
+}
+
+/// What descriptors are open, of each kind how many.
+fn links() -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let link = std::fs::read_link(entry.path()).unwrap_or_default();
+        let kind = link.to_string_lossy().split(":[").next().unwrap_or_default().to_owned();
+        *all.entry(kind).or_default() += 1;
+    }
+    all
 }
 
 /// Each kind of helper is killed while it has nothing to do but to wait.
@@ -182,7 +201,11 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
                 now = descriptors();
             }
             let first = *before.get_or_insert(now);
-            assert!(now <= first + 8, "{level}: {first} descriptors became {now}");
+            assert!(
+                now <= first + 8,
+                "{level}: {first} descriptors became {now}: {:?}",
+                links()
+            );
         }
         // Those that were killed last are reaped beside all else.
         for _ in 0..400 {
