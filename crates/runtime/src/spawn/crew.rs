@@ -18,7 +18,6 @@ use std::sync::{Arc, atomic::Ordering};
 /// What one level's runs are started, watched and cleaned up by.
 pub(super) struct Crew {
     spawners: Vec<Arc<Spawner>>,
-    sweeper: Arc<Sweeper>,
     guards: Arc<Guards>,
     networks: Option<Arc<Networks>>,
 }
@@ -31,16 +30,15 @@ impl Crew {
         hogs: &Hogs,
     ) -> Result<Self, Trouble> {
         let sweeper = io_step(Step::Thread, Sweeper::start())?;
-        let guards = io_step(Step::Thread, Guards::start(hogs.clone())).inspect_err(|_| sweeper.close())?;
+        let guards = io_step(Step::Thread, Guards::start(hogs.clone()))?;
         let mut crew = Self {
             spawners: Vec::new(),
-            sweeper,
             guards,
             networks,
         };
         for n in 0..count {
             let name = format!("crosspoint-sp{n}");
-            let spawner = Spawner::start(&name, ready.cloned(), Arc::clone(&crew.sweeper), hogs.clone())?;
+            let spawner = Spawner::start(&name, ready.cloned(), Arc::clone(&sweeper), hogs.clone())?;
             crew.spawners.push(spawner);
         }
         Ok(crew)
@@ -85,7 +83,6 @@ impl Drop for Crew {
         if let Some(networks) = &self.networks {
             networks.close();
         }
-        self.sweeper.close();
         self.guards.close();
     }
 }

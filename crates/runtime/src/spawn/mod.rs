@@ -70,6 +70,7 @@ mod crew;
 mod desk;
 mod fair;
 mod filter;
+mod frail;
 mod guard;
 mod hogs;
 mod ids;

@@ -4,6 +4,7 @@
 //! only if no socket is left in it. What a customer's next run could still see are counters of packets.
 
 use super::{
+    frail::Frail,
     ready::{Ready, namespace},
     step::{About, Step, Trouble, io_step, step},
     sys,
@@ -17,10 +18,7 @@ use rustix::{
 use std::{
     collections::VecDeque,
     fs,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Condvar, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -70,10 +68,9 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Networks {
     sizes: Sizes,
-    state: Mutex<State>,
+    state: Frail<State>,
     work: Condvar,
     made: Notify,
-    killed: AtomicBool,
     /// Why the task could not begin.
     never: OnceLock<Trouble>,
 }
@@ -91,10 +88,9 @@ impl Networks {
     pub(super) fn start(ready: Arc<Ready>, sizes: Sizes) -> Result<Arc<Self>, Trouble> {
         let pool = Arc::new(Self {
             sizes,
-            state: Mutex::default(),
+            state: Frail::default(),
             work: Condvar::new(),
             made: Notify::new(),
-            killed: AtomicBool::new(false),
             never: OnceLock::new(),
         });
         let place = Place::Ready(ready);
@@ -104,13 +100,13 @@ impl Networks {
 
     /// The task was killed. Takes no lock that it may have held.
     fn clean_up(&self) {
-        self.killed.store(true, Ordering::Release);
+        self.state.give_up();
         self.made.notify_waiters();
     }
 
     /// Whether somebody has killed the task.
     pub(super) fn was_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
+        self.state.was_killed()
     }
 
     /// Whether the task could not begin, for a reason that may have passed.
@@ -118,13 +114,10 @@ impl Networks {
         self.never.get().is_some_and(|trouble| trouble.about() == About::Now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn close(&self) {
-        if !self.was_killed() {
-            self.lock().closed = true;
+        if let Ok(mut state) = self.state.lock_from_host() {
+            state.closed = true;
+            drop(state);
             self.work.notify_all();
         }
     }
@@ -135,12 +128,6 @@ impl Networks {
             let made = self.made.notified();
             tokio::pin!(made);
             made.as_mut().enable();
-            if self.was_killed() {
-                return Err(Trouble {
-                    step: Step::Gone,
-                    errno: Errno::SRCH,
-                });
-            }
             if let Some(trouble) = self.never.get() {
                 return Err(*trouble);
             }
@@ -156,7 +143,7 @@ impl Networks {
     }
 
     fn take(&self, customer: &str) -> Result<Option<Space>, Trouble> {
-        let mut state = self.lock();
+        let mut state = self.state.lock_from_host()?;
         let last = state.kept.iter().rposition(|(of, _)| of == customer);
         if let Some((_, space)) = last.and_then(|last| state.kept.remove(last)) {
             return Ok(Some(space));
@@ -184,7 +171,7 @@ impl Networks {
         }
         loop {
             let returned = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 loop {
                     if state.closed {
                         return;
@@ -206,9 +193,9 @@ impl Networks {
             for returned in returned {
                 self.look(returned);
             }
-            if self.lock().fresh.len() < self.sizes.ahead {
+            if self.state.lock().fresh.len() < self.sizes.ahead {
                 let made = make();
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 match made {
                     Ok((space, sockets)) => {
                         state.sockets = Some(state.sockets.map_or(sockets, |fewest| fewest.min(sockets)));
@@ -224,11 +211,11 @@ impl Networks {
 
     /// Keeps what is clean, looks again later at what is not yet, and gives up in the end.
     fn look(&self, mut returned: Returned) {
-        let of_kernel = self.lock().sockets.unwrap_or(0);
+        let of_kernel = self.state.lock().sockets.unwrap_or(0);
         let clean = move_into(&returned.space.fd, LinkNameSpaceType::Network).is_ok()
             && sockets().is_ok_and(|(sockets, lingering)| sockets <= of_kernel && lingering == 0);
         returned.looks += 1;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if clean && self.sizes.kept > 0 {
             // Who has not come for the longest time gives way.
             let gone = (state.kept.len() >= self.sizes.kept).then(|| state.kept.pop_front());
@@ -258,8 +245,11 @@ impl Lease {
             customer: self.customer,
             looks: 0,
         };
-        self.pool.lock().returned.push(returned);
-        self.pool.work.notify_one();
+        if let Ok(mut state) = self.pool.state.lock_from_host() {
+            state.returned.push(returned);
+            drop(state);
+            self.pool.work.notify_one();
+        }
     }
 }
 

@@ -2,77 +2,83 @@
 //!
 //! The kernel does it when the last descriptor is closed, and waits a grace period for it: half a millisecond and more
 //! that would otherwise stand between a run's end and the word of it.
+//!
+//! They are handed over by number, through a pipe: the descriptors are the same everywhere in this process, and a spawner that
+//! somebody kills leaves no lock behind that others of its crew would wait for.
 
-use rustix::fd::OwnedFd;
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::Builder,
-    time::Duration,
+use super::sys;
+use rustix::{
+    fd::{IntoRawFd, OwnedFd},
+    io::{Errno, ioctl_fionread},
+    pipe::{PipeFlags, pipe_with},
 };
+use std::{sync::Arc, thread::Builder, time::Duration};
 
 /// More are not held, however busy it is.
-const MOST: usize = 64;
+const MOST: u64 = 64;
 const PAUSE: Duration = Duration::from_millis(1);
 
-#[derive(Debug, Default)]
-struct State {
-    kept: VecDeque<OwnedFd>,
-    closed: bool,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Sweeper {
-    state: Mutex<State>,
-    work: Condvar,
-}
+/// The hand that gives to the thread, which ends when there is none any more.
+#[derive(Debug)]
+pub(super) struct Sweeper(OwnedFd);
 
 impl Sweeper {
     pub(super) fn start() -> std::io::Result<Arc<Self>> {
-        let sweeper = Arc::new(Self::default());
-        let mine = Arc::clone(&sweeper);
+        let (taken, given) = pipe_with(PipeFlags::CLOEXEC)?;
         let thread = Builder::new()
             .name("crosspoint-sweep".to_owned())
             .stack_size(128 * 1024);
-        thread.spawn(move || mine.run())?;
-        Ok(sweeper)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        thread.spawn(move || sweep(&taken))?;
+        Ok(Arc::new(Self(given)))
     }
 
     /// Takes one over. With too many kept already it is closed at once.
     pub(super) fn keep(&self, namespace: OwnedFd) {
-        let mut state = self.lock();
-        if state.kept.len() < MOST {
-            state.kept.push_back(namespace);
-            self.work.notify_one();
+        if ioctl_fionread(&self.0).is_ok_and(|left| left < MOST * 4) {
+            // There is room, and four bytes are written whole.
+            let number = namespace.into_raw_fd().to_ne_bytes();
+            rustix::io::write(&self.0, &number).ok();
         }
     }
+}
 
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.work.notify_one();
+fn sweep(taken: &OwnedFd) {
+    loop {
+        let mut number = [0; 4];
+        match rustix::io::read(taken, &mut number) {
+            Ok(4) => {}
+            Err(Errno::INTR) => continue,
+            _ => return,
+        }
+        // A pause before each, so that they do not come in bursts.
+        std::thread::park_timeout(PAUSE);
+        // SAFETY: `keep` has given it up.
+        drop(unsafe { sys::take_over(i32::from_ne_bytes(number)) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    /// Waits until the other end of a pipe is closed.
+    fn closed(reader: &OwnedFd) {
+        poll(&mut [PollFd::new(reader, PollFlags::empty())], None).unwrap();
     }
 
-    fn run(&self) {
-        let mut state = self.lock();
-        loop {
-            if state.closed {
-                return;
-            }
-            if state.kept.is_empty() {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            // A pause after each, so that they do not come in bursts.
-            let paused = self.work.wait_timeout(state, PAUSE);
-            state = paused.unwrap_or_else(PoisonError::into_inner).0;
-            let one = state.kept.pop_front();
-            drop(state);
-            drop(one);
-            state = self.lock();
+    #[test]
+    fn what_is_kept_is_closed_in_the_end() {
+        let sweeper = Sweeper::start().unwrap();
+        let (readers, kept): (Vec<_>, Vec<_>) = (0..3 * MOST).map(|_| pipe_with(PipeFlags::CLOEXEC).unwrap()).collect();
+        for one in kept {
+            sweeper.keep(one);
         }
+        readers.iter().for_each(closed);
+        // Those that were given last are closed even so.
+        let (reader, last) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        sweeper.keep(last);
+        drop(sweeper);
+        closed(&reader);
     }
 }

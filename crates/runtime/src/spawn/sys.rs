@@ -310,11 +310,11 @@ unsafe fn owned(fd: c_long) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes over what `CLONE_PIDFD` wrote.
+/// Takes over a descriptor by its number, such as `CLONE_PIDFD` writes.
 ///
 /// # Safety
-/// `fd` is what a successful `clone` with `CLONE_PIDFD` wrote, and it was not taken over before.
-pub(super) unsafe fn take_pidfd(fd: c_int) -> OwnedFd {
+/// The descriptor is open and nobody owns it.
+pub(super) unsafe fn take_over(fd: c_int) -> OwnedFd {
     // SAFETY: the caller's promise.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

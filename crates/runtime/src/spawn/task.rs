@@ -6,7 +6,8 @@
 //! does not sleep by `CLONE_VFORK`: a thread suspended so counts as load and stops debuggers.
 //!
 //! A task ends when its `main` returns. Nobody should kill one while the host lives, since it may hold a lock of the
-//! allocator's at that moment. If somebody does, its thread hears of it, cleans up after it, and says so.
+//! allocator's or of tokio's at that moment, which is lost then. What is shared with one here waits for no such lock (see
+//! [`frail`](super::frail)). If somebody kills one, its thread hears of it, cleans up after it, and says so.
 
 use super::{
     ready::Ready,
@@ -166,7 +167,7 @@ fn parent(mut start: Start, mut stack: Stack) -> bool {
     }
     let task = start.task.load(Ordering::Acquire);
     // SAFETY: the task has made the descriptor and told it to nobody else.
-    let task = (task >= 0).then(|| unsafe { sys::take_pidfd(task) });
+    let task = (task >= 0).then(|| unsafe { sys::take_over(task) });
     if start.finished.load(Ordering::Acquire) {
         return true;
     }

@@ -7,6 +7,7 @@ use super::{
     cgroup::Group,
     confined,
     desk::Desk,
+    frail::{Frail, GONE},
     hogs::Hogs,
     ids::Id,
     net::Lease,
@@ -20,12 +21,11 @@ use super::{
 use rustix::{
     event::{EventfdFlags, eventfd},
     fd::OwnedFd,
-    io::Errno,
 };
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -84,14 +84,13 @@ struct Queue {
 
 /// The host's side of a spawner.
 pub(super) struct Spawner {
-    queue: Mutex<Queue>,
+    queue: Frail<Queue>,
     wake: OwnedFd,
     /// Requests that were not answered yet.
     pub(super) load: AtomicUsize,
     desk: Desk<Work>,
     /// What the marks of its runs have in common, if they carry any.
     marks: AtomicU64,
-    killed: AtomicBool,
     stumbled: AtomicBool,
     gone: watch::Sender<bool>,
     hogs: Hogs,
@@ -106,12 +105,11 @@ impl Spawner {
     ) -> Result<Arc<Self>, Trouble> {
         let wake = step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
         let spawner = Arc::new(Self {
-            queue: Mutex::default(),
+            queue: Frail::default(),
             wake,
             load: AtomicUsize::new(0),
             desk: Desk::default(),
             marks: AtomicU64::new(0),
-            killed: AtomicBool::new(false),
             stumbled: AtomicBool::new(false),
             gone: watch::Sender::new(false),
             hogs,
@@ -131,12 +129,12 @@ impl Spawner {
 
     /// Whether somebody has killed the task.
     pub(super) fn was_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
+        self.queue.was_killed()
     }
 
     /// The task was killed. Takes no lock that it may have held.
     fn clean_up(&self) {
-        self.killed.store(true, Ordering::Release);
+        self.queue.give_up();
         // SAFETY: this is called after the task's death.
         let mut work = unsafe { self.desk.left() };
         if let Some(work) = &mut work {
@@ -151,10 +149,6 @@ impl Spawner {
         self.gone.send_replace(true);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn wake(&self) {
         rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
     }
@@ -163,11 +157,8 @@ impl Spawner {
     pub(super) async fn request(&self, orders: Box<Orders>) -> Result<Started, Trouble> {
         let (reply, answer) = oneshot::channel();
         let mut gone = self.gone.subscribe();
-        if self.was_killed() {
-            return Err(GONE);
-        }
         {
-            let mut queue = self.lock();
+            let mut queue = self.queue.lock_from_host()?;
             if let Some(trouble) = queue.dead {
                 return Err(trouble);
             }
@@ -184,8 +175,9 @@ impl Spawner {
 
     /// Ends the task, after the end of all its runs.
     pub(super) fn close(&self) {
-        if !self.was_killed() {
-            self.lock().closed = true;
+        if let Ok(mut queue) = self.queue.lock_from_host() {
+            queue.closed = true;
+            drop(queue);
             self.wake();
         }
     }
@@ -196,7 +188,7 @@ impl Spawner {
     }
 
     fn end(&self, why: Trouble) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         queue.dead = Some(why);
         self.stumbled.store(why.about() == About::Now, Ordering::Release);
         for request in queue.requests.drain(..) {
@@ -204,11 +196,6 @@ impl Spawner {
         }
     }
 }
-
-const GONE: Trouble = Trouble {
-    step: Step::Gone,
-    errno: Errno::SRCH,
-};
 
 /// Waits until a spawner was killed; for ever, if that does not come.
 pub(super) async fn until(gone: &mut watch::Receiver<bool>) {

@@ -1,12 +1,13 @@
 //! What a spawner's task does.
 
-use super::{GONE, Over, Request, Spawner, Started, Unwatched};
+use super::{Over, Request, Spawner, Started, Unwatched};
 use crate::spawn::{
     cgroup::Group,
     child::{self, Brief},
     confined,
     desk::Asleep,
     filter::Kind,
+    frail::GONE,
     hogs::Hogs,
     ids::Id,
     orders::{Orders, high},
@@ -210,7 +211,7 @@ impl Work {
             }
             // One at a time, so that nobody's end waits for everybody's start.
             let (request, closed, more) = {
-                let mut queue = spawner.lock();
+                let mut queue = spawner.queue.lock();
                 (queue.requests.pop_front(), queue.closed, !queue.requests.is_empty())
             };
             closing = closed;
@@ -434,7 +435,7 @@ impl Work {
             let pid = unsafe { sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), &mut born) };
             let pid = step(Step::Clone, pid)?;
             // SAFETY: `clone` succeeded and wrote the descriptor, which nobody has seen yet.
-            Ok((pid, unsafe { sys::take_pidfd(born) }))
+            Ok((pid, unsafe { sys::take_over(born) }))
         });
         if let (Some(stay), Ok((pid, _))) = (stay, &result) {
             stay.release(*pid);
