@@ -94,7 +94,7 @@ impl<T> Lent<T> {
 /// Starts a task on a thread of its own, which ends with it.
 ///
 /// `main` is called in the task; with the trouble, in whatever task there is, if the right place could not be reached.
-/// `killed` is called on the thread if the task has ended and `main` has not.
+/// `killed` is called on the thread if the task has ended and `main` has not; the task's memory is there until it returns.
 pub(super) fn start<T: Send + Sync + 'static>(
     name: &str,
     place: Place,
@@ -118,26 +118,42 @@ pub(super) fn start<T: Send + Sync + 'static>(
         finished: AtomicBool::new(false),
     };
     let builder = Builder::new().name(name.to_owned()).stack_size(4 * SMALL_STACK);
-    let thread = move || {
-        if !parent(start, outer) {
-            killed(&owner);
-        }
-    };
+    let thread = move || lend(start, outer, || killed(&owner));
     io_step(Step::Thread, builder.spawn(thread)).map(drop)
 }
 
-/// The thread that lends its thread-local storage. Answers whether `main` has returned.
+/// How a task has ended.
+enum End {
+    /// By itself.
+    Finished,
+    Killed,
+    /// Nobody knows whether it is dead.
+    Unknown,
+}
+
+/// The thread's whole life.
 #[expect(
     clippy::mem_forget,
     reason = "a task of which nobody knows that it is dead needs its stack"
 )]
-fn parent(mut start: Start, mut stack: Stack) -> bool {
+fn lend(mut start: Start, mut stack: Stack, killed: impl FnOnce()) {
+    let end = parent(&mut start, &mut stack);
+    if !matches!(end, End::Finished) {
+        killed();
+    }
+    if matches!(end, End::Unknown) {
+        std::mem::forget((start, stack));
+    }
+}
+
+/// Makes the task, and lends it this thread's thread-local storage until it ends.
+fn parent(start: &mut Start, stack: &mut Stack) -> End {
     if let Err(errno) = sys::block_signals() {
         start.call(Err(Trouble {
             step: Step::Thread,
             errno,
         }));
-        return true;
+        return End::Finished;
     }
     let (flags, failing) = match start.place {
         Place::Host | Place::Ready(_) => (SHARED, Step::Clone),
@@ -155,13 +171,13 @@ fn parent(mut start: Start, mut stack: Stack) -> bool {
         Place::Ready(_) => enter as extern "C" fn(*mut c_void) -> c_int,
         _ => run,
     };
-    let arg: *mut Start = &raw mut start;
+    let arg: *mut Start = &raw mut *start;
     // SAFETY: `number` points to a local or into an `AtomicI32` that `start` keeps alive; the kernel writes it before
     // the task runs, and nobody else does.
     let number = unsafe { &mut *number };
     // SAFETY: the memory is shared and the thread-local storage is not replaced; `arg`, the stack and the storage stay
     // untouched here until `await_end` has returned; signals are blocked.
-    match unsafe { sys::clone(&mut stack, flags, entry, arg.cast(), number) } {
+    match unsafe { sys::clone(stack, flags, entry, arg.cast(), number) } {
         Ok(pid) => sys::await_end(pid),
         Err(errno) => start.call(Err(Trouble { step: failing, errno })),
     }
@@ -169,14 +185,12 @@ fn parent(mut start: Start, mut stack: Stack) -> bool {
     // SAFETY: the task has made the descriptor and told it to nobody else.
     let task = (task >= 0).then(|| unsafe { sys::take_over(task) });
     if start.finished.load(Ordering::Acquire) {
-        return true;
+        return End::Finished;
     }
-    match task {
-        // If `enter` was killed, the task that it has made hears of it, and may live for an instant longer.
-        Some(task) => sys::await_end_by(task.as_fd()),
-        None => std::mem::forget((start, stack)),
-    }
-    false
+    let Some(task) = task else { return End::Unknown };
+    // If `enter` was killed, the task that it has made hears of it, and may live for an instant longer.
+    sys::await_end_by(task.as_fd());
+    End::Killed
 }
 
 /// The first half of the way into the ready namespaces: a process enters a PID namespace only by being born in it.

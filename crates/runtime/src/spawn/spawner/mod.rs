@@ -11,7 +11,7 @@ use super::{
     hogs::Hogs,
     ids::Id,
     net::Lease,
-    orders::Orders,
+    orders::{Orders, high},
     ready::Ready,
     step::{About, Step, Trouble, step},
     sweeper::Sweeper,
@@ -19,13 +19,16 @@ use super::{
     task::{self, Place},
 };
 use rustix::{
-    event::{EventfdFlags, eventfd},
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
     fd::OwnedFd,
+    io::Errno,
+    pipe::{PipeFlags, pipe_with},
+    process::set_dumpable_behavior,
 };
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -94,6 +97,8 @@ pub(super) struct Spawner {
     stumbled: AtomicBool,
     gone: watch::Sender<bool>,
     hogs: Hogs,
+    /// Two ends of a pipe: every child has a copy of them for as long as it is in this memory. Not the task's to use.
+    copied: Mutex<Option<(OwnedFd, OwnedFd)>>,
 }
 
 impl Spawner {
@@ -104,6 +109,7 @@ impl Spawner {
         hogs: Hogs,
     ) -> Result<Arc<Self>, Trouble> {
         let wake = step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
+        let (reader, writer) = step(Step::Pipes, pipe_with(PipeFlags::CLOEXEC))?;
         let spawner = Arc::new(Self {
             queue: Frail::default(),
             wake,
@@ -113,6 +119,7 @@ impl Spawner {
             stumbled: AtomicBool::new(false),
             gone: watch::Sender::new(false),
             hogs,
+            copied: Mutex::new(Some((reader, high(writer)?))),
         });
         let place = ready.clone().map_or(Place::Host, Place::Ready);
         let main = move |spawner: &Self, entered: Result<(), Trouble>| {
@@ -147,6 +154,21 @@ impl Spawner {
         // Nobody hears of an end before all of it is dead.
         drop(work);
         self.gone.send_replace(true);
+        self.await_children();
+        if let Ok(mark) = work::hosts_mark() {
+            set_dumpable_behavior(mark).ok();
+        }
+    }
+
+    /// A child that was just being started uses the task's memory until it hears of its death. Waits until there is none: until
+    /// nobody has a copy of the pipe.
+    fn await_children(&self) {
+        let copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((reader, writer)) = copied {
+            drop(writer);
+            let mut end = [PollFd::new(&reader, PollFlags::empty())];
+            while matches!(poll(&mut end, None), Err(Errno::INTR)) {}
+        }
     }
 
     fn wake(&self) {

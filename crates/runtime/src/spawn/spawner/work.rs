@@ -91,7 +91,7 @@ pub(super) struct Work {
 
 /// Whether the host's memory may be dumped, as it was before the first spawner of the process: later, what is read may be
 /// the moment in which another one's child changes its user.
-fn hosts_mark() -> Result<DumpableBehavior, Errno> {
+pub(super) fn hosts_mark() -> Result<DumpableBehavior, Errno> {
     static MARK: OnceLock<DumpableBehavior> = OnceLock::new();
     match MARK.get() {
         Some(mark) => Ok(*mark),
@@ -160,7 +160,6 @@ impl Work {
 
     /// On the task's thread, after its death: all its runs are told to die with it. Returns when they have.
     pub(super) fn stop(&mut self) {
-        set_dumpable_behavior(self.dumpable).ok();
         for running in self.running.values() {
             rustix::process::pidfd_send_signal(&*running.pidfd, Signal::KILL).ok();
             sys::await_end_by(running.pidfd.as_fd());
