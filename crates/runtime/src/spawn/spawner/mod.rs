@@ -152,9 +152,9 @@ impl Spawner {
             confined::kill_all(marks);
         }
         // Nobody hears of an end before all of it is dead.
-        drop(work);
         self.gone.send_replace(true);
         self.await_children();
+        drop(work);
         if let Ok(mark) = work::hosts_mark() {
             set_dumpable_behavior(mark).ok();
         }

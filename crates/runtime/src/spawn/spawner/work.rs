@@ -428,10 +428,13 @@ impl Work {
         let result = self.become_customer(orders).and_then(|()| {
             let arg: *mut Brief<'_> = &raw mut brief;
             let mut born = -1;
+            let asleep = self.asleep.clone();
             // SAFETY: this task sleeps by CLONE_VFORK until the child has left its memory; `brief` and what it refers
-            // to live in this frame; the stack is this task's own and has one child at a time; signals are blocked
-            // since the thread that made this task blocked them.
-            let pid = unsafe { sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), &mut born) };
+            // to live in this frame, which is there until then even if somebody kills this task; the stack is this task's
+            // own and has one child at a time; signals are blocked since the thread that made this task blocked them.
+            let make =
+                || unsafe { sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), &mut born) };
+            let pid = asleep.during(make);
             let pid = step(Step::Clone, pid)?;
             // SAFETY: `clone` succeeded and wrote the descriptor, which nobody has seen yet.
             Ok((pid, unsafe { sys::take_over(born) }))

@@ -7,7 +7,13 @@ use super::{
 use crate::machine::alone;
 use crosspoint_core::{Code, Retry, Runner, Script, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Helper tasks of this process whose name starts so, the newest last. At depth 1 are its own children, at 2 theirs: those in
 /// the ready namespaces, whose parents have led there. Below them are runs, which have the name for as long as they are
@@ -148,7 +154,7 @@ async fn a_run_whose_spawner_is_killed_may_be_tried_again() {
     if !alone("sandbox::killed::a_run_whose_spawner_is_killed_may_be_tried_again") {
         return;
     }
-    let clock: std::sync::Arc<SystemClock> = std::sync::Arc::default();
+    let clock: Arc<SystemClock> = Arc::default();
     let runner = machine::runner(clock.clone());
     for (level, depth) in [(SANDBOXED, 2), (confined::CONFINED, 1)] {
         let script = Script::inline("sh", "sleep 600").isolation(level);
@@ -255,6 +261,103 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(zombies(), Vec::<String>::new(), "{level}");
+    }
+}
+
+/// Threads of this process that lend spawners their storage.
+fn lenders() -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if name.starts_with("crosspoint-sp") {
+            all.insert(entry.file_name().into_string().unwrap());
+        }
+    }
+    all
+}
+
+/// State, parent and name of a process.
+fn about(pid: Pid) -> Option<(char, Pid, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let (head, rest) = stat.rsplit_once(") ")?;
+    let (state, rest) = rest.split_once(' ')?;
+    let parent = rest.split(' ').next()?.parse().ok()?;
+    let name = head.split_once(" (")?.1.to_owned();
+    Some((state.chars().next()?, Pid::from_raw(parent)?, name))
+}
+
+/// Stops a child that is still in the memory of its spawner. Spawners are at this depth.
+async fn stop_a_child(depth: usize) -> Pid {
+    let children = |spawner: Pid| {
+        let spawner = spawner.as_raw_nonzero();
+        let all = std::fs::read_to_string(format!("/proc/{spawner}/task/{spawner}/children")).unwrap_or_default();
+        let all = all
+            .split_whitespace()
+            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        all.collect::<Vec<_>>()
+    };
+    let mut spawners = Vec::new();
+    while spawners.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        spawners = helpers("crosspoint-sp", depth);
+    }
+    loop {
+        for child in spawners.iter().copied().flat_map(children) {
+            kill_process(child, Signal::STOP).ok();
+            while about(child).is_some_and(|(state, ..)| !matches!(state, 'T' | 'Z')) {
+                tokio::task::yield_now().await;
+            }
+            if about(child).is_some_and(|(state, _, name)| state == 'T' && name.starts_with("crosspoint-sp")) {
+                return child;
+            }
+            kill_process(child, Signal::CONT).ok();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A child that was being started when its spawner was killed goes on in memory that is nobody else's by then. (A confined one
+/// is found by its mark, and hardly ever goes on.)
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_of_a_killed_spawner_stays_for_its_child() {
+    if !alone("sandbox::killed::the_memory_of_a_killed_spawner_stays_for_its_child") {
+        return;
+    }
+    let sandbox = sandbox();
+    loop {
+        let (stop, theirs) = (Arc::new(AtomicBool::new(false)), sandbox.clone());
+        let until = Arc::clone(&stop);
+        let starting = tokio::spawn(async move {
+            let folder = confined::Folder::new();
+            while !works(&theirs, SANDBOXED, &folder).await || !until.load(Ordering::Relaxed) {}
+        });
+        let child = stop_a_child(2).await;
+        let before = lenders();
+        stop.store(true, Ordering::Relaxed);
+        kill_process(about(child).unwrap().1, Signal::KILL).unwrap();
+        // There are new spawners, and one works.
+        starting.await.unwrap();
+        let left = || lenders().intersection(&before).count();
+        let fewer_than = async |count| {
+            let wait = async {
+                while left() >= count {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
+            waited.expect("spawners end that are no longer needed");
+        };
+        fewer_than(2).await;
+        let stopped = about(child).is_some_and(|(state, ..)| state == 'T');
+        if stopped {
+            assert_eq!(left(), 1, "somebody waits for the child");
+        }
+        kill_process(child, Signal::CONT).ok();
+        fewer_than(1).await;
+        // Otherwise it had gone so far that it was told to end with its spawner.
+        if stopped {
+            break;
+        }
     }
 }
 
