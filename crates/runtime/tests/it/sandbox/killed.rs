@@ -53,6 +53,21 @@ fn helpers(name: &str, at: usize) -> Vec<Pid> {
     named.into_iter().filter_map(|(_, pid)| Pid::from_raw(pid)).collect()
 }
 
+/// The same, when there are so many: one that did not start what runs may not be there yet.
+async fn helpers_when(name: &str, at: usize, count: usize) -> Vec<Pid> {
+    let there = async {
+        loop {
+            let all = helpers(name, at);
+            if all.len() >= count {
+                break all;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let all = tokio::time::timeout(Duration::from_secs(10), there).await;
+    all.unwrap_or_else(|_| panic!("{name}: {:?} are there, not {count}", helpers(name, at)))
+}
+
 /// Kills a helper that has nothing to do but to wait: one that is busy, with its own beginning, say, leaves things behind.
 async fn kill(pid: Pid) {
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
@@ -215,16 +230,7 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
                 child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).await.unwrap();
                 // Either spawner may have started it.
                 let count = if *name == "crosspoint-sp" { 2 } else { 1 };
-                let mut all = helpers(name, *depth);
-                for _ in 0..2000 {
-                    // The one that did not start it may not be there yet.
-                    if all.len() >= count {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    all = helpers(name, *depth);
-                }
-                assert!(all.len() >= count, "{level}, {name}: {all:?}");
+                let all = helpers_when(name, *depth, count).await;
                 for one in all.iter().rev().take(count) {
                     kill(*one).await;
                 }
