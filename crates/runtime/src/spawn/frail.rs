@@ -6,9 +6,12 @@
 
 use super::step::{Step, Trouble};
 use rustix::io::Errno;
-use std::sync::{
-    Mutex, MutexGuard, PoisonError, TryLockError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 /// Somebody has killed the task that was to do it.
@@ -19,12 +22,16 @@ pub(super) const GONE: Trouble = Trouble {
 
 /// What the host shares with one task.
 #[derive(Debug, Default)]
-pub(super) struct Frail<T> {
+pub(super) struct Frail<T: Default> {
     shared: Mutex<T>,
     killed: AtomicBool,
 }
 
-impl<T> Frail<T> {
+/// So often the host gives way before it sleeps: who holds the lock may wait for this very processor.
+const TURNS: u32 = 100;
+const NAP: Duration = Duration::from_micros(50);
+
+impl<T: Default> Frail<T> {
     /// In the task.
     pub(super) fn lock(&self) -> MutexGuard<'_, T> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -32,6 +39,7 @@ impl<T> Frail<T> {
 
     /// In the host. It is held for an instant, by whomever.
     pub(super) fn lock_from_host(&self) -> Result<MutexGuard<'_, T>, Trouble> {
+        let mut turns = 0;
         loop {
             if self.was_killed() {
                 return Err(GONE);
@@ -39,7 +47,11 @@ impl<T> Frail<T> {
             match self.shared.try_lock() {
                 Ok(held) => return Ok(held),
                 Err(TryLockError::Poisoned(held)) => return Ok(held.into_inner()),
-                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+                Err(TryLockError::WouldBlock) if turns < TURNS => {
+                    turns += 1;
+                    std::thread::yield_now();
+                }
+                Err(TryLockError::WouldBlock) => std::thread::park_timeout(NAP),
             }
         }
     }
@@ -51,6 +63,17 @@ impl<T> Frail<T> {
 
     pub(super) fn was_killed(&self) -> bool {
         self.killed.load(Ordering::Acquire)
+    }
+}
+
+impl<T: Default> Drop for Frail<T> {
+    /// What a task was killed with in its hands may be half changed: it is left where it is.
+    #[expect(clippy::mem_forget, reason = "nobody knows what of it is still there")]
+    fn drop(&mut self) {
+        if matches!(self.shared.try_lock(), Err(TryLockError::WouldBlock)) {
+            let shared = self.shared.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(std::mem::take(shared));
+        }
     }
 }
 
@@ -71,6 +94,21 @@ mod tests {
         assert_eq!(waiting.join().unwrap().unwrap_err(), GONE);
         drop(held);
         assert_eq!(frail.lock_from_host().map(drop).unwrap_err(), GONE);
+    }
+
+    #[test]
+    #[expect(clippy::mem_forget, reason = "so it is if the task is killed")]
+    fn what_a_killed_task_had_in_its_hands_is_left_alone() {
+        for killed_with_it in [false, true] {
+            let (frail, one) = (Frail::<Vec<Arc<()>>>::default(), Arc::new(()));
+            frail.lock().push(Arc::clone(&one));
+            if killed_with_it {
+                std::mem::forget(frail.lock());
+            }
+            frail.give_up();
+            drop(frail);
+            assert_eq!(Arc::strong_count(&one), 1 + usize::from(killed_with_it));
+        }
     }
 
     #[test]

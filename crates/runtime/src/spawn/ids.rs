@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 /// Ids that neither distributions nor the usual tools give away, if this machine has them.
@@ -32,15 +32,17 @@ pub(super) fn extents(map: &str) -> Vec<Extent> {
 #[derive(Debug)]
 pub(super) struct Ids {
     range: Range<u32>,
-    /// By slot: whose it is and how many runs hold it.
-    held: Mutex<HashMap<u32, (String, usize)>>,
+    /// By slot: whose it is, for as long as runs hold it.
+    held: Mutex<HashMap<u32, (String, Weak<()>)>>,
 }
 
-/// The id of a customer, its own until this is dropped.
+/// The id of a customer, its own until this is dropped: maybe by a task that somebody kills at that moment, so that no lock is
+/// taken for it.
 #[derive(Debug)]
 pub(super) struct Id {
-    ids: Arc<Ids>,
-    slot: u32,
+    number: u32,
+    #[expect(dead_code, reason = "held for its count")]
+    hold: Arc<()>,
 }
 
 impl Ids {
@@ -74,8 +76,9 @@ impl Ids {
     }
 
     /// The same id for a customer each time, unless another one that runs now has it.
-    pub(super) fn hold(self: &Arc<Self>, customer: &str) -> Result<Id, Trouble> {
+    pub(super) fn hold(&self, customer: &str) -> Result<Id, Trouble> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, (_, hold)| hold.strong_count() > 0);
         let count = self.range.end - self.range.start;
         let mut hasher = DefaultHasher::new();
         customer.hash(&mut hasher);
@@ -94,29 +97,19 @@ impl Ids {
             step: Step::Identity,
             errno: Errno::AGAIN,
         })?;
-        held.entry(slot).or_insert_with(|| (customer.to_owned(), 0)).1 += 1;
+        // It may have been let go of since.
+        let hold = held.get(&slot).and_then(|(_, hold)| hold.upgrade()).unwrap_or_default();
+        held.insert(slot, (customer.to_owned(), Arc::downgrade(&hold)));
         Ok(Id {
-            ids: Arc::clone(self),
-            slot,
+            number: self.range.start + slot,
+            hold,
         })
     }
 }
 
 impl Id {
     pub(super) fn number(&self) -> u32 {
-        self.ids.range.start + self.slot
-    }
-}
-
-impl Drop for Id {
-    fn drop(&mut self) {
-        let mut held = self.ids.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, runs)) = held.get_mut(&self.slot) {
-            *runs -= 1;
-            if *runs == 0 {
-                held.remove(&self.slot);
-            }
-        }
+        self.number
     }
 }
 

@@ -4,7 +4,7 @@
 //! only if no socket is left in it. What a customer's next run could still see are counters of packets.
 
 use super::{
-    frail::Frail,
+    frail::{Frail, GONE},
     ready::{Ready, namespace},
     step::{About, Step, Trouble, io_step, step},
     sys,
@@ -124,7 +124,7 @@ impl Networks {
 
     /// One that this customer used, else one that nobody used. Waits while none is ready.
     pub(super) async fn lease(self: &Arc<Self>, customer: &str) -> Result<Lease, Trouble> {
-        loop {
+        while !self.was_killed() {
             let made = self.made.notified();
             tokio::pin!(made);
             made.as_mut().enable();
@@ -140,6 +140,7 @@ impl Networks {
             }
             made.await;
         }
+        Err(GONE)
     }
 
     fn take(&self, customer: &str) -> Result<Option<Space>, Trouble> {

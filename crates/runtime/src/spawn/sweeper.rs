@@ -18,7 +18,10 @@ use std::{sync::Arc, thread::Builder, time::Duration};
 const MOST: u64 = 64;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The hand that gives to the thread, which ends when there is none any more.
+/// In the place of a number: no more will come.
+const CLOSED: i32 = -1;
+
+/// The hand that gives to the thread, which ends with it.
 #[derive(Debug)]
 pub(super) struct Sweeper(OwnedFd);
 
@@ -35,10 +38,20 @@ impl Sweeper {
     /// Takes one over. With too many kept already it is closed at once.
     pub(super) fn keep(&self, namespace: OwnedFd) {
         if ioctl_fionread(&self.0).is_ok_and(|left| left < MOST * 4) {
-            // There is room, and four bytes are written whole.
-            let number = namespace.into_raw_fd().to_ne_bytes();
-            rustix::io::write(&self.0, &number).ok();
+            self.give(namespace.into_raw_fd());
         }
+    }
+
+    /// There is room, and four bytes are written whole.
+    fn give(&self, number: i32) {
+        rustix::io::write(&self.0, &number.to_ne_bytes()).ok();
+    }
+}
+
+impl Drop for Sweeper {
+    /// Not only by the end of the pipe: a host that forks has a copy of it.
+    fn drop(&mut self) {
+        self.give(CLOSED);
     }
 }
 
@@ -50,10 +63,14 @@ fn sweep(taken: &OwnedFd) {
             Err(Errno::INTR) => continue,
             _ => return,
         }
+        let number = i32::from_ne_bytes(number);
+        if number == CLOSED {
+            return;
+        }
         // A pause before each, so that they do not come in bursts.
         std::thread::park_timeout(PAUSE);
         // SAFETY: `keep` has given it up.
-        drop(unsafe { sys::take_over(i32::from_ne_bytes(number)) });
+        drop(unsafe { sys::take_over(number) });
     }
 }
 

@@ -23,7 +23,7 @@ use rustix::{
     fd::OwnedFd,
     io::Errno,
     pipe::{PipeFlags, pipe_with},
-    process::set_dumpable_behavior,
+    process::{DumpableBehavior, set_dumpable_behavior},
 };
 use std::{
     collections::VecDeque,
@@ -97,7 +97,11 @@ pub(super) struct Spawner {
     stumbled: AtomicBool,
     gone: watch::Sender<bool>,
     hogs: Hogs,
-    /// Two ends of a pipe: every child has a copy of them for as long as it is in this memory. Not the task's to use.
+    /// Whether the host may be dumped.
+    mark: DumpableBehavior,
+    sweeper: Arc<Sweeper>,
+    /// Two ends of a pipe: every child has a copy of them for as long as it is in this memory. (One that becomes bubblewrap may
+    /// need their numbers for its files, an instant earlier; it ends with the task by then.) Not the task's to use.
     copied: Mutex<Option<(OwnedFd, OwnedFd)>>,
 }
 
@@ -119,11 +123,13 @@ impl Spawner {
             stumbled: AtomicBool::new(false),
             gone: watch::Sender::new(false),
             hogs,
+            mark: step(Step::Identity, work::hosts_mark())?,
+            sweeper,
             copied: Mutex::new(Some((reader, high(writer)?))),
         });
         let place = ready.clone().map_or(Place::Host, Place::Ready);
         let main = move |spawner: &Self, entered: Result<(), Trouble>| {
-            let work = entered.and_then(|()| Work::new(ready, sweeper, spawner));
+            let work = entered.and_then(|()| Work::new(ready, spawner));
             let end = match work {
                 Ok(work) => spawner.desk.work(work, |work| work.run(spawner)),
                 Err(trouble) => trouble,
@@ -153,11 +159,12 @@ impl Spawner {
         }
         // Nobody hears of an end before all of it is dead.
         self.gone.send_replace(true);
+        if let Some(work) = &mut work {
+            work.forget_runs();
+        }
         self.await_children();
         drop(work);
-        if let Ok(mark) = work::hosts_mark() {
-            set_dumpable_behavior(mark).ok();
-        }
+        set_dumpable_behavior(self.mark).ok();
     }
 
     /// A child that was just being started uses the task's memory until it hears of its death. Waits until there is none: until

@@ -41,7 +41,7 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::{CString, c_char, c_int},
     mem::MaybeUninit,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
@@ -69,7 +69,8 @@ struct Running {
 /// The task's side.
 pub(super) struct Work {
     ready: Option<Arc<Ready>>,
-    sweeper: Arc<Sweeper>,
+    /// The crew's: what a killed spawner leaves behind must not keep it.
+    sweeper: Weak<Sweeper>,
     stack: Stack,
     post: OwnedFd,
     letterbox: OwnedFd,
@@ -118,7 +119,7 @@ const LATE: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 64;
 
 impl Work {
-    pub(super) fn new(ready: Option<Arc<Ready>>, sweeper: Arc<Sweeper>, spawner: &Spawner) -> Result<Self, Trouble> {
+    pub(super) fn new(ready: Option<Arc<Ready>>, spawner: &Spawner) -> Result<Self, Trouble> {
         if ready.is_some() {
             die_with_parent()?;
         } else {
@@ -140,13 +141,13 @@ impl Work {
         let (post, letterbox) = step(Step::HandOut, pair)?;
         Ok(Self {
             ready,
-            sweeper,
+            sweeper: Arc::downgrade(&spawner.sweeper),
             stack: step(Step::Thread, Stack::new(CHILD_STACK))?,
             post,
             letterbox,
             own: high(step(Step::ParentWatch, pidfd_open(getpid(), PidfdFlags::empty()))?)?,
             ends: step(Step::Pipes, epoll::create(epoll::CreateFlags::CLOEXEC))?,
-            dumpable: step(Step::Identity, hosts_mark())?,
+            dumpable: spawner.mark,
             running: HashMap::new(),
             ending: HashMap::new(),
             ending_since: Instant::now(),
@@ -164,6 +165,12 @@ impl Work {
             rustix::process::pidfd_send_signal(&*running.pidfd, Signal::KILL).ok();
             sys::await_end_by(running.pidfd.as_fd());
         }
+    }
+
+    /// After that, when everybody has heard of the spawner's death: lets go of what the runs had.
+    pub(super) fn forget_runs(&mut self) {
+        self.running.clear();
+        self.ending.clear();
     }
 
     pub(super) fn run(&mut self, spawner: &Spawner) -> Trouble {
@@ -271,8 +278,8 @@ impl Work {
             let id = running.id;
             running.end.send(Over { reaped, id }).ok();
         }
-        if let Some(mounts) = running.mounts {
-            self.sweeper.keep(mounts);
+        if let (Some(mounts), Some(sweeper)) = (running.mounts, self.sweeper.upgrade()) {
+            sweeper.keep(mounts);
         }
     }
 

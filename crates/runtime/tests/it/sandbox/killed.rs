@@ -251,7 +251,7 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
                     assert!(again < 100, "{level}, {name}: nothing works any more");
                 }
             }
-            // What is left is closed beside all else. A spawner, of which there are one or two, has five.
+            // What is left is closed beside all else. A spawner has eight, and the second of a crew may come later.
             let mut now = descriptors();
             for _ in 0..400 {
                 if before.is_some_and(|first| now <= first + 8) {
