@@ -304,29 +304,32 @@ fn about(pid: Pid) -> Option<(char, Pid, String)> {
 async fn stop_a_child(depth: usize) -> Pid {
     let children = |spawner: Pid| {
         let spawner = spawner.as_raw_nonzero();
-        let all = std::fs::read_to_string(format!("/proc/{spawner}/task/{spawner}/children")).unwrap_or_default();
+        let all = std::fs::read_to_string(format!("/proc/{spawner}/task/{spawner}/children"));
+        // Not every kernel has it.
+        let Ok(all) = all else {
+            return helpers("crosspoint-sp", depth + 1);
+        };
         let all = all
             .split_whitespace()
             .filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
         all.collect::<Vec<_>>()
     };
-    let mut spawners = Vec::new();
-    while spawners.is_empty() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        spawners = helpers("crosspoint-sp", depth);
-    }
     loop {
-        for child in spawners.iter().copied().flat_map(children) {
-            kill_process(child, Signal::STOP).ok();
-            while about(child).is_some_and(|(state, ..)| !matches!(state, 'T' | 'Z')) {
-                tokio::task::yield_now().await;
+        // They come one by one, and one of them may start all.
+        let spawners = helpers("crosspoint-sp", depth);
+        for _ in 0..200 {
+            for child in spawners.iter().copied().flat_map(children) {
+                kill_process(child, Signal::STOP).ok();
+                while about(child).is_some_and(|(state, ..)| !matches!(state, 'T' | 'Z')) {
+                    tokio::task::yield_now().await;
+                }
+                if about(child).is_some_and(|(state, _, name)| state == 'T' && name.starts_with("crosspoint-sp")) {
+                    return child;
+                }
+                kill_process(child, Signal::CONT).ok();
             }
-            if about(child).is_some_and(|(state, _, name)| state == 'T' && name.starts_with("crosspoint-sp")) {
-                return child;
-            }
-            kill_process(child, Signal::CONT).ok();
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     }
 }
 
@@ -345,7 +348,8 @@ async fn the_memory_of_a_killed_spawner_stays_for_its_child() {
             let folder = confined::Folder::new();
             while !works(&theirs, SANDBOXED, &folder).await || !until.load(Ordering::Relaxed) {}
         });
-        let child = stop_a_child(2).await;
+        let child = tokio::time::timeout(Duration::from_secs(60), stop_a_child(2)).await;
+        let child = child.expect("some child is met in its spawner's memory");
         let before = lenders();
         stop.store(true, Ordering::Relaxed);
         kill_process(about(child).unwrap().1, Signal::KILL).unwrap();
