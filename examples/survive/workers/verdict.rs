@@ -33,7 +33,9 @@ pub struct Verdict {
     /// where a new one had to come first.
     reclaims: Vec<i64>,
     reclaims_by_new: Vec<i64>,
-    /// Of those, the ones that came later than `MARGIN` after the lease's end, or after the first worker since then.
+    /// Runs that began again after a claim whose worker was killed too before the run could begin.
+    unseen: u64,
+    /// Of all those, the ones that came later than `MARGIN` after the lease's end, or after the first worker since then.
     late: Vec<String>,
     killed: u64,
     problems: Vec<String>,
@@ -151,14 +153,20 @@ impl Verdict {
                 .push(format!("again without a kill: {before:?}, {begin:?}"));
             return;
         };
+        // Who made a claim between is not known; that it was killed is.
+        let unseen = begin.attempt > before.attempt + 1;
+        let kills = lives.values().filter_map(|life| life.killed);
+        let last = kills.filter(|kill| *kill <= begin.at).max();
+        let killed = last.filter(|_| unseen).unwrap_or(killed);
         let over = killed + in_millis(LEASE);
         let due = due(over, lives.values()).unwrap_or(over);
-        let reclaims = if due > over {
-            &mut self.reclaims_by_new
+        if unseen {
+            self.unseen += 1;
+        } else if due > over {
+            self.reclaims_by_new.push(begin.at - killed);
         } else {
-            &mut self.reclaims
-        };
-        reclaims.push(begin.at - killed);
+            self.reclaims.push(begin.at - killed);
+        }
         if begin.at > due + in_millis(MARGIN) {
             self.late
                 .push(format!("{} ms late: {before:?}, {begin:?}", begin.at - due));
@@ -185,6 +193,7 @@ impl Verdict {
             "attempts": self.attempts,
             "went_back": self.went_back,
             "begun_again": self.again,
+            "begun_again_after_unseen_claims": self.unseen,
             "begun_again_unexplained": self.unexplained,
             "longest_reclaim_ms": longest(&self.reclaims),
             "longest_reclaim_by_new_worker_ms": longest(&self.reclaims_by_new),
@@ -208,6 +217,10 @@ impl Verdict {
             (self.attempts, "attempts in all"),
             (self.killed, "workers were killed"),
             (self.again, "runs began again, because their worker had been killed"),
+            (
+                self.unseen,
+                "  of which after a claim whose worker was killed before the run began",
+            ),
             (self.unexplained, "runs began again without that"),
             (self.went_back, "runs remembered less than one before them"),
         ] {
