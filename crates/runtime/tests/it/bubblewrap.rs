@@ -2,6 +2,7 @@
 
 use crate::{
     machine::{self, BUBBLEWRAP, PYTHON, again_through_bubblewrap, has},
+    processes::Process,
     sandbox::unusual,
     scripts::{failure, limits, spec, succeeded, texts},
 };
@@ -140,10 +141,9 @@ fn contains(text: &[u8], part: &str) -> bool {
 
 /// The process that started this one or the one before it.
 fn parent(path: &Path) -> Option<u32> {
-    let stat = |path: &Path| fs::read_to_string(path.join("stat")).ok();
-    let of = |stat: &str| stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok();
-    let task = of(&stat(path)?)?;
-    of(&stat(&Path::new("/proc").join(task.to_string()))?)
+    let pid = path.file_name()?.to_str()?.parse().ok()?;
+    let task = Process::of(pid)?.parent;
+    u32::try_from(Process::of(task)?.parent).ok()
 }
 
 /// It tells all ends by an exit code of its own.

@@ -29,6 +29,8 @@ mod levels;
 mod looks;
 mod machine;
 mod polls;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod processes;
 mod progress;
 mod replays;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -3,6 +3,7 @@
 use super::{ALONE, Host, isolated, levels, python, run, shell};
 use crate::{
     machine::{self, PYTHON, has},
+    processes::Process,
     sandbox::unusual,
     scripts::{failure, succeeded},
 };
@@ -188,9 +189,8 @@ fn niceness(word: &str) -> Vec<i32> {
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         if String::from_utf8_lossy(&line).split('\0').any(|part| part == word) {
-            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let nice = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(16));
-            found.extend(nice.map(|nice| nice.parse::<i32>().unwrap()));
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            found.extend(pid.and_then(Process::of).map(|process| process.nice));
         }
     }
     found

@@ -3,6 +3,7 @@
 use super::{Host, levels, python, shell};
 use crate::{
     machine::alone,
+    processes,
     scripts::{limits, spec},
 };
 use crosspoint_core::{CustomerId, Isolation, Protocol, Runner, Script, StopReason};
@@ -26,39 +27,16 @@ fn groups(below: &Path) -> usize {
 
 /// Processes below this one: how many there are, how many are dead and unreaped, and how many namespaces they are in.
 fn descendants() -> (usize, usize, usize) {
-    let mut parents = BTreeMap::new();
-    let mut dead = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let Some((head, rest)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let mut words = rest.split_whitespace();
-        let (state, parent) = (words.next().unwrap(), words.next().unwrap().parse::<u32>().unwrap());
-        let pid: u32 = head.split(' ').next().unwrap().parse().unwrap();
-        parents.insert(pid, parent);
-        if state == "Z" {
-            dead.push(pid);
-        }
-    }
-    let ours = |mut pid: u32| {
-        while let Some(parent) = parents.get(&pid) {
-            if *parent == std::process::id() {
-                return true;
-            }
-            pid = *parent;
-        }
-        false
-    };
-    let below: Vec<_> = parents.keys().copied().filter(|pid| ours(*pid)).collect();
-    let spaces = below.iter().flat_map(|pid| {
+    let all = processes::all();
+    let below: Vec<_> = processes::below(&all).collect();
+    let spaces = below.iter().flat_map(|(pid, ..)| {
         let links = fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten();
         links.filter_map(|link| fs::read_link(link.path()).ok())
     });
     let spaces: std::collections::BTreeSet<_> = spaces.collect();
     (
         below.len(),
-        dead.into_iter().filter(|pid| ours(*pid)).count(),
+        below.iter().filter(|(_, process, _)| process.is_zombie()).count(),
         spaces.len(),
     )
 }

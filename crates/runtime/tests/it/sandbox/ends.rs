@@ -1,7 +1,7 @@
 //! How runs end, and that nothing of them stays.
 
 use super::*;
-use crate::machine::alone;
+use crate::{machine::alone, processes};
 use crosspoint_runtime::bare::Cause;
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
@@ -174,35 +174,10 @@ pub(crate) fn descriptors() -> usize {
 
 /// Processes that have ended and that nobody reaped, among those that this process is an ancestor of.
 pub(crate) fn zombies() -> Vec<String> {
-    let mut parents = std::collections::HashMap::new();
-    let mut dead = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        let Some((head, rest)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let mut words = rest.split_whitespace();
-        let (state, parent) = (words.next().unwrap(), words.next().unwrap().parse::<u32>().unwrap());
-        let pid: u32 = head.split(' ').next().unwrap().parse().unwrap();
-        parents.insert(pid, parent);
-        if state == "Z" {
-            dead.push((pid, stat.clone()));
-        }
-    }
-    let ours = |mut pid: u32| {
-        while let Some(parent) = parents.get(&pid) {
-            if *parent == std::process::id() {
-                return true;
-            }
-            pid = *parent;
-        }
-        false
-    };
-    dead.into_iter()
-        .filter(|(pid, _)| ours(*pid))
-        .map(|(_, stat)| stat)
+    let all = processes::all();
+    processes::below(&all)
+        .filter(|(_, process, _)| process.is_zombie())
+        .map(|(pid, process, _)| format!("{pid} {process:?}"))
         .collect()
 }
 

@@ -4,11 +4,14 @@ use super::{
     ends::{LEVELS, descriptors, gone, zombies},
     *,
 };
-use crate::machine::alone;
+use crate::{
+    machine::alone,
+    processes::{self, Process},
+};
 use crosspoint_core::{Code, Retry, Runner, Script, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,34 +22,12 @@ use std::{
 /// the ready namespaces, whose parents have led there. Below them are runs, which have the name for as long as they are
 /// being started.
 fn helpers(name: &str, at: usize) -> Vec<Pid> {
-    let mut found: HashMap<i32, (i32, u64, String)> = HashMap::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let Some((head, rest)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let (pid, comm) = head.split_once(" (").unwrap();
-        let (state, rest) = rest.split_once(' ').unwrap();
-        let mut rest = rest.split(' ');
-        let (parent, start) = (rest.next().unwrap(), rest.nth(17).unwrap());
-        if state != "Z" {
-            let about = (parent.parse().unwrap(), start.parse().unwrap(), comm.to_owned());
-            found.insert(pid.parse().unwrap(), about);
-        }
-    }
-    let own = i32::try_from(std::process::id()).unwrap();
-    let depth = |mut pid: i32| {
-        let mut depth = 0;
-        while pid != own {
-            pid = found.get(&pid)?.0;
-            depth += 1;
-        }
-        Some(depth)
-    };
-    let mut named: Vec<_> = found
-        .iter()
-        .filter(|(pid, (.., comm))| comm.starts_with(name) && depth(**pid) == Some(at))
-        .map(|(pid, (_, start, _))| (*start, *pid))
+    let all = processes::all();
+    // A dead one leads to nobody who lives.
+    let all = all.into_iter().filter(|(_, process)| !process.is_zombie()).collect();
+    let mut named: Vec<_> = processes::below(&all)
+        .filter(|(_, process, depth)| process.name.starts_with(name) && *depth == at)
+        .map(|(pid, process, _)| (process.start, pid))
         .collect();
     // Numbers begin again when they are used up.
     named.sort_unstable();
@@ -68,13 +49,13 @@ async fn helpers_when(name: &str, at: usize, count: usize) -> Vec<Pid> {
     all.unwrap_or_else(|_| panic!("{name}: {:?} are there, not {count}", helpers(name, at)))
 }
 
+fn about(pid: Pid) -> Option<Process> {
+    Process::of(pid.as_raw_pid())
+}
+
 /// Kills a helper that has nothing to do but to wait: one that is busy, with its own beginning, say, leaves things behind.
 async fn kill(pid: Pid) {
-    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    let state = || {
-        let stat = std::fs::read_to_string(&path).unwrap_or_default();
-        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
-    };
+    let state = || Some(about(pid)?.state);
     while state().is_some_and(|state| !matches!(state, 'S' | 'Z')) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -99,22 +80,19 @@ const LOCKED: [i64; 7] = [
 /// Kills a helper in the middle of something, but in a system call that it makes without a lock: one that it had would be
 /// lost with it, for the whole host.
 async fn kill_in_a_call(pid: Pid) {
-    let read =
-        |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
     loop {
         if kill_process(pid, Signal::STOP).is_err() {
             return;
         }
         loop {
-            let stat = read("stat");
-            match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
+            match about(pid).map(|process| process.state) {
                 // It waits for its child, which leaves its memory, or not.
                 Some('T' | 'D') => break,
                 None | Some('Z') => return,
                 Some(_) => tokio::task::yield_now().await,
             }
         }
-        let call = read("syscall");
+        let call = std::fs::read_to_string(format!("/proc/{}/syscall", pid.as_raw_pid())).unwrap_or_default();
         let call = call.split(' ').next().and_then(|number| number.parse().ok());
         if call.is_some_and(|number: i64| number >= 0 && !LOCKED.contains(&number)) {
             kill_process(pid, Signal::KILL).ok();
@@ -290,20 +268,10 @@ fn lenders() -> BTreeSet<String> {
     all
 }
 
-/// State, parent and name of a process.
-fn about(pid: Pid) -> Option<(char, Pid, String)> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    let (head, rest) = stat.rsplit_once(") ")?;
-    let (state, rest) = rest.split_once(' ')?;
-    let parent = rest.split(' ').next()?.parse().ok()?;
-    let name = head.split_once(" (")?.1.to_owned();
-    Some((state.chars().next()?, Pid::from_raw(parent)?, name))
-}
-
 /// Stops a child that is still in the memory of its spawner. Spawners are at this depth.
 async fn stop_a_child(depth: usize) -> Pid {
     let children = |spawner: Pid| {
-        let spawner = spawner.as_raw_nonzero();
+        let spawner = spawner.as_raw_pid();
         let all = std::fs::read_to_string(format!("/proc/{spawner}/task/{spawner}/children"));
         // Not every kernel has it.
         let Ok(all) = all else {
@@ -320,10 +288,10 @@ async fn stop_a_child(depth: usize) -> Pid {
         for _ in 0..200 {
             for child in spawners.iter().copied().flat_map(children) {
                 kill_process(child, Signal::STOP).ok();
-                while about(child).is_some_and(|(state, ..)| !matches!(state, 'T' | 'Z')) {
+                while about(child).is_some_and(|child| !matches!(child.state, 'T' | 'Z')) {
                     tokio::task::yield_now().await;
                 }
-                if about(child).is_some_and(|(state, _, name)| state == 'T' && name.starts_with("crosspoint-sp")) {
+                if about(child).is_some_and(|child| child.state == 'T' && child.name.starts_with("crosspoint-sp")) {
                     return child;
                 }
                 kill_process(child, Signal::CONT).ok();
@@ -352,7 +320,7 @@ async fn the_memory_of_a_killed_spawner_stays_for_its_child() {
         let child = child.expect("some child is met in its spawner's memory");
         let before = lenders();
         stop.store(true, Ordering::Relaxed);
-        kill_process(about(child).unwrap().1, Signal::KILL).unwrap();
+        kill_process(Pid::from_raw(about(child).unwrap().parent).unwrap(), Signal::KILL).unwrap();
         // There are new spawners, and one works.
         starting.await.unwrap();
         let left = || lenders().intersection(&before).count();
@@ -366,7 +334,7 @@ async fn the_memory_of_a_killed_spawner_stays_for_its_child() {
             waited.expect("spawners end that are no longer needed");
         };
         fewer_than(2).await;
-        let stopped = about(child).is_some_and(|(state, ..)| state == 'T');
+        let stopped = about(child).is_some_and(|child| child.state == 'T');
         if stopped {
             assert_eq!(left(), 1, "somebody waits for the child");
         }

@@ -5,7 +5,10 @@ mod apart;
 mod ends;
 mod same;
 
-use crate::machine::{self, PYTHON, has};
+use crate::{
+    machine::{self, PYTHON, has},
+    processes::Process,
+};
 use crosspoint_core::{
     Clock, CustomerId, InstallationId, InvocationId, Isolation, RunHandle, RunOutcome, RunSpec, Runner, Script,
     SystemClock, Timestamp, Work,
@@ -110,10 +113,7 @@ fn marked(mark: &str) -> Vec<i32> {
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let carries = |pid: &i32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let dead = state
-            .rsplit_once(") ")
-            .is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+        let dead = Process::of(*pid).is_none_or(|process| matches!(process.state, 'Z' | 'X'));
         !dead
             && environment
                 .split(|b| *b == 0)
