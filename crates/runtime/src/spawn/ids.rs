@@ -98,8 +98,12 @@ impl Ids {
             errno: Errno::AGAIN,
         })?;
         // It may have been let go of since.
-        let hold = held.get(&slot).and_then(|(_, hold)| hold.upgrade()).unwrap_or_default();
-        held.insert(slot, (customer.to_owned(), Arc::downgrade(&hold)));
+        let known = held.get(&slot).and_then(|(_, hold)| hold.upgrade());
+        let hold = known.unwrap_or_else(|| {
+            let hold = Arc::default();
+            held.insert(slot, (customer.to_owned(), Arc::downgrade(&hold)));
+            hold
+        });
         Ok(Id {
             number: self.range.start + slot,
             hold,

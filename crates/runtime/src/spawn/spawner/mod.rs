@@ -23,12 +23,12 @@ use rustix::{
     fd::OwnedFd,
     io::Errno,
     pipe::{PipeFlags, pipe_with},
-    process::{DumpableBehavior, set_dumpable_behavior},
+    process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior},
 };
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -85,6 +85,16 @@ struct Queue {
     dead: Option<Trouble>,
 }
 
+/// Whether the host's memory may be dumped, as it was before the first spawner of the process: later, what is read may be
+/// the moment in which another one's child changes its user.
+fn hosts_mark() -> Result<DumpableBehavior, Errno> {
+    static MARK: OnceLock<DumpableBehavior> = OnceLock::new();
+    match MARK.get() {
+        Some(mark) => Ok(*mark),
+        None => dumpable_behavior().map(|now| *MARK.get_or_init(|| now)),
+    }
+}
+
 /// The host's side of a spawner.
 pub(super) struct Spawner {
     queue: Frail<Queue>,
@@ -123,7 +133,7 @@ impl Spawner {
             stumbled: AtomicBool::new(false),
             gone: watch::Sender::new(false),
             hogs,
-            mark: step(Step::Identity, work::hosts_mark())?,
+            mark: step(Step::Identity, hosts_mark())?,
             sweeper,
             copied: Mutex::new(Some((reader, high(writer)?))),
         });

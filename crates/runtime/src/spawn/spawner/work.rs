@@ -28,10 +28,7 @@ use rustix::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
         socket_with, socketpair,
     },
-    process::{
-        DumpableBehavior, Pid, PidfdFlags, Resource, Signal, dumpable_behavior, getpid, pidfd_open,
-        set_dumpable_behavior,
-    },
+    process::{DumpableBehavior, Pid, PidfdFlags, Resource, Signal, getpid, pidfd_open, set_dumpable_behavior},
     thread::{
         CapabilitiesSecureBits, CapabilitySet, LinkNameSpaceType, capabilities, capabilities_secure_bits,
         set_capabilities_secure_bits, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -41,7 +38,7 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::{CString, c_char, c_int},
     mem::MaybeUninit,
-    sync::{Arc, OnceLock, Weak, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
@@ -88,16 +85,6 @@ pub(super) struct Work {
     hogs: Hogs,
     /// May choose the processors of other users' processes.
     masters_others: bool,
-}
-
-/// Whether the host's memory may be dumped, as it was before the first spawner of the process: later, what is read may be
-/// the moment in which another one's child changes its user.
-pub(super) fn hosts_mark() -> Result<DumpableBehavior, Errno> {
-    static MARK: OnceLock<DumpableBehavior> = OnceLock::new();
-    match MARK.get() {
-        Some(mark) => Ok(*mark),
-        None => dumpable_behavior().map(|now| *MARK.get_or_init(|| now)),
-    }
 }
 
 const WAKE: u64 = 0;
