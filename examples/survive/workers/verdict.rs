@@ -153,19 +153,22 @@ impl Verdict {
                 .push(format!("again without a kill: {before:?}, {begin:?}"));
             return;
         };
-        // Who made a claim between is not known; that it was killed is.
-        let unseen = begin.attempt > before.attempt + 1;
-        let kills = lives.values().filter_map(|life| life.killed);
-        let last = kills.filter(|kill| *kill <= begin.at).max();
-        let killed = last.filter(|_| unseen).unwrap_or(killed);
-        let over = killed + in_millis(LEASE);
-        let due = due(over, lives.values()).unwrap_or(over);
-        if unseen {
+        let over = |killed: i64| killed + in_millis(LEASE);
+        let free = |killed: i64| due(over(killed), lives.values()).unwrap_or(over(killed));
+        let mut due = free(killed);
+        if begin.attempt > before.attempt + 1 {
             self.unseen += 1;
-        } else if due > over {
+        } else if due > over(killed) {
             self.reclaims_by_new.push(begin.at - killed);
         } else {
             self.reclaims.push(begin.at - killed);
+        }
+        // Claims between: in time, by a worker that was killed before the run should have begun. Which one is not known.
+        for _ in before.attempt + 1..begin.attempt {
+            let latest = begin.at.min(due + 2 * in_millis(MARGIN));
+            let kills = lives.values().filter_map(|life| life.killed);
+            let last = kills.filter(|kill| *kill > killed && *kill <= latest).max();
+            due = last.map_or(due, free);
         }
         if begin.at > due + in_millis(MARGIN) {
             self.late
