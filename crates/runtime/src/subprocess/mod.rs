@@ -173,7 +173,7 @@ impl Subprocess {
 
     /// Puts the private folders of runs below this one, which has to exist and to be this machine's own, on no network file
     /// system; the system's temporary folder unless set. Those that killed hosts of this machine have left behind there
-    /// (`crosspoint-run-*`) are removed when the first is made, and every ten minutes.
+    /// (`crosspoint-run-*`) are removed when the first is made, and again when one is made ten minutes later or more.
     #[must_use]
     pub fn folders_in(mut self, parent: impl Into<PathBuf>) -> Self {
         self.folders = Folders::below(parent);
