@@ -10,6 +10,7 @@ pub use worker::run as run_worker;
 
 use crate::{Done, Random, millis, processes};
 use crosspoint::{core::InstallationId, prelude::*};
+use futures_util::future::try_join_all;
 use journal::Journal;
 use processes::Running;
 use std::{
@@ -19,18 +20,18 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use verdict::Verdict;
 use worker::{COUNTERS, emit};
 
 /// Customers, each with one installation; its flows run one at a time.
 const CUSTOMERS: u64 = 40;
 
-/// Emitters, so that storing the work does not take longer than doing it.
-const EMITTERS: u64 = 16;
+/// Events that are emitted at once, so that storing the work does not take longer than doing it.
+const CHUNK: usize = 40;
+
+/// How many executions may wait for the workers when more are started: enough for all of them.
+const AHEAD: u64 = 160;
 
 /// How long nothing may end while there is work: far longer than any lease.
 const STUCK: Duration = Duration::from_secs(60);
@@ -69,11 +70,8 @@ pub async fn survive(plan: Plan, json: bool) -> Done<ExitCode> {
     }
     let began = Instant::now();
     let mut crew = Crew::start(folder.path(), plan.workers, platform.isolation().level)?;
-    let mut emitting = emit_all(&platform, &Arc::from(customers), plan);
-    crew.kill_at_random(plan, json).await?;
-    while let Some(emitted) = emitting.join_next().await {
-        emitted??;
-    }
+    let emitting = emit_all(&platform, &customers, folder.path(), plan);
+    tokio::try_join!(emitting, crew.kill_at_random(plan, json))?;
     all_ended(&platform, &installations).await?;
     let took = began.elapsed();
     let lives = std::mem::take(&mut *crew.lives.lock().unwrap());
@@ -94,28 +92,32 @@ pub async fn survive(plan: Plan, json: bool) -> Done<ExitCode> {
     })
 }
 
-/// Most executions are of the Rust flow; one in twenty is of each script. Now and then an event is emitted twice.
-fn emit_all(platform: &Platform, customers: &Arc<[CustomerId]>, plan: Plan) -> JoinSet<Result<()>> {
-    let mut emitting = JoinSet::new();
-    for emitter in 0..EMITTERS {
-        let (platform, customers) = (platform.clone(), Arc::clone(customers));
-        emitting.spawn(async move {
-            let mine = (0..plan.executions).filter(|number| number % EMITTERS == emitter);
-            for number in mine {
-                let counter = match Random::new(plan.seed ^ number).below(20) {
-                    0 => &COUNTERS[1],
-                    1 => &COUNTERS[2],
-                    _ => &COUNTERS[0],
-                };
-                let customer = &customers[usize::try_from(number % CUSTOMERS).unwrap_or(0)];
-                for _ in 0..if number % 50 == 0 { 2 } else { 1 } {
-                    emit(&platform, customer, counter, number).await?;
-                }
-            }
-            Ok(())
-        });
+/// Starts the work a little ahead of the workers: a run whose worker was killed is to wait for its lease's end, and not for
+/// its customer's turn in a queue of thousands.
+async fn emit_all(platform: &Platform, customers: &[CustomerId], folder: &Path, plan: Plan) -> Done<()> {
+    for first in (0..plan.executions).step_by(CHUNK) {
+        // One of twenty writes no line.
+        let begun = first.saturating_sub(AHEAD) * 19 / 20;
+        journal::wait_for(folder, begun, STUCK).await?;
+        let chunk = first..plan.executions.min(first + CHUNK as u64);
+        let emits = chunk.map(|number| emit_one(platform, customers, number, plan.seed));
+        try_join_all(emits).await?;
     }
-    emitting
+    Ok(())
+}
+
+/// Most executions are of the Rust flow; one in twenty is of each script. Now and then an event is emitted twice.
+async fn emit_one(platform: &Platform, customers: &[CustomerId], number: u64, seed: u64) -> Result<()> {
+    let counter = match Random::new(seed ^ number).below(20) {
+        0 => &COUNTERS[1],
+        1 => &COUNTERS[2],
+        _ => &COUNTERS[0],
+    };
+    let customer = &customers[usize::try_from(number % CUSTOMERS).unwrap_or(0)];
+    for _ in 0..if number.is_multiple_of(50) { 2 } else { 1 } {
+        emit(platform, customer, counter, number).await?;
+    }
+    Ok(())
 }
 
 async fn all_ended(platform: &Platform, installations: &[(CustomerId, InstallationId)]) -> Done<()> {
