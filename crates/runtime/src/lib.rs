@@ -41,7 +41,7 @@ pub use trust::{Subject, Trust, TrustClass};
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[doc(hidden)]
 pub mod bare {
-    pub use crate::spawn::{Cause, Child, Ended, Input, Job, Reach, Sandbox, SandboxOptions, Stdin};
+    pub use crate::spawn::{Cause, Child, Ended, Input, Job, Reach, Sandbox, SandboxOptions, Stdin, Tmpfs};
 }
 
 use crosspoint_core::{Code, Error, Isolation};

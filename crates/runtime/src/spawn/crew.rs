@@ -1,6 +1,7 @@
 //! Spawners and the threads beside them.
 
 use super::{
+    copies::Copies,
     guard::Guards,
     hogs::Hogs,
     net::Networks,
@@ -18,6 +19,7 @@ use std::sync::{Arc, atomic::Ordering};
 /// What one level's runs are started, watched and cleaned up by.
 pub(super) struct Crew {
     spawners: Vec<Arc<Spawner>>,
+    sweeper: Arc<Sweeper>,
     guards: Arc<Guards>,
     networks: Option<Arc<Networks>>,
 }
@@ -28,17 +30,19 @@ impl Crew {
         ready: Option<&Arc<Ready>>,
         networks: Option<Arc<Networks>>,
         hogs: &Hogs,
+        copies: &Copies,
     ) -> Result<Self, Trouble> {
-        let sweeper = io_step(Step::Thread, Sweeper::start())?;
+        let sweeper = Sweeper::start(copies.clone())?;
         let guards = io_step(Step::Thread, Guards::start(hogs.clone()))?;
         let mut crew = Self {
             spawners: Vec::new(),
+            sweeper: Arc::clone(&sweeper),
             guards,
             networks,
         };
         for n in 0..count {
             let name = format!("crosspoint-sp{n}");
-            let spawner = Spawner::start(&name, ready.cloned(), Arc::clone(&sweeper), hogs.clone())?;
+            let spawner = Spawner::start(&name, ready.cloned(), Arc::clone(&sweeper), hogs.clone(), copies)?;
             crew.spawners.push(spawner);
         }
         Ok(crew)
@@ -49,7 +53,7 @@ impl Crew {
     pub(super) fn is_broken(&self) -> bool {
         let spawner = |spawner: &Arc<Spawner>| spawner.was_killed() || spawner.has_stumbled();
         let networks = |networks: &Arc<Networks>| networks.was_killed() || networks.has_stumbled();
-        self.spawners.iter().any(spawner) || self.networks.as_ref().is_some_and(networks)
+        self.sweeper.was_killed() || self.spawners.iter().any(spawner) || self.networks.as_ref().is_some_and(networks)
     }
 
     /// Starts a run.

@@ -66,6 +66,7 @@ mod bubblewrap;
 mod cgroup;
 mod child;
 mod confined;
+mod copies;
 mod crew;
 mod desk;
 mod fair;
@@ -92,16 +93,19 @@ mod step;
 mod sweeper;
 mod sys;
 mod task;
+mod tmpfs;
 mod view;
 
 pub use job::{Input, Job, Stdin};
 pub use options::SandboxOptions;
 pub(crate) use orders::PORT;
 pub use running::{Cause, Child, Ended, Reach};
+pub use tmpfs::Tmpfs;
 
 use bubblewrap::{Bubblewrap, Failure};
 use cgroup::{Group, Groups};
 use confined::{Ground, Grounds, Others, give_folder, shared_grounds};
+use copies::Copies;
 use crew::Crew;
 use crosspoint_core::{CustomerId, Isolation, Result};
 use filter::Kind;
@@ -134,6 +138,7 @@ struct Inner {
     /// One for all levels, and for all crews that there will be.
     ids: OnceCell<Option<Arc<Ids>>>,
     hogs: Hogs,
+    copies: Copies,
 }
 
 impl std::fmt::Debug for Inner {
@@ -177,6 +182,7 @@ impl Sandbox {
             groups: OnceCell::new(),
             ids: OnceCell::new(),
             hogs: Hogs::default(),
+            copies: Copies::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -344,6 +350,7 @@ impl Inner {
             visible: self.visible.clone(),
             ids: self.ids().await?,
             hogs: self.hogs.clone(),
+            copies: self.copies.clone(),
         })
     }
 
@@ -380,6 +387,7 @@ struct Means {
     visible: Visible,
     ids: Option<Arc<Ids>>,
     hogs: Hogs,
+    copies: Copies,
 }
 
 async fn blocking<T: Send + 'static>(
@@ -402,7 +410,8 @@ impl Sandboxed {
             uses: options.network_uses,
         };
         let networks = Networks::start(Arc::clone(&ready), sizes)?;
-        let crew = Crew::start(options.spawners, Some(&ready), Some(Arc::clone(&networks)), &means.hogs);
+        let shared = Some(Arc::clone(&networks));
+        let crew = Crew::start(options.spawners, Some(&ready), shared, &means.hogs, &means.copies);
         let crew = crew.inspect_err(|_| networks.close())?;
         Ok(Self {
             ready,
@@ -423,7 +432,7 @@ impl Confined {
             grounds: Arc::new(shared_grounds(&means.visible)),
             ids: means.ids,
             others: Others::default(),
-            crew: Crew::start(means.options.spawners, None, None, &means.hogs)?,
+            crew: Crew::start(means.options.spawners, None, None, &means.hogs, &means.copies)?,
         })
     }
 }

@@ -10,6 +10,7 @@ use super::{
     rank::Back,
     spawner::{Over, Started, until},
     step::{Step, Trouble, io_step, step},
+    tmpfs::Tmpfs,
     view::View,
 };
 use crosspoint_core::{Code, Error, Limits, Retry};
@@ -140,8 +141,8 @@ pub struct Child {
     pub messages: Option<Receiver>,
     /// The listener on port 8899 of its own loopback, if asked for. Not blocking.
     pub listener: Option<TcpListener>,
-    /// `Sandboxed`: its `/w`, also after its end. Open what is in it beneath this descriptor only.
-    pub folder: Option<OwnedFd>,
+    /// `Sandboxed`: its `/w`, also after its end.
+    pub folder: Option<Arc<Tmpfs>>,
     reach: Reach,
     guard: Guard,
     limits: Limits,
@@ -163,12 +164,15 @@ impl Child {
         let receiver = |fd| io_step(Step::Pipes, Receiver::from_owned_fd(fd));
         let mut unwatched = started.unwatched;
         let mut handed = started.handed.into_iter();
-        let (folder, processes) = (handed.next(), handed.next());
+        let folder = handed
+            .next()
+            .map(|folder| Arc::new(Tmpfs::new(folder, started.sweeper)));
+        let processes = handed.next().map(Arc::new);
         let killer = Killer {
             pidfd: started.pidfd,
             mark: started.mark,
         };
-        let view = view(folder.as_ref(), processes.as_ref(), killer.mark).inspect_err(|_| killer.kill())?;
+        let view = view(folder.clone(), processes.clone(), killer.mark).inspect_err(|_| killer.kill())?;
         let guard = guards.watch(view, limits, killer.clone());
         let mut child = Self {
             stdin: None,
@@ -179,7 +183,7 @@ impl Child {
             listener: handed.next().map(TcpListener::from),
             reach: Reach {
                 killer,
-                processes: processes.map(Arc::new),
+                processes,
                 namespace: None,
                 killed: Arc::default(),
             },
@@ -323,19 +327,14 @@ impl Child {
 }
 
 /// What the guard looks at.
-fn view(folder: Option<&OwnedFd>, processes: Option<&OwnedFd>, mark: Option<u64>) -> Result<View, Trouble> {
-    let copy = |fd: &OwnedFd| io_step(Step::Pipes, fd.try_clone());
+fn view(files: Option<Arc<Tmpfs>>, processes: Option<Arc<OwnedFd>>, mark: Option<u64>) -> Result<View, Trouble> {
     let processes = if let Some(processes) = processes {
-        copy(processes)?
+        processes
     } else {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        step(Step::Pipes, open("/proc", flags, Mode::empty()))?
+        Arc::new(step(Step::Pipes, open("/proc", flags, Mode::empty()))?)
     };
-    Ok(View {
-        processes,
-        files: folder.map(copy).transpose()?,
-        mark,
-    })
+    Ok(View { processes, files, mark })
 }
 
 impl Drop for Child {

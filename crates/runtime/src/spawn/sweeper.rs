@@ -1,76 +1,184 @@
-//! Takes mount namespaces of ended runs down, one by one and in idle moments.
+//! Closes what ended runs have left behind where that takes the kernel long, one by one and in idle moments.
 //!
-//! The kernel does it when the last descriptor is closed, and waits a grace period for it: half a millisecond and more
-//! that would otherwise stand between a run's end and the word of it.
+//! It takes a mount namespace down when the last descriptor is closed, and waits a grace period for it: half a millisecond and
+//! more that would otherwise stand between a run's end and the word of it. And it frees a tmpfs in whoever closes that one last,
+//! a millisecond for 4 MiB. That is no work for a thread that others wait for, and least of all for a neighbour's child, which has
+//! copies of all descriptors while it is born. So it is closed when no child has any.
+//!
+//! It is done by a task in a session of its own. Where the kernel shares processors out among sessions, what it takes is not taken
+//! from the host.
 //!
 //! They are handed over by number, through a pipe: the descriptors are the same everywhere in this process, and a spawner that
 //! somebody kills leaves no lock behind that others of its crew would wait for.
 
-use super::sys;
+use super::{
+    copies::Copies,
+    step::{Step, Trouble, step},
+    sys,
+    task::{self, Place, die_with_parent},
+};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fd::{IntoRawFd, OwnedFd},
     io::{Errno, ioctl_fionread},
     pipe::{PipeFlags, pipe_with},
 };
-use std::{sync::Arc, thread::Builder, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 /// More are not held, however busy it is.
 const MOST: u64 = 64;
+/// Nor more in files.
+const MOST_MIB: u64 = 1024;
 const PAUSE: Duration = Duration::from_millis(1);
+/// How many milliseconds a tmpfs waits for children to lose their copies. Where more are born all the time, one of them may be
+/// the last.
+const PATIENCE: usize = 20;
 
 /// In the place of a number: no more will come.
 const CLOSED: i32 = -1;
 
-/// The hand that gives to the thread, which ends with it.
+/// What the task is told: the number, and how much hangs on it, in MiB.
+const WORD: usize = 8;
+
+/// The hand that gives to the task, which ends with it.
 #[derive(Debug)]
-pub(super) struct Sweeper(OwnedFd);
+pub(super) struct Sweeper {
+    given: OwnedFd,
+    work: Arc<Work>,
+}
+
+/// The task's side.
+#[derive(Debug)]
+struct Work {
+    taken: OwnedFd,
+    /// In files, MiB.
+    held: AtomicU64,
+    copies: Copies,
+    /// Somebody has killed the task.
+    killed: AtomicBool,
+}
 
 impl Sweeper {
-    pub(super) fn start() -> std::io::Result<Arc<Self>> {
-        let (taken, given) = pipe_with(PipeFlags::CLOEXEC)?;
-        let thread = Builder::new()
-            .name("crosspoint-sweep".to_owned())
-            .stack_size(128 * 1024);
-        thread.spawn(move || sweep(&taken))?;
-        Ok(Arc::new(Self(given)))
+    pub(super) fn start(copies: Copies) -> Result<Arc<Self>, Trouble> {
+        let (taken, given) = step(Step::Pipes, pipe_with(PipeFlags::CLOEXEC))?;
+        let work = Arc::new(Work {
+            taken,
+            held: AtomicU64::new(0),
+            copies,
+            killed: AtomicBool::new(false),
+        });
+        task::start(
+            "crosspoint-sweep",
+            Place::Host,
+            Arc::clone(&work),
+            Work::run,
+            Work::clean_up,
+        )?;
+        Ok(Arc::new(Self { given, work }))
     }
 
-    /// Takes one over. With too many kept already it is closed at once.
-    pub(super) fn keep(&self, namespace: OwnedFd) {
-        if ioctl_fionread(&self.0).is_ok_and(|left| left < MOST * 4) {
-            self.give(namespace.into_raw_fd());
+    /// Whether somebody has killed the task.
+    pub(super) fn was_killed(&self) -> bool {
+        self.work.killed.load(Ordering::Acquire)
+    }
+
+    /// Takes one over, unless too many are kept already.
+    pub(super) fn keep(&self, namespace: OwnedFd) -> Option<OwnedFd> {
+        if !self.has_room() {
+            return Some(namespace);
+        }
+        self.give(namespace.into_raw_fd(), 0);
+        None
+    }
+
+    /// Takes the last descriptor of so many bytes of files over. With too much kept already it is closed at once.
+    pub(super) fn keep_files(&self, folder: OwnedFd, bytes: u64) {
+        let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX).max(1);
+        if self.has_room() && self.work.held.load(Ordering::Relaxed) + u64::from(mib) <= MOST_MIB {
+            self.work.held.fetch_add(u64::from(mib), Ordering::Relaxed);
+            self.give(folder.into_raw_fd(), mib);
         }
     }
 
-    /// There is room, and four bytes are written whole.
-    fn give(&self, number: i32) {
-        rustix::io::write(&self.0, &number.to_ne_bytes()).ok();
+    fn has_room(&self) -> bool {
+        !self.was_killed() && ioctl_fionread(&self.given).is_ok_and(|left| left < MOST * WORD as u64)
+    }
+
+    /// There is room, and a word is written whole.
+    fn give(&self, number: i32, mib: u32) {
+        let word = u64::from(mib) << 32 | u64::from(number.cast_unsigned());
+        rustix::io::write(&self.given, &word.to_ne_bytes()).ok();
     }
 }
 
 impl Drop for Sweeper {
     /// Not only by the end of the pipe: a host that forks has a copy of it.
     fn drop(&mut self) {
-        self.give(CLOSED);
+        self.give(CLOSED, 0);
     }
 }
 
-fn sweep(taken: &OwnedFd) {
-    loop {
-        let mut number = [0; 4];
-        match rustix::io::read(taken, &mut number) {
-            Ok(4) => {}
-            Err(Errno::INTR) => continue,
-            _ => return,
+impl Drop for Work {
+    /// What was given while the task was being killed.
+    fn drop(&mut self) {
+        self.close_all();
+    }
+}
+
+impl Work {
+    fn run(&self, begun: Result<(), Trouble>) {
+        // If there is no task, the thread that was to make it does the work.
+        if begun.and_then(|()| die_with_parent()).is_ok() {
+            rustix::process::setsid().ok();
         }
-        let number = i32::from_ne_bytes(number);
-        if number == CLOSED {
-            return;
+        while let Some((number, mib)) = self.next() {
+            // A pause before each, so that they do not come in bursts.
+            std::thread::park_timeout(PAUSE);
+            if mib > 0 {
+                self.copies.await_none(PATIENCE);
+            }
+            // SAFETY: it was given up by whoever gave it.
+            drop(unsafe { sys::take_over(number) });
+            self.held.fetch_sub(mib, Ordering::Relaxed);
         }
-        // A pause before each, so that they do not come in bursts.
-        std::thread::park_timeout(PAUSE);
-        // SAFETY: `keep` has given it up.
-        drop(unsafe { sys::take_over(number) });
+    }
+
+    /// On the task's thread, after its death. What it had in hand is lost: nobody knows whether it was closed.
+    fn clean_up(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.close_all();
+    }
+
+    /// Closes what lies in the pipe.
+    fn close_all(&self) {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        while matches!(poll(&mut [PollFd::new(&self.taken, PollFlags::IN)], Some(&now)), Ok(1)) {
+            let Some((number, _)) = self.next() else { return };
+            // SAFETY: it was given up by whoever gave it.
+            drop(unsafe { sys::take_over(number) });
+        }
+    }
+
+    /// Waits for a number, and how much hangs on it.
+    #[expect(clippy::cast_possible_truncation, reason = "both halves of a word")]
+    fn next(&self) -> Option<(i32, u64)> {
+        let mut word = [0; WORD];
+        loop {
+            match rustix::io::read(&self.taken, &mut word) {
+                Ok(WORD) => break,
+                Err(Errno::INTR) => {}
+                _ => return None,
+            }
+        }
+        let word = u64::from_ne_bytes(word);
+        let number = (word as u32).cast_signed();
+        (number != CLOSED).then_some((number, word >> 32))
     }
 }
 
@@ -86,15 +194,15 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_closed_in_the_end() {
-        let sweeper = Sweeper::start().unwrap();
+        let sweeper = Sweeper::start(Copies::default()).unwrap();
         let (readers, kept): (Vec<_>, Vec<_>) = (0..3 * MOST).map(|_| pipe_with(PipeFlags::CLOEXEC).unwrap()).collect();
         for one in kept {
-            sweeper.keep(one);
+            drop(sweeper.keep(one));
         }
         readers.iter().for_each(closed);
         // Those that were given last are closed even so.
         let (reader, last) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        sweeper.keep(last);
+        assert!(sweeper.keep(last).is_none());
         drop(sweeper);
         closed(&reader);
     }

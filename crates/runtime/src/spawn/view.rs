@@ -3,16 +3,18 @@
 use super::{
     confined::{self, Marked},
     ledger::Used,
+    tmpfs::{Lying, Tmpfs},
 };
 use crate::stat::Stat;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{Dir, Mode, OFlags, fstatfs, openat},
+    fs::{Dir, Mode, OFlags, openat},
 };
 use std::{
     collections::HashMap,
     fs::File,
     io::{BufRead, BufReader, Read},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,19 +22,11 @@ use std::{
 #[derive(Debug)]
 pub(super) struct View {
     /// A /proc.
-    pub(super) processes: OwnedFd,
+    pub(super) processes: Arc<OwnedFd>,
     /// The tmpfs.
-    pub(super) files: Option<OwnedFd>,
+    pub(super) files: Option<Arc<Tmpfs>>,
     /// Which of its processes, if not all.
     pub(super) mark: Option<u64>,
-}
-
-/// What lies in a tmpfs.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lying {
-    pub(super) bytes: u64,
-    /// How many files and folders.
-    pub(super) inodes: u64,
 }
 
 /// What one look at all processes of a run has found.
@@ -178,11 +172,7 @@ impl View {
 
     /// What lies in the tmpfs.
     pub(super) fn files(&self) -> Lying {
-        let files = self.files.as_ref().and_then(|files| fstatfs(files).ok());
-        files.map_or_else(Lying::default, |found| Lying {
-            bytes: found.f_blocks.saturating_sub(found.f_bfree) * u64::try_from(found.f_bsize).unwrap_or(0),
-            inodes: found.f_files.saturating_sub(found.f_ffree),
-        })
+        self.files.as_ref().map(|files| files.lying()).unwrap_or_default()
     }
 
     /// Memory that its processes have of their own, in bytes, shared pages counted once: 200 us and more for each. Page tables

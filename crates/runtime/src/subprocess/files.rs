@@ -7,12 +7,14 @@ use rustix::{
     io::Errno,
 };
 use std::{
+    fmt,
     fs::File,
     io::Read,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt,
     },
+    sync::Arc,
 };
 
 pub(super) const RESULT: &str = "result.json";
@@ -21,13 +23,18 @@ pub(super) const STATE_OUT: &str = "state-out.json";
 /// Bytes of a file that are read and understood in the time that it takes to hand it to another thread.
 const QUICK: u64 = 16 * 1024;
 
+/// A folder that is open.
+pub(crate) trait Root: AsFd + fmt::Debug + Send + Sync {}
+
+impl<T: AsFd + fmt::Debug + Send + Sync> Root for T {}
+
 /// The private folder after the run.
 #[derive(Debug)]
 pub(crate) enum Files {
     /// On the host, removed when this is dropped.
     Folder(Folder),
-    /// In memory, on a file system that only the run could see; it lives as long as this descriptor.
-    Descriptor(OwnedFd),
+    /// In memory, on a file system that only the run could see; it lives as long as this.
+    Descriptor(Arc<dyn Root>),
 }
 
 impl Files {
@@ -124,7 +131,7 @@ mod tests {
     fn a_descriptor_serves_as_well_as_a_folder() {
         let folder = Folders::below(std::env::temp_dir()).make().unwrap();
         fs::write(folder.path().join(RESULT), "1").unwrap();
-        let files = Files::Descriptor(folder.handle().try_clone_to_owned().unwrap());
+        let files = Files::Descriptor(Arc::new(folder.handle().try_clone_to_owned().unwrap()));
         assert_eq!(files.read(RESULT, 5).unwrap().unwrap(), b"1");
         for outside in ["/etc/hostname", "../", "/proc/self/root"] {
             assert!(files.read(outside, 5).is_err(), "{outside}");

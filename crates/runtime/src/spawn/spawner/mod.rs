@@ -6,6 +6,7 @@ mod work;
 use super::{
     cgroup::Group,
     confined,
+    copies::{Copier, Copies},
     desk::Desk,
     frail::{Frail, GONE},
     hogs::Hogs,
@@ -28,7 +29,7 @@ use rustix::{
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -55,6 +56,7 @@ pub(super) struct Started {
     pub(super) mark: Option<u64>,
     /// The run's folder, its view of its processes, its listener.
     pub(super) handed: Vec<OwnedFd>,
+    pub(super) sweeper: Weak<Sweeper>,
     pub(super) network: Option<Lease>,
     pub(super) group: Option<Arc<Group>>,
     /// Its end, once all of it is dead.
@@ -107,6 +109,7 @@ pub(super) struct Spawner {
     stumbled: AtomicBool,
     gone: watch::Sender<bool>,
     hogs: Hogs,
+    copier: Arc<Copier>,
     /// Whether the host may be dumped.
     mark: DumpableBehavior,
     sweeper: Arc<Sweeper>,
@@ -121,6 +124,7 @@ impl Spawner {
         ready: Option<Arc<Ready>>,
         sweeper: Arc<Sweeper>,
         hogs: Hogs,
+        copies: &Copies,
     ) -> Result<Arc<Self>, Trouble> {
         let wake = step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
         let (reader, writer) = step(Step::Pipes, pipe_with(PipeFlags::CLOEXEC))?;
@@ -133,6 +137,7 @@ impl Spawner {
             stumbled: AtomicBool::new(false),
             gone: watch::Sender::new(false),
             hogs,
+            copier: Arc::new(copies.copier()),
             mark: step(Step::Identity, hosts_mark())?,
             sweeper,
             copied: Mutex::new(Some((reader, high(writer)?))),
@@ -173,6 +178,7 @@ impl Spawner {
             work.forget_runs();
         }
         self.await_children();
+        self.copier.end();
         drop(work);
         set_dumpable_behavior(self.mark).ok();
     }

@@ -5,6 +5,7 @@ use crate::spawn::{
     cgroup::Group,
     child::{self, Brief},
     confined,
+    copies::Copier,
     desk::Asleep,
     filter::Kind,
     frail::GONE,
@@ -83,6 +84,7 @@ pub(super) struct Work {
     asleep: Asleep,
     gone: watch::Receiver<bool>,
     hogs: Hogs,
+    copier: Arc<Copier>,
     /// May choose the processors of other users' processes.
     masters_others: bool,
 }
@@ -142,6 +144,7 @@ impl Work {
             asleep: spawner.desk.asleep.clone(),
             gone: spawner.gone.subscribe(),
             hogs: spawner.hogs.clone(),
+            copier: Arc::clone(&spawner.copier),
             masters_others: capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE)),
         })
     }
@@ -261,13 +264,17 @@ impl Work {
             None,
         ));
         drop(running.group);
+        // Before anybody hears of the end and closes the files that are mounted there.
+        let sweeper = self.sweeper.upgrade();
+        let full = running.mounts.and_then(|mounts| match &sweeper {
+            Some(sweeper) => sweeper.keep(mounts),
+            None => Some(mounts),
+        });
         if let Some(reaped) = reaped {
             let id = running.id;
             running.end.send(Over { reaped, id }).ok();
         }
-        if let (Some(mounts), Some(sweeper)) = (running.mounts, self.sweeper.upgrade()) {
-            sweeper.keep(mounts);
-        }
+        drop(full);
     }
 
     /// Kills what runs without namespaces have left behind, and tells the ends of those of which nothing is left.
@@ -378,6 +385,7 @@ impl Work {
             pidfd,
             mark,
             handed,
+            sweeper: self.sweeper.clone(),
             network: orders.grants.network.take(),
             group,
             end: ended,
@@ -422,13 +430,13 @@ impl Work {
         let result = self.become_customer(orders).and_then(|()| {
             let arg: *mut Brief<'_> = &raw mut brief;
             let mut born = -1;
-            let asleep = self.asleep.clone();
+            let (asleep, copier) = (self.asleep.clone(), Arc::clone(&self.copier));
             // SAFETY: this task sleeps by CLONE_VFORK until the child has left its memory; `brief` and what it refers
             // to live in this frame, which is there until then even if somebody kills this task; the stack is this task's
             // own and has one child at a time; signals are blocked since the thread that made this task blocked them.
             let make =
                 || unsafe { sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), &mut born) };
-            let pid = asleep.during(make);
+            let pid = copier.during(|| asleep.during(make));
             let pid = step(Step::Clone, pid)?;
             // SAFETY: `clone` succeeded and wrote the descriptor, which nobody has seen yet.
             Ok((pid, unsafe { sys::take_over(born) }))

@@ -189,8 +189,9 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
                 ("crosspoint-net", 2),
                 ("crosspoint-net", 1),
                 ("crosspoint-init", 1),
+                ("crosspoint-swe", 1),
             ],
-            _ => &[("crosspoint-sp", 1)],
+            _ => &[("crosspoint-sp", 1), ("crosspoint-swe", 1)],
         };
         let mut before = None;
         for _ in 0..5 {
@@ -212,7 +213,7 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
                 for one in all.iter().rev().take(count) {
                     kill(*one).await;
                 }
-                if *name == "crosspoint-net" {
+                if ["crosspoint-net", "crosspoint-swe"].contains(name) {
                     // What runs goes on.
                     child.kill();
                     child.wait().await.unwrap();
