@@ -320,3 +320,46 @@ async fn a_sandbox_that_is_made_beside_a_start_of_another_leaves_the_host_as_it_
     run(sandbox()).await;
     assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
 }
+
+/// The kernel frees a tmpfs in whoever closes it last: a task that is in nobody's way.
+#[tokio::test]
+async fn what_a_run_leaves_in_memory_is_freed_by_the_sweeper() {
+    if !alone("sandbox::ends::what_a_run_leaves_in_memory_is_freed_by_the_sweeper") {
+        return;
+    }
+    let sandbox = Sandbox::new(SandboxOptions::new().spawners(1));
+    let fill = async || {
+        let mut job = shell("head -c 100000000 /dev/zero > left; echo done");
+        (job.limits.memory, job.limits.disk) = (512 << 20, 256 << 20);
+        let mut child = sandbox.launch(SANDBOXED, job, &customer("acme")).await.unwrap();
+        assert_eq!(finish(&mut child).await.out, "done\n");
+        child
+    };
+    let mut held = fill().await;
+    let all = processes::all();
+    let sweeper = processes::below(&all)
+        .find(|(_, process, _)| process.name.starts_with("crosspoint-swe"))
+        .map(|(pid, ..)| pid)
+        .unwrap();
+    let session = rustix::process::getsid(rustix::process::Pid::from_raw(sweeper)).unwrap();
+    assert_eq!(session.as_raw_pid(), sweeper, "a session of its own");
+    let used = || {
+        let schedule = std::fs::read_to_string(format!("/proc/{sweeper}/schedstat")).unwrap();
+        let nanos: u64 = schedule.split(' ').next().unwrap().parse().unwrap();
+        Duration::from_nanos(nanos)
+    };
+    let before = used();
+    for _ in 0..4 {
+        // What was mounted is gone, and the host has the last descriptor, when the next run has ended.
+        held = fill().await;
+    }
+    drop(held);
+    // A page takes the kernel more than 30 ns, and there are 100,000 of them.
+    for _ in 0..2000 {
+        if used() > before + Duration::from_millis(3) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("somebody else has done it: {:?}", used().saturating_sub(before));
+}
