@@ -80,7 +80,7 @@ pub struct Limits {
     pub memory: u64,
     /// What it may write to files, in bytes (256 MiB); at [`Isolation::Sandboxed`] they are in memory and count there too.
     pub disk: u64,
-    /// Processes and threads at once (256).
+    /// Processes and threads at once (128). What a neighbour notices of a fork bomb grows faster than this.
     pub processes: u32,
     /// Open files of each process (256).
     pub open_files: u32,
@@ -100,7 +100,7 @@ impl Default for Limits {
             cpu_ms: 15 * 60 * 1000,
             memory: 1 << 30,
             disk: 256 << 20,
-            processes: 256,
+            processes: 128,
             open_files: 256,
             log_bytes: 8 << 20,
             result_bytes: 4 << 20,
