@@ -21,7 +21,8 @@
 //!
 //! What runs then is watched by one thread (`guard`), which looks at its processes (`view`), ends what takes too much, and
 //! makes crowds step back (`fair`). While it knows of a run that uses a processor without pause, starts keep to the one that
-//! they are on (`hogs`).
+//! they are on (`hogs`). What ended runs leave behind, their files in memory too, is freed by a task beside all else
+//! (`sweeper`), when no child has copies of the host's descriptors (`copies`).
 //!
 //! # Why a task may share the host's memory
 //! - **Thread-local storage** (errno, the allocator's caches, std's handles of threads) is that of the thread that made

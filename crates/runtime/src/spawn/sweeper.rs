@@ -88,26 +88,18 @@ impl Sweeper {
         self.work.killed.load(Ordering::Acquire)
     }
 
-    /// Takes one over, unless too many are kept already.
-    pub(super) fn keep(&self, namespace: OwnedFd) -> Option<OwnedFd> {
-        if !self.has_room() {
-            return Some(namespace);
+    /// Takes a descriptor over, the last one of so many bytes of files, unless too much is kept already.
+    pub(super) fn keep(&self, descriptor: OwnedFd, bytes: u64) -> Option<OwnedFd> {
+        let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+        let room = !self.was_killed()
+            && ioctl_fionread(&self.given).is_ok_and(|left| left < MOST * WORD as u64)
+            && self.work.held.load(Ordering::Relaxed) + u64::from(mib) <= MOST_MIB;
+        if !room {
+            return Some(descriptor);
         }
-        self.give(namespace.into_raw_fd(), 0);
+        self.work.held.fetch_add(u64::from(mib), Ordering::Relaxed);
+        self.give(descriptor.into_raw_fd(), mib);
         None
-    }
-
-    /// Takes the last descriptor of so many bytes of files over. With too much kept already it is closed at once.
-    pub(super) fn keep_files(&self, folder: OwnedFd, bytes: u64) {
-        let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX).max(1);
-        if self.has_room() && self.work.held.load(Ordering::Relaxed) + u64::from(mib) <= MOST_MIB {
-            self.work.held.fetch_add(u64::from(mib), Ordering::Relaxed);
-            self.give(folder.into_raw_fd(), mib);
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        !self.was_killed() && ioctl_fionread(&self.given).is_ok_and(|left| left < MOST * WORD as u64)
     }
 
     /// There is room, and a word is written whole.
@@ -197,12 +189,12 @@ mod tests {
         let sweeper = Sweeper::start(Copies::default()).unwrap();
         let (readers, kept): (Vec<_>, Vec<_>) = (0..3 * MOST).map(|_| pipe_with(PipeFlags::CLOEXEC).unwrap()).collect();
         for one in kept {
-            drop(sweeper.keep(one));
+            drop(sweeper.keep(one, 0));
         }
         readers.iter().for_each(closed);
         // Those that were given last are closed even so.
         let (reader, last) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        assert!(sweeper.keep(last).is_none());
+        assert!(sweeper.keep(last, 0).is_none());
         drop(sweeper);
         closed(&reader);
     }

@@ -73,7 +73,7 @@ impl Drop for Tmpfs {
             && let Some(sweeper) = self.sweeper.upgrade()
             && let Ok(last) = self.folder.try_clone()
         {
-            sweeper.keep_files(last, bytes);
+            drop(sweeper.keep(last, bytes));
         }
     }
 }

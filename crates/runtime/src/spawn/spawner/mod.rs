@@ -56,6 +56,7 @@ pub(super) struct Started {
     pub(super) mark: Option<u64>,
     /// The run's folder, its view of its processes, its listener.
     pub(super) handed: Vec<OwnedFd>,
+    /// By which what it leaves in its folder is freed.
     pub(super) sweeper: Weak<Sweeper>,
     pub(super) network: Option<Lease>,
     pub(super) group: Option<Arc<Group>>,

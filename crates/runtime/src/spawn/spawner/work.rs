@@ -265,11 +265,10 @@ impl Work {
         ));
         drop(running.group);
         // Before anybody hears of the end and closes the files that are mounted there.
-        let sweeper = self.sweeper.upgrade();
-        let full = running.mounts.and_then(|mounts| match &sweeper {
-            Some(sweeper) => sweeper.keep(mounts),
-            None => Some(mounts),
-        });
+        let full = match (running.mounts, self.sweeper.upgrade()) {
+            (Some(mounts), Some(sweeper)) => sweeper.keep(mounts, 0),
+            (mounts, _) => mounts,
+        };
         if let Some(reaped) = reaped {
             let id = running.id;
             running.end.send(Over { reaped, id }).ok();
@@ -430,13 +429,13 @@ impl Work {
         let result = self.become_customer(orders).and_then(|()| {
             let arg: *mut Brief<'_> = &raw mut brief;
             let mut born = -1;
-            let (asleep, copier) = (self.asleep.clone(), Arc::clone(&self.copier));
+            let asleep = self.asleep.clone();
             // SAFETY: this task sleeps by CLONE_VFORK until the child has left its memory; `brief` and what it refers
             // to live in this frame, which is there until then even if somebody kills this task; the stack is this task's
             // own and has one child at a time; signals are blocked since the thread that made this task blocked them.
             let make =
                 || unsafe { sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), &mut born) };
-            let pid = copier.during(|| asleep.during(make));
+            let pid = self.copier.during(|| asleep.during(make));
             let pid = step(Step::Clone, pid)?;
             // SAFETY: `clone` succeeded and wrote the descriptor, which nobody has seen yet.
             Ok((pid, unsafe { sys::take_over(born) }))

@@ -336,15 +336,11 @@ async fn what_a_run_leaves_in_memory_is_freed_by_the_sweeper() {
         child
     };
     let mut held = fill().await;
-    let all = processes::all();
-    let sweeper = processes::below(&all)
-        .find(|(_, process, _)| process.name.starts_with("crosspoint-swe"))
-        .map(|(pid, ..)| pid)
-        .unwrap();
-    let session = rustix::process::getsid(rustix::process::Pid::from_raw(sweeper)).unwrap();
-    assert_eq!(session.as_raw_pid(), sweeper, "a session of its own");
+    let sweeper = killed::helpers("crosspoint-swe", 1)[0];
+    let session = rustix::process::getsid(Some(sweeper)).unwrap();
+    assert_eq!(session, sweeper, "a session of its own");
     let used = || {
-        let schedule = std::fs::read_to_string(format!("/proc/{sweeper}/schedstat")).unwrap();
+        let schedule = std::fs::read_to_string(format!("/proc/{}/schedstat", sweeper.as_raw_pid())).unwrap();
         let nanos: u64 = schedule.split(' ').next().unwrap().parse().unwrap();
         Duration::from_nanos(nanos)
     };

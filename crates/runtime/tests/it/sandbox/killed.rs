@@ -21,7 +21,7 @@ use std::{
 /// Helper tasks of this process whose name starts so, the newest last. At depth 1 are its own children, at 2 theirs: those in
 /// the ready namespaces, whose parents have led there. Below them are runs, which have the name for as long as they are
 /// being started.
-fn helpers(name: &str, at: usize) -> Vec<Pid> {
+pub(super) fn helpers(name: &str, at: usize) -> Vec<Pid> {
     let all = processes::all();
     // A dead one leads to nobody who lives.
     let all = all.into_iter().filter(|(_, process)| !process.is_zombie()).collect();
