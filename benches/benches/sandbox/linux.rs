@@ -1,6 +1,7 @@
 //! The bench.
 
 mod memory;
+mod sockets;
 mod tables;
 mod warm;
 
@@ -157,6 +158,7 @@ pub(super) fn main() {
         spawn(&mut group);
         group.finish();
         memory::bench(&mut criterion);
+        sockets::bench(&mut criterion);
         criterion.final_summary();
     }
     tables::print();

@@ -1,10 +1,10 @@
 //! What a sandboxed run costs beyond a plain one. `cargo bench -p crosspoint-benches --bench sandbox`
 //!
 //! Group `spawn`: one run of `/usr/bin/true`, from the request to its reaped end: a plain `posix_spawn`, bubblewrap with the
-//! same mounts, and our levels. Group `host_memory`: the same while this process holds much memory. Then two tables that
-//! criterion has no shape for: paced runs with their tails, runs a second with two callers, and the time from a kill to the
-//! end of a hundred processes. `sandbox -- tables` prints only these, `sandbox -- warm` only that of Python kept warm: runs
-//! started 20 times a second through the platform's runner, beside the same script started cold.
+//! same mounts, and our levels. Group `host_memory`: the same while this process holds much memory; `host_sockets`: many
+//! connections. Then two tables that criterion has no shape for: paced runs with their tails, runs a second with two callers, and
+//! the time from a kill to the end of a hundred processes. `sandbox -- tables` prints only these, `sandbox -- warm` only that of
+//! Python kept warm: runs started 20 times a second through the platform's runner, beside the same script started cold.
 //!
 //! Every figure depends on what else the machine does; compare those of one run.
 

@@ -41,6 +41,8 @@ pub(super) struct Brief<'a> {
     pub(super) post: BorrowedFd<'a>,
     /// The spawner itself.
     pub(super) spawner: BorrowedFd<'a>,
+    /// What it needs lies below this number.
+    pub(super) end: u32,
     /// Written by the child: what did not work.
     pub(super) trouble: Option<Trouble>,
 }
@@ -58,6 +60,7 @@ pub(super) extern "C" fn main(arg: *mut c_void) -> c_int {
 /// Answers only if something failed.
 fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
     let orders = brief.orders;
+    step(Step::Descriptors, sys::own_descriptors(brief.end))?;
     if let Some((_, entry)) = &orders.grants.group {
         step(Step::ControlGroup, rustix::io::write(entry, b"0\n").map(drop))?;
     }

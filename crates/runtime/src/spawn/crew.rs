@@ -1,13 +1,13 @@
 //! Spawners and the threads beside them.
 
 use super::{
-    copies::Copies,
     guard::Guards,
     hogs::Hogs,
     net::Networks,
     orders::{Ends, Orders},
     ready::Ready,
     running::Child,
+    slots::Floor,
     spawner::{Spawner, Started},
     step::{Step, Trouble, io_step},
     sweeper::Sweeper,
@@ -30,9 +30,9 @@ impl Crew {
         ready: Option<&Arc<Ready>>,
         networks: Option<Arc<Networks>>,
         hogs: &Hogs,
-        copies: &Copies,
+        floor: &Floor,
     ) -> Result<Self, Trouble> {
-        let sweeper = Sweeper::start(copies.clone())?;
+        let sweeper = Sweeper::start(floor.clone())?;
         let guards = io_step(Step::Thread, Guards::start(hogs.clone()))?;
         let mut crew = Self {
             spawners: Vec::new(),
@@ -42,7 +42,7 @@ impl Crew {
         };
         for n in 0..count {
             let name = format!("crosspoint-sp{n}");
-            let spawner = Spawner::start(&name, ready.cloned(), Arc::clone(&sweeper), hogs.clone(), copies)?;
+            let spawner = Spawner::start(&name, ready.cloned(), Arc::clone(&sweeper), hogs.clone())?;
             crew.spawners.push(spawner);
         }
         Ok(crew)

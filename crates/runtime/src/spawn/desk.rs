@@ -2,8 +2,7 @@
 //!
 //! What a killed task had on its stack is lost. So its work lies here instead, and may be taken up by the thread if the
 //! task was asleep when it died: waiting for something to do, or for a child to leave its memory. Then nothing of the work
-//! was half done. (What the child was being made from lies on the stack and is lost: the kernel may have written there the
-//! number of a descriptor that never came to be, and by now is somebody else's.) A task that was killed in the middle of
+//! was half done. (What the child was being made from lies on the stack and is lost.) A task that was killed in the middle of
 //! something leaves its work behind for good, and the thread does no more than say that it is gone.
 
 use std::sync::{

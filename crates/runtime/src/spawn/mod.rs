@@ -22,7 +22,7 @@
 //! What runs then is watched by one thread (`guard`), which looks at its processes (`view`), ends what takes too much, and
 //! makes crowds step back (`fair`). While it knows of a run that uses a processor without pause, starts keep to the one that
 //! they are on (`hogs`). What ended runs leave behind, their files in memory too, is freed by a task beside all else
-//! (`sweeper`), when no child has copies of the host's descriptors (`copies`).
+//! (`sweeper`).
 //!
 //! # Why a task may share the host's memory
 //! - **Thread-local storage** (errno, the allocator's caches, std's handles of threads) is that of the thread that made
@@ -41,8 +41,8 @@
 //!   of the ready namespaces takes everything inside with it.
 //!
 //! # What the child may do
-//! It runs on the spawner's second stack, with the same storage, while the spawner sleeps. Its table of descriptors is a
-//! copy. It follows `orders` that were made before: system calls through `rustix` and `sys`, no allocation, no lock, no
+//! It runs on the spawner's second stack, with the same storage, while the spawner sleeps. Its first call gives it a table of
+//! descriptors of its own, with the lowest numbers of the host's, where it finds what it needs (`slots`). It follows `orders` that were made before: system calls through `rustix` and `sys`, no allocation, no lock, no
 //! panic. All signals are blocked, and all handlers default, until just before `execve`. It tells a failure by writing one
 //! field, which the spawner reads when it wakes. Nobody can look into the host's memory through it in the meantime: it
 //! keeps root as its saved user id until its ids are mapped, and its number has no meaning in any other run.
@@ -67,7 +67,6 @@ mod bubblewrap;
 mod cgroup;
 mod child;
 mod confined;
-mod copies;
 mod crew;
 mod desk;
 mod fair;
@@ -89,6 +88,7 @@ mod ready;
 mod renewed;
 mod root;
 mod running;
+mod slots;
 mod spawner;
 mod step;
 mod sweeper;
@@ -106,7 +106,6 @@ pub use tmpfs::Tmpfs;
 use bubblewrap::{Bubblewrap, Failure};
 use cgroup::{Group, Groups};
 use confined::{Ground, Grounds, Others, give_folder, shared_grounds};
-use copies::Copies;
 use crew::Crew;
 use crosspoint_core::{CustomerId, Isolation, Result};
 use filter::Kind;
@@ -118,6 +117,7 @@ use orders::{Grants, Locks, Orders};
 use paths::Visible;
 use ready::Ready;
 use renewed::Renewed;
+use slots::Floor;
 use std::sync::Arc;
 use step::{Step, Trouble};
 use tokio::sync::OnceCell;
@@ -139,7 +139,7 @@ struct Inner {
     /// One for all levels, and for all crews that there will be.
     ids: OnceCell<Option<Arc<Ids>>>,
     hogs: Hogs,
-    copies: Copies,
+    floor: Floor,
 }
 
 impl std::fmt::Debug for Inner {
@@ -183,7 +183,7 @@ impl Sandbox {
             groups: OnceCell::new(),
             ids: OnceCell::new(),
             hogs: Hogs::default(),
-            copies: Copies::default(),
+            floor: Floor::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -351,7 +351,7 @@ impl Inner {
             visible: self.visible.clone(),
             ids: self.ids().await?,
             hogs: self.hogs.clone(),
-            copies: self.copies.clone(),
+            floor: self.floor.clone(),
         })
     }
 
@@ -388,7 +388,7 @@ struct Means {
     visible: Visible,
     ids: Option<Arc<Ids>>,
     hogs: Hogs,
-    copies: Copies,
+    floor: Floor,
 }
 
 async fn blocking<T: Send + 'static>(
@@ -412,7 +412,7 @@ impl Sandboxed {
         };
         let networks = Networks::start(Arc::clone(&ready), sizes)?;
         let shared = Some(Arc::clone(&networks));
-        let crew = Crew::start(options.spawners, Some(&ready), shared, &means.hogs, &means.copies);
+        let crew = Crew::start(options.spawners, Some(&ready), shared, &means.hogs, &means.floor);
         let crew = crew.inspect_err(|_| networks.close())?;
         Ok(Self {
             ready,
@@ -433,7 +433,7 @@ impl Confined {
             grounds: Arc::new(shared_grounds(&means.visible)),
             ids: means.ids,
             others: Others::default(),
-            crew: Crew::start(means.options.spawners, None, None, &means.hogs, &means.copies)?,
+            crew: Crew::start(means.options.spawners, None, None, &means.hogs, &means.floor)?,
         })
     }
 }

@@ -173,19 +173,7 @@ impl Orders {
     ) -> Result<(Self, Ends), Trouble> {
         let argv = words.iter().map(|word| text(Step::Execute, word));
         let (mut streams, ends) = streams(job.stdin, job.messages)?;
-        // None may lie where another one is put.
-        let above = i32::from(FIRST_MORE) + i32::try_from(more.len()).unwrap_or(i32::MAX / 2);
-        for fd in more {
-            streams
-                .more
-                .push(step(Step::Pipes, rustix::io::fcntl_dupfd_cloexec(fd, above))?);
-        }
-        for stream in [&mut streams.stdin, &mut streams.stdout, &mut streams.stderr] {
-            *stream = step(Step::Pipes, rustix::io::fcntl_dupfd_cloexec(&*stream, above))?;
-        }
-        if let Some(messages) = &mut streams.messages {
-            *messages = step(Step::Pipes, rustix::io::fcntl_dupfd_cloexec(&*messages, above))?;
-        }
+        streams.more = more;
         let orders = Self {
             kind: Kind::Bubblewrap,
             program: text(Step::Bubblewrap, program.as_os_str())?,
@@ -202,6 +190,49 @@ impl Orders {
             grants,
         };
         Ok((orders, ends))
+    }
+}
+
+impl Orders {
+    /// What the child must find among the lowest numbers.
+    pub(super) fn descriptors(&mut self) -> impl Iterator<Item = &mut OwnedFd> {
+        let Self {
+            streams, binds, grants, ..
+        } = self;
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+            messages,
+            more,
+        } = streams;
+        let own = grants.grounds.iter_mut().flat_map(|grounds| &mut grounds.own);
+        [stdin, stdout, stderr]
+            .into_iter()
+            .chain(messages)
+            .chain(more)
+            .chain(grants.group.iter_mut().map(|(_, entry)| entry))
+            .chain(binds.iter_mut().filter_map(|bind| bind.tree.as_mut()))
+            .chain(own.map(|ground| &mut ground.path))
+    }
+
+    /// The same, when the child needs them no more.
+    pub(super) fn into_descriptors(self) -> impl Iterator<Item = OwnedFd> {
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+            messages,
+            more,
+        } = self.streams;
+        let own = self.grants.grounds.into_iter().flat_map(|grounds| grounds.own);
+        [stdin, stdout, stderr]
+            .into_iter()
+            .chain(messages)
+            .chain(more)
+            .chain(self.grants.group.map(|(_, entry)| entry))
+            .chain(self.binds.into_iter().filter_map(|bind| bind.tree))
+            .chain(own.map(|ground| ground.path))
     }
 }
 
@@ -354,14 +385,14 @@ fn streams(stdin: Stdin, messages: bool) -> Result<(Streams, Ends), Trouble> {
     let (err_end, err) = pipe()?;
     let (message_end, message) = if messages {
         let (read, write) = pipe()?;
-        (Some(read), Some(high(write)?))
+        (Some(read), Some(write))
     } else {
         (None, None)
     };
     let streams = Streams {
-        stdin: high(into)?,
-        stdout: high(out)?,
-        stderr: high(err)?,
+        stdin: into,
+        stdout: out,
+        stderr: err,
         messages: message,
         more: Vec::new(),
     };

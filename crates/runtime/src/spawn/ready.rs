@@ -9,7 +9,7 @@ use super::{
     root,
     step::{Step, Trouble, io_step, step},
     sys,
-    task::{self, Place, die_with_parent, number_of},
+    task::{self, Place, die_with_parent},
 };
 use rustix::{
     event::{EventfdFlags, eventfd},
@@ -24,7 +24,7 @@ use std::{
     fs,
     sync::{
         Arc,
-        atomic::AtomicI32,
+        atomic::{AtomicU32, Ordering},
         mpsc::{self, Receiver},
     },
 };
@@ -63,7 +63,7 @@ impl Ready {
     pub(super) fn make(visible: Visible, ids: Option<Arc<Ids>>) -> Result<Arc<Self>, Trouble> {
         let privileged = ids.is_some();
         let stop = Arc::new(step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC))?);
-        let number = Arc::new(AtomicI32::new(0));
+        let number = Arc::new(AtomicU32::new(0));
         let (born, birth) = mpsc::channel();
         let (mapped, maps) = mpsc::channel();
         let (built, result) = mpsc::channel();
@@ -73,7 +73,7 @@ impl Ready {
                 born.send(Err(trouble)).ok();
                 return;
             }
-            born.send(Ok(number_of(&told))).ok();
+            born.send(Ok(told.load(Ordering::Acquire))).ok();
             let made = first(&maps, &visible, privileged);
             let fine = made.is_ok();
             built.send(made).ok();
@@ -104,7 +104,7 @@ impl Ready {
 }
 
 /// Written from outside: only the host may map more than its own user.
-fn write_maps(pid: i32, privileged: bool) -> Result<(), Trouble> {
+fn write_maps(pid: u32, privileged: bool) -> Result<(), Trouble> {
     let write = |name: &str, text: &str| io_step(Step::IdMaps, fs::write(format!("/proc/{pid}/{name}"), text));
     if privileged {
         for name in ["uid_map", "gid_map"] {

@@ -3,7 +3,7 @@
 //! It takes a mount namespace down when the last descriptor is closed, and waits a grace period for it: half a millisecond and
 //! more that would otherwise stand between a run's end and the word of it. And it frees a tmpfs in whoever closes that one last,
 //! a millisecond for 4 MiB. That is no work for a thread that others wait for, and least of all for a neighbour's child, which has
-//! copies of all descriptors while it is born. So it is closed when no child has any.
+//! copies of some of the host's descriptors while it is born: so this one lies where none has ([`slots`](super::slots)).
 //!
 //! It is done by a task in a session of its own. Where the kernel shares processors out among sessions, what it takes is not taken
 //! from the host.
@@ -12,7 +12,7 @@
 //! somebody kills leaves no lock behind that others of its crew would wait for.
 
 use super::{
-    copies::Copies,
+    slots::Floor,
     step::{Step, Trouble, step},
     sys,
     task::{self, Place, die_with_parent},
@@ -36,9 +36,6 @@ const MOST: u64 = 64;
 /// Nor more in files.
 const MOST_MIB: u64 = 1024;
 const PAUSE: Duration = Duration::from_millis(1);
-/// How many milliseconds a tmpfs waits for children to lose their copies. Where more are born all the time, one of them may be
-/// the last.
-const PATIENCE: usize = 20;
 
 /// In the place of a number: no more will come.
 const CLOSED: i32 = -1;
@@ -51,6 +48,7 @@ const WORD: usize = 8;
 pub(super) struct Sweeper {
     given: OwnedFd,
     work: Arc<Work>,
+    pub(super) floor: Floor,
 }
 
 /// The task's side.
@@ -59,18 +57,16 @@ struct Work {
     taken: OwnedFd,
     /// In files, MiB.
     held: AtomicU64,
-    copies: Copies,
     /// Somebody has killed the task.
     killed: AtomicBool,
 }
 
 impl Sweeper {
-    pub(super) fn start(copies: Copies) -> Result<Arc<Self>, Trouble> {
+    pub(super) fn start(floor: Floor) -> Result<Arc<Self>, Trouble> {
         let (taken, given) = step(Step::Pipes, pipe_with(PipeFlags::CLOEXEC))?;
         let work = Arc::new(Work {
             taken,
             held: AtomicU64::new(0),
-            copies,
             killed: AtomicBool::new(false),
         });
         task::start(
@@ -80,7 +76,7 @@ impl Sweeper {
             Work::run,
             Work::clean_up,
         )?;
-        Ok(Arc::new(Self { given, work }))
+        Ok(Arc::new(Self { given, work, floor }))
     }
 
     /// Whether somebody has killed the task.
@@ -132,9 +128,6 @@ impl Work {
         while let Some((number, mib)) = self.next() {
             // A pause before each, so that they do not come in bursts.
             std::thread::park_timeout(PAUSE);
-            if mib > 0 {
-                self.copies.await_none(PATIENCE);
-            }
             // SAFETY: it was given up by whoever gave it.
             drop(unsafe { sys::take_over(number) });
             self.held.fetch_sub(mib, Ordering::Relaxed);
@@ -186,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_closed_in_the_end() {
-        let sweeper = Sweeper::start(Copies::default()).unwrap();
+        let sweeper = Sweeper::start(Floor::default()).unwrap();
         let (readers, kept): (Vec<_>, Vec<_>) = (0..3 * MOST).map(|_| pipe_with(PipeFlags::CLOEXEC).unwrap()).collect();
         for one in kept {
             drop(sweeper.keep(one, 0));

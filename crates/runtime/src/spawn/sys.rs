@@ -9,7 +9,10 @@ use rustix::{
     io::Errno,
     process::Pid,
 };
-use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::{
+    ffi::{CStr, c_char, c_int, c_long, c_uint, c_void},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// The answer of a raw system call, with `errno` taken at once.
 fn checked(answer: c_long) -> Result<c_long, Errno> {
@@ -61,13 +64,14 @@ impl Drop for Stack {
 
 /// `clone` with the memory shared: `main(arg)` runs as another process on `stack`.
 ///
-/// `number` gets the new process's descriptor (with `CLONE_PIDFD`) or number (with `CLONE_PARENT_SETTID`).
+/// With `CLONE_PARENT_SETTID` the kernel writes the new process's number into `number` before that runs; with
+/// `CLONE_CHILD_CLEARTID` it writes 0 there, and wakes who waits for it, when the process has left the memory.
 ///
 /// # Safety
 /// - `flags` hold `CLONE_VM`, and no `CLONE_THREAD`, `CLONE_SIGHAND` or `CLONE_SETTLS`;
 /// - until the new process ends or executes another program, the caller touches nothing thread-local: it is suspended
 ///   by `CLONE_VFORK`, or it does nothing but [`await_end`];
-/// - `stack` is used by nobody else for as long;
+/// - `stack` is used by nobody else for as long, and `number` lives for as long;
 /// - `arg` is what `main` expects, and lives for as long;
 /// - all signals are blocked in the calling thread.
 pub(super) unsafe fn clone(
@@ -75,12 +79,12 @@ pub(super) unsafe fn clone(
     flags: c_int,
     main: extern "C" fn(*mut c_void) -> c_int,
     arg: *mut c_void,
-    number: &mut c_int,
+    number: &AtomicU32,
 ) -> Result<Pid, Errno> {
     let nothing = std::ptr::null_mut::<c_void>();
-    let number: *mut c_int = number;
+    let number = number.as_ptr();
     // SAFETY: the stack is a live mapping whose top is aligned; the rest is the caller's promise.
-    let pid = unsafe { libc::clone(main, stack.top(), flags, arg, number, nothing, nothing) };
+    let pid = unsafe { libc::clone(main, stack.top(), flags, arg, number, nothing, number) };
     let pid = checked(c_long::from(pid))?;
     i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::INVAL)
 }
@@ -99,6 +103,19 @@ pub(super) fn be_prompt() -> Result<(), Errno> {
     // SAFETY: the kernel reads the 48 bytes that the first four of them name, and writes only those on an error of size.
     let answer = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, attributes.as_ptr().cast_mut(), 0_u32) };
     checked(answer).map(drop)
+}
+
+/// Waits until the kernel has written 0 there.
+pub(super) fn await_zero(number: &AtomicU32) {
+    use rustix::thread::futex;
+    loop {
+        let now = number.load(Ordering::SeqCst);
+        if now == 0 {
+            return;
+        }
+        // Not a private one: the kernel does not wake such.
+        futex::wait(number, futex::Flags::empty(), now, None).ok();
+    }
 }
 
 /// Waits until the process of a descriptor has ended.
@@ -187,9 +204,17 @@ pub(super) fn close_on_exec_from(first: c_uint) -> Result<(), Errno> {
     checked(answer).map(drop)
 }
 
+/// Gives this child a table of descriptors of its own, with copies of those below `end`.
+pub(super) fn own_descriptors(end: c_uint) -> Result<(), Errno> {
+    let flags = libc::CLOSE_RANGE_UNSHARE;
+    // SAFETY: three numbers; what is closed is closed in a table that is this child's alone, and where nobody owns anything.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, end, c_uint::MAX, flags) };
+    checked(answer).map(drop)
+}
+
 /// Makes `new` the descriptor number `old` has, open over `execve`.
 pub(super) fn dup_onto(old: BorrowedFd<'_>, new: c_int) -> Result<(), Errno> {
-    // SAFETY: called in a child whose table of descriptors is a copy: what `new` was there belongs to nobody.
+    // SAFETY: called in a child with a table of descriptors of its own: what `new` was there belongs to nobody.
     let answer = unsafe { libc::dup2(old.as_raw_fd(), new) };
     checked(c_long::from(answer)).map(drop)
 }
@@ -310,7 +335,7 @@ unsafe fn owned(fd: c_long) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes over a descriptor by its number, such as `CLONE_PIDFD` writes.
+/// Takes over a descriptor by its number.
 ///
 /// # Safety
 /// The descriptor is open and nobody owns it.

@@ -24,7 +24,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
     },
     thread::Builder,
 };
@@ -39,7 +39,7 @@ pub(super) enum Place {
     /// In the ready namespaces.
     Ready(Arc<Ready>),
     /// In new namespaces, of which it is the first process. Its number is written here before `main` is called.
-    New(Arc<AtomicI32>),
+    New(Arc<AtomicU32>),
 }
 
 const STACK: usize = 512 * 1024;
@@ -162,22 +162,18 @@ fn parent(start: &mut Start, stack: &mut Stack) -> End {
             (SHARED | new, Step::UserNamespace)
         }
     };
-    let mut unused = 0;
-    let number: *mut c_int = match &start.place {
-        Place::New(number) => number.as_ptr(),
-        _ => &raw mut unused,
+    let number = match &start.place {
+        Place::New(number) => Arc::clone(number),
+        _ => Arc::default(),
     };
     let entry = match start.place {
         Place::Ready(_) => enter as extern "C" fn(*mut c_void) -> c_int,
         _ => run,
     };
     let arg: *mut Start = &raw mut *start;
-    // SAFETY: `number` points to a local or into an `AtomicI32` that `start` keeps alive; the kernel writes it before
-    // the task runs, and nobody else does.
-    let number = unsafe { &mut *number };
     // SAFETY: the memory is shared and the thread-local storage is not replaced; `arg`, the stack and the storage stay
     // untouched here until `await_end` has returned; signals are blocked.
-    match unsafe { sys::clone(stack, flags, entry, arg.cast(), number) } {
+    match unsafe { sys::clone(stack, flags, entry, arg.cast(), &number) } {
         Ok(pid) => sys::await_end(pid),
         Err(errno) => start.call(Err(Trouble { step: failing, errno })),
     }
@@ -208,9 +204,9 @@ extern "C" fn enter(arg: *mut c_void) -> c_int {
         return 1;
     }
     let inner: *mut Stack = &raw mut start.inner;
-    let mut unused = 0;
+    let unused = AtomicU32::new(0);
     // SAFETY: as in `parent`: this task does nothing but wait; the inner stack is used by the new task alone.
-    match unsafe { sys::clone(&mut *inner, SHARED, run_inside, arg, &mut unused) } {
+    match unsafe { sys::clone(&mut *inner, SHARED, run_inside, arg, &unused) } {
         Ok(pid) => sys::await_end(pid),
         Err(errno) => start.call(Err(Trouble {
             step: Step::Enter,
@@ -253,9 +249,4 @@ pub(super) fn die_with_parent() -> Result<(), Trouble> {
 
 pub(super) fn move_into(namespace: impl AsFd, kind: LinkNameSpaceType) -> rustix::io::Result<()> {
     move_into_link_name_space(namespace.as_fd(), Some(kind))
-}
-
-/// The number of a task that was started in new namespaces.
-pub(super) fn number_of(number: &AtomicI32) -> i32 {
-    number.load(Ordering::Acquire)
 }

@@ -43,7 +43,11 @@ pub(super) struct Lying {
 }
 
 impl Tmpfs {
-    pub(super) const fn new(folder: OwnedFd, sweeper: Weak<Sweeper>) -> Self {
+    pub(super) fn new(folder: OwnedFd, sweeper: Weak<Sweeper>) -> Self {
+        let folder = match sweeper.upgrade() {
+            Some(sweeper) => sweeper.floor.lift(folder),
+            None => folder,
+        };
         Self { folder, sweeper }
     }
 
@@ -71,7 +75,7 @@ impl Drop for Tmpfs {
         let bytes = self.lying().bytes;
         if bytes > LITTLE
             && let Some(sweeper) = self.sweeper.upgrade()
-            && let Ok(last) = self.folder.try_clone()
+            && let Ok(last) = sweeper.floor.another(self.folder.as_fd())
         {
             drop(sweeper.keep(last, bytes));
         }

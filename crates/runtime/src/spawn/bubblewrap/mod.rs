@@ -126,7 +126,7 @@ impl Bubblewrap {
             visible,
             filter: bytes.collect(),
             ids,
-            crew: Crew::start(means.options.spawners, None, None, &means.hogs, &means.copies)?,
+            crew: Crew::start(means.options.spawners, None, None, &means.hogs, &means.floor)?,
         })
     }
 

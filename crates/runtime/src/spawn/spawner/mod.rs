@@ -6,31 +6,29 @@ mod work;
 use super::{
     cgroup::Group,
     confined,
-    copies::{Copier, Copies},
     desk::Desk,
     frail::{Frail, GONE},
     hogs::Hogs,
     ids::Id,
     net::Lease,
-    orders::{Orders, high},
+    orders::Orders,
     ready::Ready,
     step::{About, Step, Trouble, step},
     sweeper::Sweeper,
-    sys::Reaped,
+    sys::{self, Reaped},
     task::{self, Place},
 };
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    event::{EventfdFlags, eventfd},
     fd::OwnedFd,
     io::Errno,
-    pipe::{PipeFlags, pipe_with},
     process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior},
 };
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::{oneshot, watch};
@@ -110,13 +108,11 @@ pub(super) struct Spawner {
     stumbled: AtomicBool,
     gone: watch::Sender<bool>,
     hogs: Hogs,
-    copier: Arc<Copier>,
     /// Whether the host may be dumped.
     mark: DumpableBehavior,
     sweeper: Arc<Sweeper>,
-    /// Two ends of a pipe: every child has a copy of them for as long as it is in this memory. (One that becomes bubblewrap may
-    /// need their numbers for its files, an instant earlier; it ends with the task by then.) Not the task's to use.
-    copied: Mutex<Option<(OwnedFd, OwnedFd)>>,
+    /// The number of a child that is in this memory. The kernel writes it, both ways.
+    inside: AtomicU32,
 }
 
 impl Spawner {
@@ -125,10 +121,8 @@ impl Spawner {
         ready: Option<Arc<Ready>>,
         sweeper: Arc<Sweeper>,
         hogs: Hogs,
-        copies: &Copies,
     ) -> Result<Arc<Self>, Trouble> {
         let wake = step(Step::Pipes, eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
-        let (reader, writer) = step(Step::Pipes, pipe_with(PipeFlags::CLOEXEC))?;
         let spawner = Arc::new(Self {
             queue: Frail::default(),
             wake,
@@ -138,10 +132,9 @@ impl Spawner {
             stumbled: AtomicBool::new(false),
             gone: watch::Sender::new(false),
             hogs,
-            copier: Arc::new(copies.copier()),
             mark: step(Step::Identity, hosts_mark())?,
             sweeper,
-            copied: Mutex::new(Some((reader, high(writer)?))),
+            inside: AtomicU32::new(0),
         });
         let place = ready.clone().map_or(Place::Host, Place::Ready);
         let main = move |spawner: &Self, entered: Result<(), Trouble>| {
@@ -178,21 +171,10 @@ impl Spawner {
         if let Some(work) = &mut work {
             work.forget_runs();
         }
-        self.await_children();
-        self.copier.end();
+        // A child that was just being started uses this memory, and descriptors of the task's, until it hears of its death.
+        sys::await_zero(&self.inside);
         drop(work);
         set_dumpable_behavior(self.mark).ok();
-    }
-
-    /// A child that was just being started uses the task's memory until it hears of its death. Waits until there is none: until
-    /// nobody has a copy of the pipe.
-    fn await_children(&self) {
-        let copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((reader, writer)) = copied {
-            drop(writer);
-            let mut end = [PollFd::new(&reader, PollFlags::empty())];
-            while matches!(poll(&mut end, None), Err(Errno::INTR)) {}
-        }
     }
 
     fn wake(&self) {

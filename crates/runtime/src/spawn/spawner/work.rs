@@ -5,7 +5,6 @@ use crate::spawn::{
     cgroup::Group,
     child::{self, Brief},
     confined,
-    copies::Copier,
     desk::Asleep,
     filter::Kind,
     frail::GONE,
@@ -13,6 +12,7 @@ use crate::spawn::{
     ids::Id,
     orders::{Orders, high},
     ready::Ready,
+    slots::Slots,
     step::{Step, Trouble, step},
     sweeper::Sweeper,
     sys::{self, Reaped, Stack},
@@ -21,7 +21,7 @@ use crate::spawn::{
 use rustix::{
     buffer::spare_capacity,
     event::{Timespec, epoll},
-    fd::{AsFd, OwnedFd},
+    fd::{AsFd, AsRawFd, OwnedFd},
     fs::{CWD, FileType, Gid, Uid},
     io::{Errno, IoSliceMut},
     mount::{OpenTreeFlags, open_tree},
@@ -29,7 +29,9 @@ use rustix::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
         socket_with, socketpair,
     },
-    process::{DumpableBehavior, Pid, PidfdFlags, Resource, Signal, getpid, pidfd_open, set_dumpable_behavior},
+    process::{
+        DumpableBehavior, Pid, PidfdFlags, Resource, Signal, getpid, kill_process, pidfd_open, set_dumpable_behavior,
+    },
     thread::{
         CapabilitiesSecureBits, CapabilitySet, LinkNameSpaceType, capabilities, capabilities_secure_bits,
         set_capabilities_secure_bits, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -84,7 +86,7 @@ pub(super) struct Work {
     asleep: Asleep,
     gone: watch::Receiver<bool>,
     hogs: Hogs,
-    copier: Arc<Copier>,
+    slots: Slots,
     /// May choose the processors of other users' processes.
     masters_others: bool,
 }
@@ -128,13 +130,17 @@ impl Work {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (post, letterbox) = step(Step::HandOut, pair)?;
+        let own = high(step(Step::ParentWatch, pidfd_open(getpid(), PidfdFlags::empty()))?)?;
+        let mut slots = step(Step::Descriptors, Slots::new(own.as_fd(), &spawner.sweeper.floor))?;
+        slots.reach(own.as_raw_fd());
+        slots.reach(post.as_raw_fd());
         Ok(Self {
             ready,
             sweeper: Arc::downgrade(&spawner.sweeper),
             stack: step(Step::Thread, Stack::new(CHILD_STACK))?,
             post,
             letterbox,
-            own: high(step(Step::ParentWatch, pidfd_open(getpid(), PidfdFlags::empty()))?)?,
+            own,
             ends: step(Step::Pipes, epoll::create(epoll::CreateFlags::CLOEXEC))?,
             dumpable: spawner.mark,
             running: HashMap::new(),
@@ -144,7 +150,7 @@ impl Work {
             asleep: spawner.desk.asleep.clone(),
             gone: spawner.gone.subscribe(),
             hogs: spawner.hogs.clone(),
-            copier: Arc::clone(&spawner.copier),
+            slots,
             masters_others: capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE)),
         })
     }
@@ -219,8 +225,10 @@ impl Work {
                     spawner.load.fetch_sub(1, Ordering::Relaxed);
                 }
                 Some(Request { mut orders, reply }) => {
-                    let started = self.start(&mut orders, more);
-                    drop(orders);
+                    let started = self.start(spawner, &mut orders, more);
+                    for slot in orders.into_descriptors() {
+                        self.slots.take_back(slot);
+                    }
                     spawner.load.fetch_sub(1, Ordering::Relaxed);
                     // If nobody wants it any more, that kills it. Its end is awaited as any other's.
                     drop(reply.send(started));
@@ -332,17 +340,18 @@ impl Work {
         }
     }
 
-    fn start(&mut self, orders: &mut Orders, busy: bool) -> Result<Started, Trouble> {
+    fn start(&mut self, spawner: &Spawner, orders: &mut Orders, busy: bool) -> Result<Started, Trouble> {
         if !orders.binds.is_empty() {
             self.fetch_trees(orders)?;
         }
+        self.fill_slots(orders)?;
         if let Some(network) = &orders.grants.network {
             step(Step::Enter, move_into(network.namespace(), LinkNameSpaceType::Network))?;
         }
         self.next += 1;
         let mark = (orders.kind != Kind::Sandboxed).then(|| confined::mark(self.next));
         orders.limits.extend(mark.map(|mark| (Resource::Rttime, mark)));
-        let (pid, pidfd) = self.clone_child(orders)?;
+        let (pid, pidfd) = self.clone_child(spawner, orders)?;
         let pidfd = Arc::new(pidfd);
         let handed = if orders.kind == Kind::Sandboxed {
             match self.receive().and_then(|handed| all_of(handed, orders)) {
@@ -358,7 +367,7 @@ impl Work {
         let mounts = (orders.kind == Kind::Sandboxed && !busy)
             .then(|| sys::mount_namespace(pidfd.as_fd()).ok())
             .flatten();
-        let group = orders.grants.group.take().map(|(group, _)| group);
+        let group = orders.grants.group.as_ref().map(|(group, _)| Arc::clone(group));
         let (end, ended) = oneshot::channel();
         let data = epoll::EventData::new_u64(self.next);
         let watched = epoll::add(&self.ends, &*pidfd, data, epoll::EventFlags::IN);
@@ -410,7 +419,18 @@ impl Work {
         fetched
     }
 
-    fn clone_child(&mut self, orders: &Orders) -> Result<(Pid, OwnedFd), Trouble> {
+    /// Puts what the child needs where it finds it.
+    fn fill_slots(&mut self, orders: &mut Orders) -> Result<(), Trouble> {
+        for descriptor in orders.descriptors() {
+            step(Step::Descriptors, self.slots.put(descriptor))?;
+        }
+        for ground in orders.grants.grounds.iter().flat_map(|grounds| &*grounds.shared) {
+            self.slots.reach(ground.path.as_raw_fd());
+        }
+        Ok(())
+    }
+
+    fn clone_child(&mut self, spawner: &Spawner, orders: &Orders) -> Result<(Pid, OwnedFd), Trouble> {
         let argv = pointers(&orders.argv);
         let envp = pointers(&orders.envp);
         let mut brief = Brief {
@@ -419,6 +439,7 @@ impl Work {
             envp: &envp,
             post: self.post.as_fd(),
             spawner: self.own.as_fd(),
+            end: self.slots.end().unsigned_abs(),
             trouble: None,
         };
         let stay = if self.may_release(orders) {
@@ -428,17 +449,28 @@ impl Work {
         };
         let result = self.become_customer(orders).and_then(|()| {
             let arg: *mut Brief<'_> = &raw mut brief;
-            let mut born = -1;
             let asleep = self.asleep.clone();
             // SAFETY: this task sleeps by CLONE_VFORK until the child has left its memory; `brief` and what it refers
             // to live in this frame, which is there until then even if somebody kills this task; the stack is this task's
-            // own and has one child at a time; signals are blocked since the thread that made this task blocked them.
-            let make =
-                || unsafe { sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), &mut born) };
-            let pid = self.copier.during(|| asleep.during(make));
-            let pid = step(Step::Clone, pid)?;
-            // SAFETY: `clone` succeeded and wrote the descriptor, which nobody has seen yet.
-            Ok((pid, unsafe { sys::take_over(born) }))
+            // own and has one child at a time; the thread that made this task keeps `inside` for longer; signals are blocked
+            // since that thread blocked them.
+            let make = || unsafe {
+                let inside = &spawner.inside;
+                sys::clone(&mut self.stack, flags(orders.kind), child::main, arg.cast(), inside)
+            };
+            let made = asleep.during(make);
+            // The kernel may not have written it if it dumps the child's core.
+            spawner.inside.store(0, Ordering::SeqCst);
+            let pid = step(Step::Clone, made)?;
+            let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| {
+                kill_process(pid, Signal::KILL).ok();
+                sys::reap(pid).ok();
+                Trouble {
+                    step: Step::Wait,
+                    errno,
+                }
+            });
+            Ok((pid, pidfd?))
         });
         if let (Some(stay), Ok((pid, _))) = (stay, &result) {
             stay.release(*pid);
@@ -531,7 +563,9 @@ fn all_of(handed: Vec<OwnedFd>, orders: &Orders) -> Result<Vec<OwnedFd>, Trouble
 }
 
 const fn flags(kind: Kind) -> c_int {
-    let common = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // The table of descriptors is shared until the child makes its own. The kernel tells when it is in this memory.
+    let told = libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
+    let common = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | told | libc::SIGCHLD;
     match kind {
         Kind::Sandboxed => {
             common

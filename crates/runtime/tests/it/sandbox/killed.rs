@@ -12,6 +12,7 @@ use crosspoint_core::{Code, Retry, Runner, Script, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -230,10 +231,11 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
                     assert!(again < 100, "{level}, {name}: nothing works any more");
                 }
             }
-            // What is left is closed beside all else. A spawner has eight, and the second of a crew may come later.
+            // What is left is closed beside all else. A spawner has so many, and the second of a crew may come later.
+            const SPAWNER: usize = 24;
             let mut now = descriptors();
             for _ in 0..400 {
-                if before.is_some_and(|first| now <= first + 8) {
+                if before.is_some_and(|first| now <= first + SPAWNER) {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(if before.is_none() { 2 } else { 25 })).await;
@@ -241,7 +243,7 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
             }
             let first = *before.get_or_insert(now);
             assert!(
-                now <= first + 8,
+                now <= first + SPAWNER,
                 "{level}: {first} descriptors became {now}: {:?}",
                 links()
             );
@@ -299,6 +301,41 @@ async fn stop_a_child(depth: usize) -> Pid {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Who holds many connections starts runs as fast as who holds none, and what it closes is closed there and then: a child that
+/// is being born has copies of the lowest numbers only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_has_no_copies_of_the_hosts_connections() {
+    if !alone("sandbox::killed::a_child_has_no_copies_of_the_hosts_connections") {
+        return;
+    }
+    for (level, depth) in [(SANDBOXED, 2), (confined::CONFINED, 1)] {
+        let sandbox = sandbox();
+        assert!(works(&sandbox, level, &confined::Folder::new()).await);
+        // There are others that it needs, or that were there before.
+        let few = descriptors() + 64;
+        let held: Vec<_> = (0..few).map(|_| UnixStream::pair().unwrap()).collect();
+        let (stop, theirs) = (Arc::new(AtomicBool::new(false)), sandbox.clone());
+        let until = Arc::clone(&stop);
+        let starting = tokio::spawn(async move {
+            let folder = confined::Folder::new();
+            while works(&theirs, level, &folder).await && !until.load(Ordering::Relaxed) {}
+        });
+        let mut copied = Vec::new();
+        // Its first call gives it a table of its own; before, what it shows is the host's.
+        while copied.last().is_none_or(|copied| *copied > few) {
+            assert!(copied.len() < 100, "{level}, {few} are few: {copied:?}");
+            let child = tokio::time::timeout(Duration::from_secs(60), stop_a_child(depth)).await;
+            let child = child.expect("some child is met in its spawner's memory");
+            let theirs = std::fs::read_dir(format!("/proc/{}/fd", child.as_raw_pid()));
+            copied.push(theirs.map_or(usize::MAX, Iterator::count));
+            kill_process(child, Signal::CONT).ok();
+        }
+        drop(held);
+        stop.store(true, Ordering::Relaxed);
+        starting.await.unwrap();
     }
 }
 
