@@ -13,7 +13,7 @@ use super::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd},
     fs::{CWD, Gid, Mode, OFlags, Uid, open},
     io::{Errno, IoSlice},
     mount::{MountFlags, MoveMountFlags, mount, move_mount},
@@ -22,7 +22,8 @@ use rustix::{
         SocketType, bind, listen, sendmsg, socket_with, sockopt,
     },
     process::{
-        DumpableBehavior, Signal, chdir, set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid,
+        DumpableBehavior, PidfdFlags, Signal, chdir, getpid, pidfd_open, set_dumpable_behavior,
+        set_parent_process_death_signal, setrlimit, setsid,
     },
     thread::{set_no_new_privs, set_thread_res_gid, set_thread_res_uid},
 };
@@ -43,6 +44,8 @@ pub(super) struct Brief<'a> {
     pub(super) spawner: BorrowedFd<'a>,
     /// What it needs lies below this number.
     pub(super) end: u32,
+    /// Written by the child, before it has a table of its own: its descriptor.
+    pub(super) born: c_int,
     /// Written by the child: what did not work.
     pub(super) trouble: Option<Trouble>,
 }
@@ -51,16 +54,22 @@ pub(super) struct Brief<'a> {
 pub(super) extern "C" fn main(arg: *mut c_void) -> c_int {
     // SAFETY: the spawner passes a `Brief` that lives until this process has left its memory, and sleeps until then.
     let brief = unsafe { &mut *arg.cast::<Brief<'_>>() };
-    if let Err(trouble) = follow(brief) {
+    if let Err(trouble) = settle(brief).and_then(|()| follow(brief)) {
         brief.trouble = Some(trouble);
     }
     127
 }
 
+/// The last that it does in the host's table of descriptors, where its own stays, and the first in its own table.
+fn settle(brief: &mut Brief<'_>) -> Result<(), Trouble> {
+    let own = step(Step::Pipes, pidfd_open(getpid(), PidfdFlags::empty()))?;
+    brief.born = own.into_raw_fd();
+    step(Step::Descriptors, sys::own_descriptors(brief.end))
+}
+
 /// Answers only if something failed.
 fn follow(brief: &Brief<'_>) -> Result<(), Trouble> {
     let orders = brief.orders;
-    step(Step::Descriptors, sys::own_descriptors(brief.end))?;
     if let Some((_, entry)) = &orders.grants.group {
         step(Step::ControlGroup, rustix::io::write(entry, b"0\n").map(drop))?;
     }

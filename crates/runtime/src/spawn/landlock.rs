@@ -5,11 +5,13 @@
 //! its own; that costs about 5 us.
 
 use super::{
-    orders::high,
     step::{Step, Trouble, step},
     sys::landlock as sys,
 };
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    io::fcntl_dupfd_cloexec,
+};
 
 const EXECUTE: u64 = 1;
 const WRITE_FILE: u64 = 1 << 1;
@@ -96,7 +98,8 @@ impl Landlock {
         };
         let attributes = attributes.get(..known).unwrap_or(&attributes);
         // Above the standard streams and the messages, which are put in their places while the rules are still open.
-        let ruleset = high(step(Step::Landlock, sys::ruleset(attributes))?)?;
+        let ruleset = step(Step::Landlock, sys::ruleset(attributes))?;
+        let ruleset = step(Step::Landlock, fcntl_dupfd_cloexec(ruleset, 4))?;
         Ok(Rules {
             landlock: self,
             ruleset,

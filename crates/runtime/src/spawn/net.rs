@@ -59,7 +59,7 @@ struct State {
     returned: Vec<Returned>,
     trouble: Option<Trouble>,
     /// Sockets that the kernel itself has in each: the fewest that were ever counted in a new one. A child that is just
-    /// being started has copies of the host's descriptors, so that a count may be one too many.
+    /// being started has copies of some of the host's descriptors, so that a count may be one too many.
     sockets: Option<u64>,
     closed: bool,
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crosspoint_core::Limits;
 use rustix::{
-    fd::{AsFd, AsRawFd, OwnedFd},
+    fd::OwnedFd,
     fs::{Mode, OFlags},
     io::Errno,
     pipe::{PipeFlags, pipe_with},
@@ -358,14 +358,6 @@ pub(super) const fn both(limit: u64) -> Rlimit {
         current: Some(limit),
         maximum: Some(limit),
     }
-}
-
-/// Numbers above those that the child fills, so that filling one closes no other.
-pub(super) fn high(fd: OwnedFd) -> Result<OwnedFd, Trouble> {
-    if fd.as_raw_fd() > 9 {
-        return Ok(fd);
-    }
-    step(Step::Pipes, rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 10))
 }
 
 fn streams(stdin: Stdin, messages: bool) -> Result<(Streams, Ends), Trouble> {

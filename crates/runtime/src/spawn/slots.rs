@@ -1,29 +1,37 @@
 //! The numbers under which children find their descriptors.
 //!
 //! A child that had a copy of the host's whole table would start the later the more connections the host holds, and what the
-//! host closes meanwhile would be closed by that child, in its time. So a child shares the table at first, and its first call
-//! gives it one of its own with the lowest numbers alone. What it needs is put there, into slots that its spawner has taken
-//! when it began: before there were many connections, if the host has asked for a run or for a report early.
+//! host closes meanwhile would be closed by that child, in its time. So a child shares the table at first, and one of its first
+//! calls gives it a table of its own with the lowest numbers alone. What it needs is put there, into slots that its spawner has
+//! taken when it began: before there were many connections, if the host has asked for a run or for a report early.
 
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicI32, Ordering},
+use std::{
+    cmp::Reverse,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
-/// Above what a child puts in places of its own: its streams, and what bubblewrap is told by.
-pub(super) const FIRST: RawFd = 32;
+/// Above the streams that a child fills, and above the first of what bubblewrap is told by.
+const FIRST: RawFd = 32;
 
-/// What a run needs as a rule. Where one needs more, there are more from then on.
-const COUNT: usize = 16;
+/// What a run needs as a rule.
+const COUNT: usize = 24;
 
 /// The kernel copies numbers in groups of so many.
 const GROUP: RawFd = 64;
 
-/// Below it lies what children of any level copy.
+/// The end of the group that holds a number.
+const fn end_of_group(number: RawFd) -> RawFd {
+    (number | (GROUP - 1)).saturating_add(1)
+}
+
+/// Below it lies what children of any level copy. Nothing that keeps a run's files in memory should lie there.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Floor(Arc<AtomicI32>);
 
@@ -36,74 +44,108 @@ impl Floor {
         self.another(fd.as_fd()).unwrap_or(fd)
     }
 
-    /// Another descriptor of the same, there.
+    /// Another descriptor of the same, there if there is room.
     pub(super) fn another(&self, fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-        fcntl_dupfd_cloexec(fd, self.0.load(Ordering::Relaxed))
+        fcntl_dupfd_cloexec(fd, self.0.load(Ordering::Relaxed)).or_else(|_| fcntl_dupfd_cloexec(fd, 0))
     }
 }
 
 /// The numbers of one spawner's children, who are born one after the other.
 #[derive(Debug)]
 pub(super) struct Slots {
+    /// The highest first: they are filled from the lowest on.
     free: Vec<OwnedFd>,
+    /// The numbers of those that are filled.
+    filled: Vec<RawFd>,
     /// Lies in those that are free.
-    nothing: OwnedFd,
+    filler: OwnedFd,
+    /// All of them lie below it, and what every child needs.
+    base: RawFd,
+    /// What the next child needs lies below it.
     end: RawFd,
     floor: Floor,
 }
 
 impl Slots {
-    /// `nothing`: what lies in free ones. Every child has copies of it until it executes its program.
-    pub(super) fn new(nothing: BorrowedFd<'_>, floor: &Floor) -> Result<Self, Errno> {
+    /// `filler`: what lies in free ones. Every child has copies of it until it executes its program.
+    pub(super) fn new(filler: BorrowedFd<'_>, floor: &Floor) -> Result<Self, Errno> {
         let mut slots = Self {
             free: Vec::with_capacity(COUNT),
-            nothing: fcntl_dupfd_cloexec(nothing, FIRST)?,
+            filled: Vec::with_capacity(COUNT),
+            filler: fcntl_dupfd_cloexec(filler, FIRST)?,
+            base: 0,
             end: 0,
             floor: floor.clone(),
         };
         for _ in 0..COUNT {
-            let slot = fcntl_dupfd_cloexec(nothing, FIRST)?;
-            slots.reach(slot.as_raw_fd());
-            slots.free.push(slot);
+            slots.free.push(fcntl_dupfd_cloexec(filler, FIRST)?);
         }
+        slots.sort();
+        let highest = slots.free.first().map_or(FIRST, AsRawFd::as_raw_fd);
+        slots.reach(highest.max(slots.filler.as_raw_fd()));
         Ok(slots)
     }
 
-    /// A child needs this number too.
-    pub(super) fn reach(&mut self, number: RawFd) {
-        if number >= self.end {
-            self.end = number + 1;
-            self.floor.0.fetch_max((number | (GROUP - 1)) + 1, Ordering::Relaxed);
-        }
+    fn sort(&mut self) {
+        self.free.sort_unstable_by_key(|slot| Reverse(slot.as_raw_fd()));
     }
 
-    /// What a child needs lies below it.
+    /// What lies in free ones: every child has it.
+    pub(super) fn filler(&self) -> BorrowedFd<'_> {
+        self.filler.as_fd()
+    }
+
+    /// What keeps files in memory lies above it.
+    pub(super) const fn floor(&self) -> &Floor {
+        &self.floor
+    }
+
+    /// Every child needs this number too.
+    pub(super) fn reach(&mut self, number: RawFd) {
+        self.base = self.base.max(end_of_group(number));
+        self.end = self.end.max(self.base);
+        self.floor.0.fetch_max(self.base, Ordering::Relaxed);
+    }
+
+    /// What the next child needs lies below it.
     pub(super) const fn end(&self) -> RawFd {
         self.end
     }
 
-    /// Moves a descriptor into a slot.
-    pub(super) fn put(&mut self, fd: &mut OwnedFd) -> Result<(), Errno> {
-        let slot = if let Some(mut slot) = self.free.pop() {
-            if let Err(errno) = dup3(&*fd, &mut slot, DupFlags::CLOEXEC) {
-                self.free.push(slot);
-                return Err(errno);
-            }
-            slot
-        } else {
-            let slot = fcntl_dupfd_cloexec(&*fd, FIRST)?;
-            self.reach(slot.as_raw_fd());
-            slot
-        };
-        drop(std::mem::replace(fd, slot));
+    /// Moves descriptors to where the next child finds them: in the given order to numbers that rise, into slots first. Where
+    /// there are more, the child copies more.
+    pub(super) fn fill<'a>(&mut self, descriptors: impl Iterator<Item = &'a mut OwnedFd>) -> Result<(), Errno> {
+        let mut above = FIRST;
+        for fd in descriptors {
+            let moved = if let Some(mut slot) = self.free.pop() {
+                if let Err(errno) = dup3(&*fd, &mut slot, DupFlags::CLOEXEC) {
+                    self.free.push(slot);
+                    return Err(errno);
+                }
+                self.filled.push(slot.as_raw_fd());
+                slot
+            } else {
+                let another = fcntl_dupfd_cloexec(&*fd, above)?;
+                self.end = self.end.max(end_of_group(another.as_raw_fd()));
+                another
+            };
+            above = moved.as_raw_fd() + 1;
+            drop(std::mem::replace(fd, moved));
+        }
         Ok(())
     }
 
-    /// Empties a slot.
-    pub(super) fn take_back(&mut self, mut slot: OwnedFd) {
-        if (FIRST..self.end).contains(&slot.as_raw_fd()) && dup3(&self.nothing, &mut slot, DupFlags::CLOEXEC).is_ok() {
-            self.free.push(slot);
+    /// Empties the slots: of these descriptors, those that are slots are kept.
+    pub(super) fn empty(&mut self, descriptors: impl Iterator<Item = OwnedFd>) {
+        for mut fd in descriptors {
+            let is_slot = self.filled.contains(&fd.as_raw_fd());
+            if is_slot && dup3(&self.filler, &mut fd, DupFlags::CLOEXEC).is_ok() {
+                self.free.push(fd);
+            }
         }
+        self.filled.clear();
+        self.sort();
+        self.end = self.base;
     }
 }
 
@@ -119,26 +161,30 @@ mod tests {
         Slots::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap().as_fd(), floor).unwrap()
     }
 
+    fn pipes(count: usize) -> (Vec<OwnedFd>, Vec<OwnedFd>) {
+        (0..count).map(|_| pipe_with(PipeFlags::CLOEXEC).unwrap()).collect()
+    }
+
     #[test]
-    fn what_was_put_there_is_closed_when_it_is_taken_back_and_the_numbers_stay() {
-        let floor = Floor::default();
-        let mut slots = slots(&floor);
-        for round in 0..3 {
-            let (readers, mut put): (Vec<_>, Vec<_>) =
-                (0..2 * COUNT).map(|_| pipe_with(PipeFlags::CLOEXEC).unwrap()).collect();
-            for fd in &mut put {
-                slots.put(fd).unwrap();
-                assert!((FIRST..slots.end()).contains(&fd.as_raw_fd()));
-            }
-            let end = slots.end();
-            for fd in put {
-                slots.take_back(fd);
-            }
-            for reader in &readers {
+    fn what_was_filled_in_is_closed_when_it_is_taken_out_and_the_slots_stay() {
+        let mut slots = slots(&Floor::default());
+        let base = slots.end();
+        // More than there are slots, fewer, and some that were never moved.
+        for count in [2 * COUNT, COUNT / 2, 2 * COUNT, 3] {
+            let (readers, mut put) = pipes(count);
+            let (others, unmoved) = pipes(3);
+            slots.fill(put.iter_mut()).unwrap();
+            let numbers: Vec<_> = put.iter().map(AsRawFd::as_raw_fd).collect();
+            assert!(
+                numbers.is_sorted(),
+                "what is filled in from the first on overwrites nothing"
+            );
+            assert!(numbers.iter().all(|number| (FIRST..slots.end()).contains(number)));
+            slots.empty(put.into_iter().chain(unmoved));
+            for reader in readers.iter().chain(&others) {
                 poll(&mut [PollFd::new(reader, PollFlags::empty())], None).unwrap();
             }
-            assert_eq!(slots.end(), end);
-            assert_eq!(slots.free.len(), 2 * COUNT, "in round {round}");
+            assert_eq!((slots.end(), slots.free.len()), (base, COUNT), "after {count}");
         }
     }
 
@@ -147,12 +193,8 @@ mod tests {
         let floor = Floor::default();
         let (_one, other) = (slots(&floor), slots(&floor));
         let lifted = floor.lift(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        assert!(lifted.as_raw_fd() >= other.end());
-        assert!(
-            lifted.as_raw_fd() / GROUP > (other.end() - 1) / GROUP,
-            "nor is it copied with them"
-        );
         let number = lifted.as_raw_fd();
+        assert!(number >= other.end());
         assert_eq!(floor.lift(lifted).as_raw_fd(), number, "it lies there");
     }
 }

@@ -3,14 +3,17 @@
 use crate::{
     machine::{self, BUBBLEWRAP, PYTHON, again_through_bubblewrap, has},
     processes::Process,
-    sandbox::unusual,
+    sandbox::{customer, finish, shell, unusual},
     scripts::{failure, limits, spec, succeeded, texts},
 };
 use crosspoint_core::{
     Clock, Code, Egress, Isolation, Result, Retry, RunEnd, RunHandle, RunOutcome, Runner, Script, StopReason,
     SystemClock, Work,
 };
-use crosspoint_runtime::{SandboxOptions, Subprocess};
+use crosspoint_runtime::{
+    SandboxOptions, Subprocess,
+    bare::{Input, Sandbox},
+};
 use serde_json::json;
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -47,6 +50,28 @@ fn sandboxed(text: &str) -> Script {
 
 async fn outcome(script: Script) -> RunOutcome {
     start(script).await.unwrap().wait().await
+}
+
+/// Each is told to bubblewrap by a descriptor, and there may be more of them than there are ready numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_inputs_are_what_was_given_in_each_of_many_runs() {
+    if !works().await {
+        return;
+    }
+    let sandbox = Sandbox::new(SandboxOptions::new().bubblewrap(BUBBLEWRAP).spawners(1));
+    for (run, count) in [3, 60, 60, 11, 35, 60, 22, 48].into_iter().enumerate() {
+        let mut job = shell("cat /w/in/*");
+        let content = |n: usize| format!("{run} {n}\n");
+        let inputs = (0..count).map(|n| Input::file(format!("in/{n:03}"), content(n), 0o600));
+        job.inputs = inputs.collect();
+        let mut child = sandbox
+            .launch(Isolation::Sandboxed, job, &customer("acme"))
+            .await
+            .unwrap();
+        let told = finish(&mut child).await;
+        let all: String = (0..count).map(content).collect();
+        assert_eq!(told.out, all, "{told:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

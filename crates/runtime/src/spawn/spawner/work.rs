@@ -10,7 +10,7 @@ use crate::spawn::{
     frail::GONE,
     hogs::Hogs,
     ids::Id,
-    orders::{Orders, high},
+    orders::Orders,
     ready::Ready,
     slots::Slots,
     step::{Step, Trouble, step},
@@ -74,7 +74,6 @@ pub(super) struct Work {
     stack: Stack,
     post: OwnedFd,
     letterbox: OwnedFd,
-    own: OwnedFd,
     ends: OwnedFd,
     dumpable: DumpableBehavior,
     running: HashMap<u64, Running>,
@@ -130,9 +129,8 @@ impl Work {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (post, letterbox) = step(Step::HandOut, pair)?;
-        let own = high(step(Step::ParentWatch, pidfd_open(getpid(), PidfdFlags::empty()))?)?;
-        let mut slots = step(Step::Descriptors, Slots::new(own.as_fd(), &spawner.sweeper.floor))?;
-        slots.reach(own.as_raw_fd());
+        let own = step(Step::ParentWatch, pidfd_open(getpid(), PidfdFlags::empty()))?;
+        let mut slots = step(Step::Pipes, Slots::new(own.as_fd(), &spawner.sweeper.floor))?;
         slots.reach(post.as_raw_fd());
         Ok(Self {
             ready,
@@ -140,7 +138,6 @@ impl Work {
             stack: step(Step::Thread, Stack::new(CHILD_STACK))?,
             post,
             letterbox,
-            own,
             ends: step(Step::Pipes, epoll::create(epoll::CreateFlags::CLOEXEC))?,
             dumpable: spawner.mark,
             running: HashMap::new(),
@@ -226,9 +223,7 @@ impl Work {
                 }
                 Some(Request { mut orders, reply }) => {
                     let started = self.start(spawner, &mut orders, more);
-                    for slot in orders.into_descriptors() {
-                        self.slots.take_back(slot);
-                    }
+                    self.slots.empty(orders.into_descriptors());
                     spawner.load.fetch_sub(1, Ordering::Relaxed);
                     // If nobody wants it any more, that kills it. Its end is awaited as any other's.
                     drop(reply.send(started));
@@ -344,40 +339,40 @@ impl Work {
         if !orders.binds.is_empty() {
             self.fetch_trees(orders)?;
         }
-        self.fill_slots(orders)?;
+        step(Step::Pipes, self.slots.fill(orders.descriptors()))?;
+        for ground in orders.grants.grounds.iter().flat_map(|grounds| &*grounds.shared) {
+            self.slots.reach(ground.path.as_raw_fd());
+        }
         if let Some(network) = &orders.grants.network {
             step(Step::Enter, move_into(network.namespace(), LinkNameSpaceType::Network))?;
         }
         self.next += 1;
         let mark = (orders.kind != Kind::Sandboxed).then(|| confined::mark(self.next));
         orders.limits.extend(mark.map(|mark| (Resource::Rttime, mark)));
-        let (pid, pidfd) = self.clone_child(spawner, orders)?;
-        let pidfd = Arc::new(pidfd);
+        let (pid, pidfd) = self.clone_child(spawner, orders).inspect_err(|_| {
+            // It may have handed something out before.
+            drop(self.receive());
+        })?;
         let handed = if orders.kind == Kind::Sandboxed {
             match self.receive().and_then(|handed| all_of(handed, orders)) {
                 Ok(handed) => handed,
                 Err(trouble) => {
-                    give_up(pid, &pidfd);
+                    give_up(pid);
                     return Err(trouble);
                 }
             }
         } else {
             Vec::new()
         };
+        let pidfd = Arc::new(pidfd);
         let mounts = (orders.kind == Kind::Sandboxed && !busy)
             .then(|| sys::mount_namespace(pidfd.as_fd()).ok())
-            .flatten();
+            .flatten()
+            .map(|mounts| self.slots.floor().lift(mounts));
         let group = orders.grants.group.as_ref().map(|(group, _)| Arc::clone(group));
         let (end, ended) = oneshot::channel();
         let data = epoll::EventData::new_u64(self.next);
         let watched = epoll::add(&self.ends, &*pidfd, data, epoll::EventFlags::IN);
-        if let Err(errno) = watched {
-            give_up(pid, &pidfd);
-            return Err(Trouble {
-                step: Step::Wait,
-                errno,
-            });
-        }
         let running = Running {
             pid,
             pidfd: Arc::clone(&pidfd),
@@ -387,6 +382,15 @@ impl Work {
             id: orders.grants.id.take(),
             end,
         };
+        if let Err(errno) = watched {
+            let reaped = give_up(pid);
+            // It has been executed, and may have started others.
+            self.finish(self.next, running, reaped);
+            return Err(Trouble {
+                step: Step::Wait,
+                errno,
+            });
+        }
         self.running.insert(self.next, running);
         Ok(Started {
             unwatched: Unwatched(Some(Arc::clone(&pidfd))),
@@ -419,17 +423,6 @@ impl Work {
         fetched
     }
 
-    /// Puts what the child needs where it finds it.
-    fn fill_slots(&mut self, orders: &mut Orders) -> Result<(), Trouble> {
-        for descriptor in orders.descriptors() {
-            step(Step::Descriptors, self.slots.put(descriptor))?;
-        }
-        for ground in orders.grants.grounds.iter().flat_map(|grounds| &*grounds.shared) {
-            self.slots.reach(ground.path.as_raw_fd());
-        }
-        Ok(())
-    }
-
     fn clone_child(&mut self, spawner: &Spawner, orders: &Orders) -> Result<(Pid, OwnedFd), Trouble> {
         let argv = pointers(&orders.argv);
         let envp = pointers(&orders.envp);
@@ -438,8 +431,9 @@ impl Work {
             argv: &argv,
             envp: &envp,
             post: self.post.as_fd(),
-            spawner: self.own.as_fd(),
+            spawner: self.slots.filler(),
             end: self.slots.end().unsigned_abs(),
+            born: -1,
             trouble: None,
         };
         let stay = if self.may_release(orders) {
@@ -461,29 +455,27 @@ impl Work {
             let made = asleep.during(make);
             // The kernel may not have written it if it dumps the child's core.
             spawner.inside.store(0, Ordering::SeqCst);
-            let pid = step(Step::Clone, made)?;
-            let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| {
-                kill_process(pid, Signal::KILL).ok();
-                sys::reap(pid).ok();
-                Trouble {
-                    step: Step::Wait,
-                    errno,
-                }
-            });
-            Ok((pid, pidfd?))
+            step(Step::Clone, made)
         });
-        if let (Some(stay), Ok((pid, _))) = (stay, &result) {
+        if let (Some(stay), Ok(pid)) = (stay, &result) {
             stay.release(*pid);
         }
         let restored = self.become_host(orders);
-        let (pid, pidfd) = result?;
-        if let Some(trouble) = brief.trouble.or_else(|| restored.err()) {
-            give_up(pid, &pidfd);
-            // It may have handed something out before.
-            drop(self.receive());
-            return Err(trouble);
+        let pid = result?;
+        // SAFETY: the child has made it in the table that it shared, and told it to nobody else.
+        let pidfd = (brief.born >= 0).then(|| unsafe { sys::take_over(brief.born) });
+        match (brief.trouble.or_else(|| restored.err()), pidfd) {
+            (None, Some(pidfd)) => Ok((pid, pidfd)),
+            (trouble, _) => {
+                give_up(pid);
+                // It did not get so far as to say anything.
+                let killed = Trouble {
+                    step: Step::Wait,
+                    errno: Errno::SRCH,
+                };
+                Err(trouble.unwrap_or(killed))
+            }
         }
-        Ok((pid, pidfd))
     }
 
     /// Whether a child's processors are this task's to say: in the run's user namespace it may do everything, outside of one
@@ -545,10 +537,10 @@ impl Work {
     }
 }
 
-/// Ends a child that nobody has heard of.
-fn give_up(pid: Pid, pidfd: &OwnedFd) {
-    rustix::process::pidfd_send_signal(pidfd, Signal::KILL).ok();
-    sys::reap(pid).ok();
+/// Ends a child that nobody has heard of, nor reaped.
+fn give_up(pid: Pid) -> Option<Reaped> {
+    kill_process(pid, Signal::KILL).ok();
+    sys::reap(pid).ok()
 }
 
 /// The kernel leaves out those for which this process has no number free, and says nothing.

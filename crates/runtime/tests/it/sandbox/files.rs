@@ -1,9 +1,13 @@
 //! What a run finds in its folder, leaves there, and may read besides.
 
 use super::*;
-use crosspoint_core::Code;
+use crate::machine::alone;
+use crosspoint_core::{Code, Retry};
 use crosspoint_runtime::bare::{Input, Stdin};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags, openat2},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use std::{fs, io::Read, os::unix::fs::PermissionsExt};
 use tokio::io::AsyncWriteExt;
 
@@ -32,6 +36,73 @@ async fn inputs_are_there_and_results_are_read_after_the_end() {
     assert_eq!(left(&child, "result").unwrap(), "done\n");
     assert_eq!(left(&child, "link").unwrap_err(), rustix::io::Errno::LOOP);
     assert_eq!(left(&child, "../etc/passwd").unwrap_err(), rustix::io::Errno::XDEV);
+}
+
+/// Whatever of a start there is no descriptor for: it is an error, nobody gets what another run was to get, and as soon as there
+/// are enough all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_descriptors_starts_nothing_and_mixes_nothing_up() {
+    if !alone("sandbox::files::a_host_without_descriptors_starts_nothing_and_mixes_nothing_up") {
+        return;
+    }
+    let limit = Rlimit {
+        current: Some(400),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    for level in [SANDBOXED, confined::CONFINED] {
+        let sandbox = Sandbox::new(SandboxOptions::new().spawners(1));
+        let folder = confined::Folder::new();
+        let mut tokens = 0_u32;
+        let mut try_one = async || {
+            tokens += 1;
+            let token = tokens.to_string();
+            let mut job = folder.at(level, shell(&format!("echo {token} > result; echo {token}")));
+            job.read_only = vec![("/usr".into(), "/app".into()), ("/usr".into(), "/layer/0".into())];
+            let launched = sandbox.launch(level, job, &customer("acme")).await;
+            let mut child = match launched {
+                Ok(child) => child,
+                Err(error) => {
+                    assert_eq!(error.code(), Code::ScriptNotStarted, "{level}: {error:?}");
+                    assert_eq!(error.retry(), Retry::Backoff, "{level}: {error:?}");
+                    return false;
+                }
+            };
+            let told = finish(&mut child).await;
+            assert_eq!(told.out, format!("{token}\n"), "{level}: {told:?}");
+            if level == SANDBOXED
+                && let Ok(result) = left(&child, "result")
+            {
+                assert_eq!(result, told.out, "{level}: it is another one's folder");
+            }
+            true
+        };
+        // Networks are made ahead, beside all else.
+        let open = || {
+            let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let links = links.filter_map(|link| fs::read_link(link.path()).ok());
+            links.filter(|link| !link.to_string_lossy().starts_with("net:")).count()
+        };
+        assert!(try_one().await);
+        let before = open();
+        let mut failed = 0;
+        for room in (0..40).chain((0..40).rev()) {
+            let mut held: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+            held.truncate(held.len() - room);
+            failed += u32::from(!try_one().await);
+            drop(held);
+            assert!(try_one().await, "{level}: after one with room for {room}");
+        }
+        assert!((2..79).contains(&failed), "{level}: {failed} of 80 failed");
+        // What ended runs had is closed beside all else.
+        for _ in 0..400 {
+            if open() <= before {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(open() <= before, "{level}: {before} descriptors became {}", open());
+    }
 }
 
 #[tokio::test]
