@@ -30,6 +30,7 @@ use rustix::{
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
     mem::MaybeUninit,
+    sync::atomic::{AtomicI32, Ordering},
 };
 
 /// What the child is given. It lives in the spawner's memory until the child has executed its program or ended.
@@ -45,7 +46,7 @@ pub(super) struct Brief<'a> {
     /// What it needs lies below this number.
     pub(super) end: u32,
     /// Written by the child, before it has a table of its own: its descriptor.
-    pub(super) born: c_int,
+    pub(super) born: AtomicI32,
     /// Written by the child: what did not work.
     pub(super) trouble: Option<Trouble>,
 }
@@ -61,9 +62,9 @@ pub(super) extern "C" fn main(arg: *mut c_void) -> c_int {
 }
 
 /// The last that it does in the host's table of descriptors, where its own stays, and the first in its own table.
-fn settle(brief: &mut Brief<'_>) -> Result<(), Trouble> {
+fn settle(brief: &Brief<'_>) -> Result<(), Trouble> {
     let own = step(Step::Pipes, pidfd_open(getpid(), PidfdFlags::empty()))?;
-    brief.born = own.into_raw_fd();
+    brief.born.store(own.into_raw_fd(), Ordering::SeqCst);
     step(Step::Descriptors, sys::own_descriptors(brief.end))
 }
 

@@ -201,6 +201,7 @@ impl Networks {
                     Ok((space, sockets)) => {
                         state.sockets = Some(state.sockets.map_or(sockets, |fewest| fewest.min(sockets)));
                         state.fresh.push(space);
+                        state.trouble = None;
                     }
                     Err(trouble) => state.trouble = Some(trouble),
                 }

@@ -26,12 +26,22 @@ const COUNT: usize = 24;
 /// The kernel copies numbers in groups of so many.
 const GROUP: RawFd = 64;
 
+/// Another descriptor of the same, not below that number.
+fn from(fd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd, Errno> {
+    fcntl_dupfd_cloexec(fd, number).map_err(|errno| match errno {
+        // So the kernel says that there are no such numbers.
+        Errno::INVAL => Errno::MFILE,
+        other => other,
+    })
+}
+
 /// The end of the group that holds a number.
 const fn end_of_group(number: RawFd) -> RawFd {
     (number | (GROUP - 1)).saturating_add(1)
 }
 
-/// Below it lies what children of any level copy. Nothing that keeps a run's files in memory should lie there.
+/// Below it lies what children of any level copy, unless they need very much. Nothing that keeps a run's files in memory should
+/// lie there.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Floor(Arc<AtomicI32>);
 
@@ -72,13 +82,13 @@ impl Slots {
         let mut slots = Self {
             free: Vec::with_capacity(COUNT),
             filled: Vec::with_capacity(COUNT),
-            filler: fcntl_dupfd_cloexec(filler, FIRST)?,
+            filler: from(filler, FIRST)?,
             base: 0,
             end: 0,
             floor: floor.clone(),
         };
         for _ in 0..COUNT {
-            slots.free.push(fcntl_dupfd_cloexec(filler, FIRST)?);
+            slots.free.push(from(filler, FIRST)?);
         }
         slots.sort();
         let highest = slots.free.first().map_or(FIRST, AsRawFd::as_raw_fd);
@@ -125,7 +135,7 @@ impl Slots {
                 self.filled.push(slot.as_raw_fd());
                 slot
             } else {
-                let another = fcntl_dupfd_cloexec(&*fd, above)?;
+                let another = from(fd.as_fd(), above)?;
                 self.end = self.end.max(end_of_group(another.as_raw_fd()));
                 another
             };

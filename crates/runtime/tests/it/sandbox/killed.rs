@@ -241,7 +241,7 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
                 }
             }
             // What is left is closed beside all else, what the guards of the last crew had a moment later.
-            const MOMENT: usize = 4;
+            const MOMENT: usize = 3;
             let mut now = descriptors();
             for _ in 0..400 {
                 if before.is_some_and(|first| now <= first + MOMENT) {

@@ -43,7 +43,10 @@ use std::{
     collections::HashMap,
     ffi::{CString, c_char, c_int},
     mem::MaybeUninit,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicI32, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -318,7 +321,7 @@ impl Work {
             post: self.post.as_fd(),
             spawner: self.slots.filler(),
             end: self.slots.end().unsigned_abs(),
-            born: -1,
+            born: AtomicI32::new(-1),
             trouble: None,
         };
         let stay = if self.may_release(orders) {
@@ -347,8 +350,9 @@ impl Work {
         }
         let restored = self.become_host(orders);
         let pid = result?;
+        let born = brief.born.load(Ordering::SeqCst);
         // SAFETY: the child has made it in the table that it shared, and told it to nobody else.
-        let pidfd = (brief.born >= 0).then(|| unsafe { sys::take_over(brief.born) });
+        let pidfd = (born >= 0).then(|| unsafe { sys::take_over(born) });
         match (brief.trouble.or_else(|| restored.err()), pidfd) {
             (None, Some(pidfd)) => Ok((pid, pidfd)),
             (trouble, _) => {
