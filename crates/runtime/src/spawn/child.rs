@@ -310,11 +310,8 @@ fn rules(orders: &Orders, landlock: Landlock) -> Result<Rules, Trouble> {
 
 fn stdio(orders: &Orders) -> Result<(), Trouble> {
     let streams = &orders.streams;
-    step(Step::Stdio, sys::dup_onto(streams.stdin.as_fd(), 0))?;
-    step(Step::Stdio, sys::dup_onto(streams.stdout.as_fd(), 1))?;
-    step(Step::Stdio, sys::dup_onto(streams.stderr.as_fd(), 2))?;
-    if let Some(messages) = &streams.messages {
-        step(Step::Stdio, sys::dup_onto(messages.as_fd(), 3))?;
+    for (at, fd) in (0..).zip(streams.standard.iter().chain(&streams.messages)) {
+        step(Step::Stdio, sys::dup_onto(fd.as_fd(), at))?;
     }
     Ok(())
 }

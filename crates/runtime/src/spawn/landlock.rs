@@ -9,7 +9,7 @@ use super::{
     sys::landlock as sys,
 };
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     io::fcntl_dupfd_cloexec,
 };
 
@@ -98,8 +98,10 @@ impl Landlock {
         };
         let attributes = attributes.get(..known).unwrap_or(&attributes);
         // Above the standard streams and the messages, which are put in their places while the rules are still open.
-        let ruleset = step(Step::Landlock, sys::ruleset(attributes))?;
-        let ruleset = step(Step::Landlock, fcntl_dupfd_cloexec(ruleset, 4))?;
+        let mut ruleset = step(Step::Landlock, sys::ruleset(attributes))?;
+        if ruleset.as_raw_fd() < 4 {
+            ruleset = step(Step::Landlock, fcntl_dupfd_cloexec(ruleset, 4))?;
+        }
         Ok(Rules {
             landlock: self,
             ruleset,

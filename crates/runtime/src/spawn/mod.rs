@@ -41,12 +41,13 @@
 //!   of the ready namespaces takes everything inside with it.
 //!
 //! # What the child may do
-//! It runs on the spawner's second stack, with the same storage, while the spawner sleeps. It opens its own descriptor in the
-//! host's table and then gives itself a table of its own, with copies of the lowest numbers alone, where it finds what it needs
-//! (`slots`). It follows `orders` that were made before: system calls through `rustix` and `sys`, no allocation, no lock, no
-//! panic. All signals are blocked, and all handlers default, until just before `execve`. It tells its descriptor and a failure by
-//! writing one field each, which the spawner reads when it wakes. Nobody can look into the host's memory through it in the meantime: it
-//! keeps root as its saved user id until its ids are mapped, and its number has no meaning in any other run.
+//! It runs on the spawner's second stack, with the same storage, while the spawner sleeps. It opens its own descriptor in
+//! the host's table and then gives itself a table of its own, with copies of the lowest numbers alone, where it finds
+//! what it needs (`slots`). It follows `orders` that were made before: system calls through `rustix` and `sys`, no
+//! allocation, no lock, no panic. All signals are blocked, and all handlers default, until just before `execve`. It tells
+//! its descriptor and a failure by writing one field each, which the spawner reads when it wakes. Nobody can look into
+//! the host's memory through it in the meantime: it keeps root as its saved user id until its ids are mapped, and its
+//! number has no meaning in any other run.
 //!
 //! # What the kernel does to the host's memory
 //! A change of user marks memory as not to be dumped, and the memory is the host's. As root each start does that; the

@@ -57,7 +57,10 @@ struct State {
     /// Clean ones with their customers, the one that waits longest first.
     kept: VecDeque<(String, Space)>,
     returned: Vec<Returned>,
-    trouble: Option<Trouble>,
+    /// How often the making of one has begun.
+    tries: u64,
+    /// The last of them failed: which it was, and why.
+    trouble: Option<(u64, Trouble)>,
     /// Sockets that the kernel itself has in each: the fewest that were ever counted in a new one. A child that is just
     /// being started has copies of some of the host's descriptors, so that a count may be one too many.
     sockets: Option<u64>,
@@ -86,16 +89,20 @@ pub(super) struct Lease {
 impl Networks {
     /// Starts the task that makes them.
     pub(super) fn start(ready: Arc<Ready>, sizes: Sizes) -> Result<Arc<Self>, Trouble> {
-        let pool = Arc::new(Self {
+        let pool = Arc::new(Self::new(sizes));
+        let place = Place::Ready(ready);
+        task::start("crosspoint-net", place, Arc::clone(&pool), Self::run, Self::clean_up)?;
+        Ok(pool)
+    }
+
+    fn new(sizes: Sizes) -> Self {
+        Self {
             sizes,
             state: Frail::default(),
             work: Condvar::new(),
             made: Notify::new(),
             never: OnceLock::new(),
-        });
-        let place = Place::Ready(ready);
-        task::start("crosspoint-net", place, Arc::clone(&pool), Self::run, Self::clean_up)?;
-        Ok(pool)
+        }
     }
 
     /// The task was killed. Takes no lock that it may have held.
@@ -122,8 +129,10 @@ impl Networks {
         }
     }
 
-    /// One that this customer used, else one that nobody used. Waits while none is ready.
+    /// One that this customer used, else one that nobody used. Waits while none is ready. Fails if the making of one fails
+    /// that has begun in the meantime: what failed before may not fail now.
     pub(super) async fn lease(self: &Arc<Self>, customer: &str) -> Result<Lease, Trouble> {
+        let earlier = self.state.lock_from_host()?.tries;
         while !self.was_killed() {
             let made = self.made.notified();
             tokio::pin!(made);
@@ -131,7 +140,7 @@ impl Networks {
             if let Some(trouble) = self.never.get() {
                 return Err(*trouble);
             }
-            if let Some(space) = self.take(customer)? {
+            if let Some(space) = self.take(customer, earlier)? {
                 return Ok(Lease {
                     pool: Arc::clone(self),
                     space,
@@ -143,20 +152,18 @@ impl Networks {
         Err(GONE)
     }
 
-    fn take(&self, customer: &str) -> Result<Option<Space>, Trouble> {
+    fn take(&self, customer: &str, earlier: u64) -> Result<Option<Space>, Trouble> {
         let mut state = self.state.lock_from_host()?;
         let last = state.kept.iter().rposition(|(of, _)| of == customer);
         if let Some((_, space)) = last.and_then(|last| state.kept.remove(last)) {
             return Ok(Some(space));
         }
         let fresh = state.fresh.pop();
+        // The next try may have more luck.
+        let failed = state.trouble.take();
         self.work.notify_one();
-        match (fresh, state.trouble) {
-            (None, Some(trouble)) => {
-                // The next one may have more luck.
-                state.trouble = None;
-                Err(trouble)
-            }
+        match (fresh, failed) {
+            (None, Some((tried, trouble))) if tried > earlier => Err(trouble),
             (fresh, _) => Ok(fresh),
         }
     }
@@ -194,21 +201,32 @@ impl Networks {
             for returned in returned {
                 self.look(returned);
             }
-            if self.state.lock().fresh.len() < self.sizes.ahead {
-                let made = make();
-                let mut state = self.state.lock();
-                match made {
-                    Ok((space, sockets)) => {
-                        state.sockets = Some(state.sockets.map_or(sockets, |fewest| fewest.min(sockets)));
-                        state.fresh.push(space);
-                        state.trouble = None;
-                    }
-                    Err(trouble) => state.trouble = Some(trouble),
-                }
-                drop(state);
-                self.made.notify_one();
+            if self.begin() {
+                self.end(make());
             }
         }
+    }
+
+    /// Whether one is to be made.
+    fn begin(&self) -> bool {
+        let mut state = self.state.lock();
+        let missing = state.fresh.len() < self.sizes.ahead && state.trouble.is_none();
+        state.tries += u64::from(missing);
+        missing
+    }
+
+    /// What became of it.
+    fn end(&self, made: Result<(Space, u64), Trouble>) {
+        let mut state = self.state.lock();
+        match made {
+            Ok((space, sockets)) => {
+                state.sockets = Some(state.sockets.map_or(sockets, |fewest| fewest.min(sockets)));
+                state.fresh.push(space);
+            }
+            Err(trouble) => state.trouble = Some((state.tries, trouble)),
+        }
+        drop(state);
+        self.made.notify_one();
     }
 
     /// Keeps what is clean, looks again later at what is not yet, and gives up in the end.
@@ -281,4 +299,69 @@ fn sockets() -> Result<(u64, u64), Trouble> {
     let used = number("sockets:", "used").ok_or(unknown)?;
     let lingering = number("TCP:", "tw").ok_or(unknown)? + number("TCP:", "orphan").ok_or(unknown)?;
     Ok((used, lingering))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Trouble = Trouble {
+        step: Step::NetworkNamespace,
+        errno: Errno::MFILE,
+    };
+
+    /// One whose task is the test.
+    fn pool() -> Arc<Networks> {
+        Arc::new(Networks::new(Sizes {
+            ahead: 1,
+            kept: 1,
+            uses: 1,
+        }))
+    }
+
+    /// Stands for one: nothing enters it.
+    fn space() -> Space {
+        let fd = fs::File::open("/dev/null").unwrap().into();
+        Space { fd, uses: 0 }
+    }
+
+    #[tokio::test]
+    async fn what_failed_before_somebody_came_is_tried_again() {
+        let pool = pool();
+        assert!(pool.begin());
+        pool.end(Err(SHORT));
+        assert!(!pool.begin(), "nobody asks");
+        let (lease, ()) = tokio::join!(biased; pool.lease("acme"), async {
+            assert!(pool.begin());
+            pool.end(Ok((space(), 0)));
+        });
+        lease.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_had_begun_before_somebody_came_is_tried_again() {
+        let pool = pool();
+        assert!(pool.begin());
+        let (lease, ()) = tokio::join!(biased; pool.lease("acme"), async {
+            pool.end(Err(SHORT));
+            tokio::task::yield_now().await;
+            assert!(pool.begin());
+            pool.end(Ok((space(), 0)));
+        });
+        lease.unwrap();
+    }
+
+    #[tokio::test]
+    async fn each_that_waits_hears_of_a_failure_of_its_time() {
+        let pool = pool();
+        let (first, second, ()) = tokio::join!(biased; pool.lease("acme"), pool.lease("globex"), async {
+            for _ in 0..2 {
+                assert!(pool.begin());
+                pool.end(Err(SHORT));
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(first.unwrap_err(), SHORT);
+        assert_eq!(second.unwrap_err(), SHORT);
+    }
 }

@@ -70,9 +70,8 @@ pub(super) struct Bind {
 
 /// The child's ends of its streams.
 pub(super) struct Streams {
-    pub(super) stdin: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+    /// Input, output and errors.
+    pub(super) standard: [OwnedFd; 3],
     pub(super) messages: Option<OwnedFd>,
     /// From descriptor [`FIRST_MORE`] on.
     pub(super) more: Vec<OwnedFd>,
@@ -199,18 +198,11 @@ impl Orders {
         let Self {
             streams, binds, grants, ..
         } = self;
-        let Streams {
-            stdin,
-            stdout,
-            stderr,
-            messages,
-            more,
-        } = streams;
         let own = grants.grounds.iter_mut().flat_map(|grounds| &mut grounds.own);
-        [stdin, stdout, stderr]
-            .into_iter()
-            .chain(messages)
-            .chain(more)
+        let standard = streams.standard.iter_mut();
+        standard
+            .chain(&mut streams.messages)
+            .chain(&mut streams.more)
             .chain(grants.group.iter_mut().map(|(_, entry)| entry))
             .chain(binds.iter_mut().filter_map(|bind| bind.tree.as_mut()))
             .chain(own.map(|ground| &mut ground.path))
@@ -218,18 +210,11 @@ impl Orders {
 
     /// The same, when the child needs them no more.
     pub(super) fn into_descriptors(self) -> impl Iterator<Item = OwnedFd> {
-        let Streams {
-            stdin,
-            stdout,
-            stderr,
-            messages,
-            more,
-        } = self.streams;
         let own = self.grants.grounds.into_iter().flat_map(|grounds| grounds.own);
-        [stdin, stdout, stderr]
-            .into_iter()
-            .chain(messages)
-            .chain(more)
+        let standard = self.streams.standard.into_iter();
+        standard
+            .chain(self.streams.messages)
+            .chain(self.streams.more)
             .chain(self.grants.group.map(|(_, entry)| entry))
             .chain(self.binds.into_iter().filter_map(|bind| bind.tree))
             .chain(own.map(|ground| ground.path))
@@ -382,9 +367,7 @@ fn streams(stdin: Stdin, messages: bool) -> Result<(Streams, Ends), Trouble> {
         (None, None)
     };
     let streams = Streams {
-        stdin: into,
-        stdout: out,
-        stderr: err,
+        standard: [into, out, err],
         messages: message,
         more: Vec::new(),
     };

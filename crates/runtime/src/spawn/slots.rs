@@ -112,9 +112,11 @@ impl Slots {
 
     /// Every child needs this number too.
     pub(super) fn reach(&mut self, number: RawFd) {
-        self.base = self.base.max(end_of_group(number));
-        self.end = self.end.max(self.base);
-        self.floor.0.fetch_max(self.base, Ordering::Relaxed);
+        if number >= self.base {
+            self.base = end_of_group(number);
+            self.end = self.end.max(self.base);
+            self.floor.0.fetch_max(self.base, Ordering::Relaxed);
+        }
     }
 
     /// What the next child needs lies below it.
