@@ -57,6 +57,18 @@ fn about(pid: Pid) -> Option<Process> {
     Process::of(pid.as_raw_pid())
 }
 
+/// Waits until no helper has anything to do: the end of one may be the end of others, wherever they are.
+async fn all_wait() {
+    let busy = || {
+        let all = processes::all();
+        let mut helpers = processes::below(&all).filter(|(_, process, _)| process.name.starts_with("crosspoint-"));
+        helpers.any(|(_, process, _)| !matches!(process.state, 'S' | 'Z'))
+    };
+    while busy() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Kills a helper that has nothing to do but to wait: one that is busy, with its own beginning, say, leaves things behind.
 async fn kill(pid: Pid) {
     let state = || Some(about(pid)?.state);
@@ -220,6 +232,7 @@ async fn a_killed_helper_is_replaced_and_leaves_nothing() {
                 // Either spawner may have started it.
                 let count = if *name == "crosspoint-sp" { 2 } else { 1 };
                 let all = helpers_when(name, *depth, count).await;
+                all_wait().await;
                 for one in all.iter().rev().take(count) {
                     kill(*one).await;
                 }
