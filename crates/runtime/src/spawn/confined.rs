@@ -22,7 +22,7 @@ use rustix::{
 };
 use std::{
     ffi::CStr,
-    fs,
+    fs, io,
     io::Write,
     mem::MaybeUninit,
     os::unix::fs::MetadataExt,
@@ -103,22 +103,29 @@ pub(super) struct Others(Mutex<Option<(Instant, u64)>>);
 
 impl Others {
     /// As of the last two seconds: counting reads all of /proc.
-    pub(super) fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> Result<u64, Trouble> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *known {
-            Some((when, count)) if when.elapsed() < Duration::from_secs(2) => count,
+            Some((when, count)) if when.elapsed() < Duration::from_secs(2) => Ok(count),
             _ => {
-                let count = threads_of(rustix::process::getuid().as_raw());
+                let count = io_step(Step::Limits, threads_of(rustix::process::getuid().as_raw()))?;
                 *known = Some((Instant::now(), count));
-                count
+                Ok(count)
             }
         }
     }
 }
 
-fn threads_of(user: u32) -> u64 {
+/// Whether there was too little of something to look.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno))
+}
+
+fn threads_of(user: u32) -> io::Result<u64> {
     let mut count = 0;
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
         let name = entry.file_name();
         let process = name
             .to_str()
@@ -126,12 +133,15 @@ fn threads_of(user: u32) -> u64 {
         if !process || entry.metadata().is_ok_and(|found| found.uid() != user) {
             continue;
         }
-        // Its name may be of any bytes.
-        let stat = fs::read(entry.path().join("stat")).unwrap_or_default();
+        // Its name may be of any bytes. It may have ended.
+        let stat = match fs::read(entry.path().join("stat")) {
+            Err(error) if is_shortage(&error) => return Err(error),
+            stat => stat.unwrap_or_default(),
+        };
         let stat = Stat::parse(&String::from_utf8_lossy(&stat));
         count += stat.map_or(1, |stat| u64::from(stat.threads));
     }
-    count
+    Ok(count)
 }
 
 /// Gives the host's folder and all in it to the customer's user.

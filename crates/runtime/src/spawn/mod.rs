@@ -299,7 +299,7 @@ impl Sandbox {
         let grounds = Grounds {
             shared: Arc::clone(&confined.grounds),
             own,
-            others: if id.is_some() { 0 } else { confined.others.count() },
+            others: if id.is_some() { 0 } else { confined.others.count()? },
         };
         let grants = Grants {
             locks: Some(Locks {

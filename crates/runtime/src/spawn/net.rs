@@ -60,7 +60,9 @@ struct State {
     /// How often the making of one has begun.
     tries: u64,
     /// The last of them failed: which it was, and why.
-    trouble: Option<(u64, Trouble)>,
+    failed: Option<(u64, Trouble)>,
+    /// Somebody has come for one since the last began: it is tried again after a failure.
+    wanted: bool,
     /// Sockets that the kernel itself has in each: the fewest that were ever counted in a new one. A child that is just
     /// being started has copies of some of the host's descriptors, so that a count may be one too many.
     sockets: Option<u64>,
@@ -156,13 +158,16 @@ impl Networks {
         let mut state = self.state.lock_from_host()?;
         let last = state.kept.iter().rposition(|(of, _)| of == customer);
         if let Some((_, space)) = last.and_then(|last| state.kept.remove(last)) {
+            if !state.fresh.is_empty() {
+                // It may have been told of that one, which is another's now.
+                self.made.notify_one();
+            }
             return Ok(Some(space));
         }
         let fresh = state.fresh.pop();
-        // The next try may have more luck.
-        let failed = state.trouble.take();
+        state.wanted = true;
         self.work.notify_one();
-        match (fresh, failed) {
+        match (fresh, state.failed) {
             (None, Some((tried, trouble))) if tried > earlier => Err(trouble),
             (fresh, _) => Ok(fresh),
         }
@@ -185,7 +190,7 @@ impl Networks {
                         return;
                     }
                     let looked_at = state.returned.iter().any(|returned| returned.looks == 0);
-                    if looked_at || state.fresh.len() < self.sizes.ahead && state.trouble.is_none() {
+                    if looked_at || self.misses_one(&state) {
                         break;
                     }
                     if state.returned.is_empty() {
@@ -208,11 +213,19 @@ impl Networks {
     }
 
     /// Whether one is to be made.
+    fn misses_one(&self, state: &State) -> bool {
+        state.fresh.len() < self.sizes.ahead && (state.failed.is_none() || state.wanted)
+    }
+
+    /// Begins to make one, if one is to be made.
     fn begin(&self) -> bool {
         let mut state = self.state.lock();
-        let missing = state.fresh.len() < self.sizes.ahead && state.trouble.is_none();
-        state.tries += u64::from(missing);
-        missing
+        let begins = self.misses_one(&state);
+        if begins {
+            state.tries += 1;
+            state.wanted = false;
+        }
+        begins
     }
 
     /// What became of it.
@@ -222,11 +235,16 @@ impl Networks {
             Ok((space, sockets)) => {
                 state.sockets = Some(state.sockets.map_or(sockets, |fewest| fewest.min(sockets)));
                 state.fresh.push(space);
+                state.failed = None;
+                drop(state);
+                self.made.notify_one();
             }
-            Err(trouble) => state.trouble = Some((state.tries, trouble)),
+            Err(trouble) => {
+                state.failed = Some((state.tries, trouble));
+                drop(state);
+                self.made.notify_waiters();
+            }
         }
-        drop(state);
-        self.made.notify_one();
     }
 
     /// Keeps what is clean, looks again later at what is not yet, and gives up in the end.
@@ -242,7 +260,8 @@ impl Networks {
             state.kept.push_back((returned.customer, returned.space));
             drop(state);
             drop(gone);
-            self.made.notify_one();
+            // Whose it is may wait behind others.
+            self.made.notify_waiters();
         } else if !clean && returned.looks < LOOKS {
             state.returned.push(returned);
         }
@@ -354,14 +373,38 @@ mod tests {
     #[tokio::test]
     async fn each_that_waits_hears_of_a_failure_of_its_time() {
         let pool = pool();
-        let (first, second, ()) = tokio::join!(biased; pool.lease("acme"), pool.lease("globex"), async {
-            for _ in 0..2 {
+        let (first, second, (), third) = tokio::join!(
+            biased;
+            pool.lease("acme"),
+            pool.lease("globex"),
+            async {
                 assert!(pool.begin());
+                tokio::task::yield_now().await;
                 pool.end(Err(SHORT));
                 tokio::task::yield_now().await;
-            }
-        });
+                assert!(pool.begin(), "the third has come after that");
+                pool.end(Ok((space(), 0)));
+            },
+            pool.lease("initech")
+        );
         assert_eq!(first.unwrap_err(), SHORT);
         assert_eq!(second.unwrap_err(), SHORT);
+        third.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_was_told_of_one_and_finds_its_own_passes_it_on() {
+        let pool = pool();
+        let both = async {
+            tokio::join!(biased; pool.lease("acme"), pool.lease("globex"), async {
+                assert!(pool.begin());
+                pool.state.lock().kept.push_back(("acme".to_owned(), space()));
+                pool.end(Ok((space(), 0)));
+            })
+        };
+        let both = tokio::time::timeout(Duration::from_secs(60), both).await;
+        let (first, second, ()) = both.expect("both have one");
+        first.unwrap();
+        second.unwrap();
     }
 }

@@ -1,12 +1,12 @@
 //! Finds out what this machine can enforce, by starting a run and letting it try.
 
 use super::{Sandbox, cgroup::Groups, job::Job, landlock::Landlock, running::Child};
-use crosspoint_core::{CustomerId, Isolation, IsolationReport, Limits};
-use std::{ffi::OsString, fmt::Write, time::Duration};
+use crosspoint_core::{Code, CustomerId, Error, Isolation, IsolationReport, Limits, Retry};
+use std::{ffi::OsString, time::Duration};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// Longer than any trial.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the trial prints, one line each: what it is called, how it is looked at, and what must come out.
 type Check = (&'static str, &'static str, &'static str);
@@ -104,10 +104,16 @@ const CONFINED: &[Check] = &[
 impl Sandbox {
     /// Starts a run at each level, and reports the strongest one that holds what it promises, and what the next one lacks.
     pub async fn probe(&self) -> IsolationReport {
+        self.look().await.0
+    }
+
+    /// The same, and the error of a trial that failed for a reason that may have passed: with more luck it holds more.
+    pub(crate) async fn look(&self) -> (IsolationReport, Option<Error>) {
         let mut mechanisms = Vec::new();
         let mut missing = Vec::new();
+        let mut passing = None;
         let sandboxed = self
-            .try_level(Isolation::Sandboxed, &mut mechanisms, &mut missing)
+            .try_level(Isolation::Sandboxed, &mut mechanisms, &mut missing, &mut passing)
             .await;
         if sandboxed {
             mechanisms.push(self.memory_limit().to_owned());
@@ -115,16 +121,19 @@ impl Sandbox {
                 mechanisms.push(format!("bubblewrap:{version}"));
                 missing.extend(GIVEN_UP.iter().map(|what| format!("bubblewrap: {what}")));
             }
-            return IsolationReport::new(Isolation::Sandboxed, mechanisms, missing);
+            return (IsolationReport::new(Isolation::Sandboxed, mechanisms, missing), None);
         }
         mechanisms.clear();
-        let level = if self.try_level(Isolation::Confined, &mut mechanisms, &mut missing).await {
+        let confined = self
+            .try_level(Isolation::Confined, &mut mechanisms, &mut missing, &mut passing)
+            .await;
+        let level = if confined {
             mechanisms.push(self.memory_limit().to_owned());
             Isolation::Confined
         } else {
             Isolation::Process
         };
-        IsolationReport::new(level, mechanisms, missing)
+        (IsolationReport::new(level, mechanisms, missing), passing)
     }
 
     /// What a run went through just now.
@@ -134,7 +143,13 @@ impl Sandbox {
         groups.map_or("memory-limit:per-process-and-polled", Groups::describe)
     }
 
-    async fn try_level(&self, level: Isolation, mechanisms: &mut Vec<String>, missing: &mut Vec<String>) -> bool {
+    async fn try_level(
+        &self,
+        level: Isolation,
+        mechanisms: &mut Vec<String>,
+        missing: &mut Vec<String>,
+        passing: &mut Option<Error>,
+    ) -> bool {
         let checks: Vec<Check> = match level {
             Isolation::Sandboxed if self.is_bubblewrap() => [COMMON, SANDBOXED, BUBBLEWRAP].concat(),
             Isolation::Sandboxed => [COMMON, &[LANDLOCK, PROCESSES], SANDBOXED].concat(),
@@ -158,7 +173,12 @@ impl Sandbox {
                     }
                 }
             }
-            Err(why) => missing.push(format!("{level}: {why}")),
+            Err(error) => {
+                missing.push(format!("{level}: {}", why(&error)));
+                if error.retry() == Retry::Backoff {
+                    *passing = Some(error);
+                }
+            }
         }
         if level == Isolation::Confined
             && !rustix::process::geteuid().is_root()
@@ -174,15 +194,17 @@ impl Sandbox {
     }
 
     /// Lets a shell look at what it finds, and kills a tree. Answers what each look said.
-    async fn trial(&self, level: Isolation, checks: &[Check]) -> Result<Vec<String>, String> {
+    async fn trial(&self, level: Isolation, checks: &[Check]) -> Result<Vec<String>, Error> {
         const MARK: &str = "\u{1e}\n";
+        let failed = |why| crate::isolation_unavailable(level, Isolation::Process, why);
         let mut script = String::new();
         for (_, look, _) in checks {
-            write!(script, "{look}\nprintf '\\036\\n'\n").map_err(|e| e.to_string())?;
+            script.push_str(look);
+            script.push_str("\nprintf '\\036\\n'\n");
         }
         // Whoever holds the output keeps it open: it must be dead before the trial is over.
         script.push_str("(sleep 600 &); exit 0\n");
-        let customer = CustomerId::new("crosspoint.probe").map_err(|e| e.to_string())?;
+        let customer = CustomerId::new("crosspoint.probe")?;
         let mut job = Job::new("/bin/sh").arg("-c").arg(script);
         job.env = vec![(OsString::from("PATH"), OsString::from("/usr/bin:/bin"))];
         let mut limits = Limits::default();
@@ -191,20 +213,23 @@ impl Sandbox {
         job.limits = limits;
         job.network = level == Isolation::Sandboxed && !self.is_bubblewrap();
         let folder = if level == Isolation::Confined {
-            let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+            let folder = tempfile::tempdir().map_err(|error| {
+                let message = format!("the trial has no folder of its own: {error}");
+                Error::new(Code::ScriptNotStarted, message).with_retry(Retry::Backoff)
+            })?;
             job.folder = Some(folder.path().to_owned());
             job.dir = folder.path().to_owned();
             Some(folder)
         } else {
             None
         };
-        let mut child = self.launch(level, job, &customer).await.map_err(|error| why(&error))?;
+        let mut child = self.launch(level, job, &customer).await?;
         if level == Isolation::Sandboxed && !self.is_bubblewrap() && child.listener.is_none() {
-            return Err("no listener came out of the network namespace".to_owned());
+            return Err(failed("no listener came out of the network namespace"));
         }
         let said = timeout(PATIENCE, read(&mut child)).await;
         drop(folder);
-        let said = said.map_err(|_| "what a run leaves behind is not killed with it".to_owned())?;
+        let said = said.map_err(|_| failed("what a run leaves behind is not killed with it"))?;
         Ok(said
             .split_terminator(MARK)
             .map(|part| part.trim_end_matches('\n').to_owned())
@@ -223,7 +248,7 @@ async fn read(child: &mut Child) -> String {
 }
 
 /// What an error says is missing.
-fn why(error: &crosspoint_core::Error) -> String {
+fn why(error: &Error) -> String {
     let missing = error.context().iter().find(|(name, _)| *name == "missing");
     missing.map_or_else(|| error.to_string(), |(_, missing)| missing.clone())
 }

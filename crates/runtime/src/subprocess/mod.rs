@@ -181,15 +181,15 @@ impl Subprocess {
     }
 
     async fn check(&self, require: Isolation) -> Result<()> {
-        let achieved = self.probe().await;
-        if require <= achieved.level {
-            return Ok(());
+        match self.known().await {
+            Ok(achieved) if require > achieved.level => Err(crate::isolation_unavailable(
+                require,
+                achieved.level,
+                &achieved.missing.join("; "),
+            )),
+            Err((achieved, passing)) if require > achieved.level => Err(passing),
+            _ => Ok(()),
         }
-        Err(crate::isolation_unavailable(
-            require,
-            achieved.level,
-            &achieved.missing.join("; "),
-        ))
     }
 
     /// What a script reaches at a level, if that can be enforced. Less than everything can be enforced from `confined` on, single hosts at
@@ -235,20 +235,32 @@ impl Subprocess {
         require.max(script.required_isolation()).max(Isolation::Process)
     }
 
-    async fn look(&self) -> IsolationReport {
-        let process = system::probe().await;
+    /// What is enforced here, which is found out once. The error is a report of what holds for now, and why more may hold soon.
+    async fn known(&self) -> std::result::Result<&IsolationReport, (IsolationReport, Error)> {
+        let look = || async {
+            match self.look().await {
+                (report, None) => Ok(report),
+                (report, Some(passing)) => Err((report, passing)),
+            }
+        };
+        self.report.get_or_try_init(look).await
+    }
+
+    async fn look(&self) -> (IsolationReport, Option<Error>) {
+        let (process, passing) = system::look().await;
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         if process.level >= Isolation::Process {
-            let mut found = self.ground.sandbox.probe().await;
+            let (mut found, passing) = self.ground.sandbox.look().await;
             let mut mechanisms = process.mechanisms;
             mechanisms.retain(|known| !found.mechanisms.contains(known));
             mechanisms.append(&mut found.mechanisms);
             found
                 .missing
                 .push("machine: this release has no runner with a kernel of its own".to_owned());
-            return IsolationReport::new(found.level.max(process.level), mechanisms, found.missing);
+            let level = found.level.max(process.level);
+            return (IsolationReport::new(level, mechanisms, found.missing), passing);
         }
-        process
+        (process, passing)
     }
 
     fn script(work: &Work) -> Result<&Arc<Script>> {
@@ -287,7 +299,10 @@ impl Runner for Subprocess {
     }
 
     async fn probe(&self) -> IsolationReport {
-        self.report.get_or_init(|| self.look()).await.clone()
+        match self.known().await {
+            Ok(report) => report.clone(),
+            Err((report, _)) => report,
+        }
     }
 
     async fn prepare(&self, work: &Work, require: Isolation) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What this system can do for a process: limits, and word of its end. Found out by trying.
 
-use crosspoint_core::{Isolation, IsolationReport, Limits, Result};
+use crosspoint_core::{Code, Error, Isolation, IsolationReport, Limits, Result, Retry};
 use rustix::process::Pid;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
@@ -82,8 +82,9 @@ impl ExitWatch {
     }
 }
 
-/// Starts a shell that does nothing, in the way in which scripts are started.
-pub(super) async fn probe() -> IsolationReport {
+/// Starts a shell that does nothing, in the way in which scripts are started. With the error if it could not be started for a
+/// reason that may have passed.
+pub(super) async fn look() -> (IsolationReport, Option<Error>) {
     let mut mechanisms: Vec<String> = [
         "process-group",
         "clean-environment",
@@ -93,6 +94,7 @@ pub(super) async fn probe() -> IsolationReport {
     .map(str::to_owned)
     .into();
     let mut missing = Vec::new();
+    let mut passing = None;
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", ":"])
@@ -115,7 +117,15 @@ pub(super) async fn probe() -> IsolationReport {
         }
         // No shell says nothing about other programs.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => missing.push(format!("processes cannot be started here: {error}")),
+        Err(error) => {
+            missing.push(format!("processes cannot be started here: {error}"));
+            let retry = super::exit::unstarted(&error);
+            if retry == Retry::Backoff {
+                let error =
+                    Error::new(Code::ScriptNotStarted, "processes cannot be started here for now").caused_by(error);
+                passing = Some(error.with_retry(retry));
+            }
+        }
     }
     let level = if missing.is_empty() {
         Isolation::Process
@@ -132,5 +142,5 @@ pub(super) async fn probe() -> IsolationReport {
                 .to_owned(),
         );
     }
-    IsolationReport::new(level, mechanisms, missing)
+    (IsolationReport::new(level, mechanisms, missing), passing)
 }

@@ -31,9 +31,12 @@ pub(crate) fn framed(text: &str) -> Script {
 /// Starts a script with a changed specification, without the platform around it.
 pub(crate) async fn start_with(script: Script, change: impl FnOnce(&mut RunSpec)) -> Result<Box<dyn RunHandle>> {
     let clock = Arc::new(SystemClock::new());
+    let runner = crate::machine::runner(clock.clone());
+    // What is enforced here is found out once, which is not to take of the run's time.
+    runner.probe().await;
     let mut spec = spec(script, &*clock);
     change(&mut spec);
-    crate::machine::runner(clock).start(spec).await
+    runner.start(spec).await
 }
 
 pub(crate) async fn outcome_with(script: Script, change: impl FnOnce(&mut RunSpec)) -> RunOutcome {

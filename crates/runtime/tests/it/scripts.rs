@@ -66,6 +66,8 @@ async fn once(script: Script) -> (World, Execution, Value) {
 pub(crate) async fn start(script: Script, limits: Limits) -> Result<Box<dyn RunHandle>> {
     let clock = Arc::new(SystemClock::new());
     let runner = Subprocess::new(clock.clone());
+    // What is enforced here is found out once, which is not to take of the run's time.
+    runner.probe().await;
     let mut spec = spec(script, &*clock);
     spec.deadline = crosspoint_core::Clock::now(&*clock).plus(limits.wall());
     spec.limits = limits;

@@ -48,7 +48,7 @@ async fn the_deadline_kills_the_whole_group() {
     ";
     let script = sh(&format!("exec 9> '{}'; echo started >&9\n{text}", fifo.path()));
     let short = limits(|l| {
-        l.wall_ms = 600;
+        l.wall_ms = 5_000;
         l.grace_ms = 100;
     });
     let mut handle = start(script, short).await.unwrap();

@@ -321,7 +321,8 @@ except OSError:
 result(got)";
     for level in isolated().await {
         let outcome = run(bomb(level, text), |limits| limits.processes = 64).await;
-        assert!((4..64).contains(&count(&outcome)), "{level}: {outcome:?}");
+        // At `confined` an ordinary user's other threads count, and may end meanwhile.
+        assert!((4..128).contains(&count(&outcome)), "{level}: {outcome:?}");
     }
 }
 

@@ -43,9 +43,11 @@ async fn another_session() {
         );
         let outcome = run(shell(level, &text), |_| {}).await;
         assert!(matches!(outcome.end, RunEnd::Succeeded(_)), "{level}: {outcome:?}");
-        let left = processes_with(&mark);
+        let (left, expected) = match level {
+            Isolation::Process => (settles(&mark, 2).await, 2),
+            _ => (processes_with(&mark), 0),
+        };
         sweep(&mark);
-        let expected = if level == Isolation::Process { 2 } else { 0 };
         assert_eq!(left, expected, "{level}");
     }
 }

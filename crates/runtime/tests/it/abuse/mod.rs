@@ -56,6 +56,8 @@ impl Host {
     }
 
     async fn start(&self, customer: &str, script: Script, limits: Limits) -> Result<Box<dyn RunHandle>> {
+        // What is enforced here is found out once, which is not to take of the run's time.
+        self.runner.probe().await;
         let mut spec = spec(script, &*self.clock);
         spec.customer = CustomerId::new(customer).unwrap();
         spec.deadline = self.clock.now().plus(limits.wall());

@@ -2,13 +2,16 @@
 
 use super::*;
 use crate::machine::alone;
-use crosspoint_core::{Code, Retry};
-use crosspoint_runtime::bare::{Input, Stdin};
+use crosspoint_core::{Code, Retry, RunEnd, Runner, Script, SystemClock};
+use crosspoint_runtime::{
+    Subprocess,
+    bare::{Input, Stdin},
+};
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, openat2},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
-use std::{fs, io::Read, os::unix::fs::PermissionsExt};
+use std::{fs, io::Read, os::unix::fs::PermissionsExt, sync::Arc};
 use tokio::io::AsyncWriteExt;
 
 /// Reads what a run left, as a supervisor does.
@@ -104,13 +107,46 @@ async fn a_host_without_descriptors_starts_nothing_and_mixes_nothing_up() {
         }
         assert!((40..117).contains(&failed), "{level}: {failed} of 118 failed");
         // What ended runs had is closed beside all else.
-        for _ in 0..400 {
-            if open() <= before {
+        let mut now = open();
+        for _ in 0..4000 {
+            if now <= before {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
+            now = open();
         }
-        assert!(open() <= before, "{level}: {before} descriptors became {}", open());
+        assert!(now <= before, "{level}: {before} descriptors became {now}");
+    }
+}
+
+/// What a machine can enforce is found out once, but not by a look that had too little to see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_shortage_hid_is_looked_for_again() {
+    if !alone("sandbox::files::what_a_shortage_hid_is_looked_for_again") {
+        return;
+    }
+    let clock = Arc::new(SystemClock::new());
+    let script = || Script::inline("sh", "exit 0").isolation(SANDBOXED);
+    let limit = Rlimit {
+        current: Some(200),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    for room in [0, 4, 8, 16, 24, 32] {
+        let runner = Subprocess::new(clock.clone());
+        let mut held: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+        held.truncate(held.len() - room);
+        let error = runner.start(crate::scripts::spec(script(), &*clock)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.retry()),
+            (Code::ScriptNotStarted, Retry::Backoff),
+            "room for {room}: {error:?}"
+        );
+        drop(held);
+        let mut run = runner.start(crate::scripts::spec(script(), &*clock)).await.unwrap();
+        let end = run.wait().await.end;
+        assert!(matches!(end, RunEnd::Succeeded(_)), "{end:?}");
+        assert_eq!(runner.probe().await.level, SANDBOXED);
     }
 }
 

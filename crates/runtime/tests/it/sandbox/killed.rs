@@ -64,9 +64,13 @@ async fn all_wait() {
         let mut helpers = processes::below(&all).filter(|(_, process, _)| process.name.starts_with("crosspoint-"));
         helpers.any(|(_, process, _)| !matches!(process.state, 'S' | 'Z'))
     };
-    while busy() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let rest = async {
+        while busy() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let rest = tokio::time::timeout(Duration::from_secs(60), rest).await;
+    rest.expect("helpers have something to do for a minute");
 }
 
 /// Kills a helper that has nothing to do but to wait: one that is busy, with its own beginning, say, leaves things behind.
